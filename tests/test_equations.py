@@ -1,0 +1,250 @@
+"""Each scheme equals its equation written out; Post-LN and Pre-LN equal fairseq's own model bit by bit."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import make_batch, make_model, randomize, step_by_step_logits, translate
+
+from b2t_fairseq.residual import SCHEMES
+from b2t_fairseq.sharing import STRATEGIES
+
+SHARING = [
+    {"layer_sharing": name, "encoder_unique_layers": 3, "decoder_unique_layers": 2}
+    if name != "none"
+    else {"layer_sharing": name}
+    for name in STRATEGIES
+]
+
+
+def attention(attn, query, source, mask):
+    """Scaled dot-product attention, head by head: ``mask`` is true where a key is hidden, (query, key)."""
+    queries, keys, values = attn.q_proj(query), attn.k_proj(source), attn.v_proj(source)
+    heads = []
+    for head in range(attn.num_heads):
+        part = slice(head * attn.head_dim, (head + 1) * attn.head_dim)
+        scores = queries[:, part] @ keys[:, part].T * attn.head_dim**-0.5
+        heads.append(torch.softmax(scores.masked_fill(mask, float("-inf")), dim=-1) @ values[:, part])
+    return attn.out_proj(torch.cat(heads, dim=-1))
+
+
+def feed_forward(layer, x):
+    return layer.fc2(F.relu(layer.fc1(x)))
+
+
+def encoder_layer(scheme, layer, x):
+    """The equations of the papers for one sentence, x is ``(src_len, embed_dim)``."""
+    everything = torch.zeros(len(x), len(x), dtype=torch.bool)
+    norm_1, norm_2 = layer.self_attn_layer_norm, layer.final_layer_norm
+    if scheme == "pre_ln":
+        normed = norm_1(x)
+        h = x + attention(layer.self_attn, normed, normed, everything)
+        return h + feed_forward(layer, norm_2(h))
+    h = norm_1(x + attention(layer.self_attn, x, x, everything))
+    return norm_2((x if scheme == "b2t" else 0) + h + feed_forward(layer, h))
+
+
+def decoder_layer(scheme, layer, x, source):
+    future = torch.ones(len(x), len(x), dtype=torch.bool).triu(1)
+    everything = torch.zeros(len(x), len(source), dtype=torch.bool)
+    norm_1, norm_2, norm_3 = (
+        layer.self_attn_layer_norm,
+        layer.encoder_attn_layer_norm,
+        layer.final_layer_norm,
+    )
+    if scheme == "pre_ln":
+        normed = norm_1(x)
+        h1 = x + attention(layer.self_attn, normed, normed, future)
+        h2 = h1 + attention(layer.encoder_attn, norm_2(h1), source, everything)
+        return h2 + feed_forward(layer, norm_3(h2))
+    h1 = norm_1(x + attention(layer.self_attn, x, x, future))
+    h2 = norm_2(h1 + attention(layer.encoder_attn, h1, source, everything))
+    return norm_3((x if scheme == "b2t" else 0) + h2 + feed_forward(layer, h2))
+
+
+@pytest.mark.parametrize("sharing", SHARING, ids=STRATEGIES)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_model_equals_its_equations(scheme, sharing):
+    """Every layer of every sentence, in float64, from the embedding to the logits."""
+    model = randomize(make_model(residual=scheme, **sharing)).double().eval()
+    batch = make_batch()
+    tokens, prev = batch["net_input"]["src_tokens"], batch["net_input"]["prev_output_tokens"]
+    with torch.no_grad():
+        logits, _ = model(**batch["net_input"])
+        for sentence in range(len(tokens)):
+            source = tokens[sentence][tokens[sentence] != 1]
+            target = prev[sentence][prev[sentence] != 1]
+            table = model.encoder.embed_tokens.weight
+            positions = model.encoder.embed_positions.weights.double()
+            x = 4 * table[source] + positions[2 : 2 + len(source)]
+            for layer in model.encoder.layers:
+                x = encoder_layer(scheme, layer, x)
+            source_out = model.encoder.layer_norm(x) if scheme == "pre_ln" else x
+            x = 4 * table[target] + positions[2 : 2 + len(target)]
+            for layer in model.decoder.layers:
+                x = decoder_layer(scheme, layer, x, source_out)
+            x = model.decoder.layer_norm(x) if scheme == "pre_ln" else x
+            # fairseq computes the softmax of the cross-attention in float32 even in a float64 model
+            assert (x @ table.T - logits[sentence, : len(target)]).abs().max() < 1e-6
+
+
+STOCK_FLAGS = [
+    {},
+    {"dropout": 0.1, "attention_dropout": 0.1, "activation_dropout": 0.1},
+    {"encoder_learned_pos": True, "decoder_learned_pos": True, "layernorm_embedding": True},
+    {"activation_fn": "gelu", "no_scale_embedding": True, "no_token_positional_embeddings": True},
+    {"share_all_embeddings": False, "decoder_embed_dim": 24, "decoder_ffn_embed_dim": 48},
+    {"share_all_embeddings": False, "decoder_output_dim": 8},
+    {"share_all_embeddings": False, "share_decoder_input_output_embed": True},
+    {"share_all_embeddings": False, "merge_src_tgt_embed": True},
+    {"encoder_layerdrop": 0.3, "decoder_layerdrop": 0.3, "dropout": 0.1},
+    {"cross_self_attention": True},
+    {"cross_self_attention": True, "no_cross_attention": True},
+    {"checkpoint_activations": True, "dropout": 0.1},
+    {"offload_activations": True, "dropout": 0.1},
+    {"quant_noise_pq": 0.1, "quant_noise_pq_block_size": 4},
+    {"adaptive_softmax_cutoff": [8, 16], "adaptive_softmax_dropout": 0.1, "share_all_embeddings": False},
+    {"encoder_layers": 2, "decoder_layers": 4},
+    {"decoder_attention_heads": 2, "encoder_attention_heads": 8},
+    {"export": True},
+]
+
+
+def pair_of_models(scheme, **flags):
+    """fairseq's transformer and ours, from the same seed, with every parameter random."""
+    pre_ln = {"encoder_normalize_before": True, "decoder_normalize_before": True}
+    stock = make_model("transformer", **(pre_ln if scheme == "pre_ln" else {}), **flags)
+    ours = make_model("b2t_transformer", residual=scheme, **flags)
+    assert list(stock.state_dict()) == list(ours.state_dict())
+    for name, tensor in stock.state_dict().items():
+        if "_float_tensor" not in name:
+            assert torch.equal(tensor, ours.state_dict()[name]), f"{name} is initialized differently"
+    return randomize(stock), randomize(ours)
+
+
+@pytest.mark.parametrize("flags", STOCK_FLAGS, ids=lambda flags: " ".join(flags) or "default")
+@pytest.mark.parametrize("scheme", ["post_ln", "pre_ln"])
+def test_equals_fairseq(scheme, flags):
+    stock, ours = pair_of_models(scheme, **flags)
+    batch = make_batch()
+    results = []
+    for model in (stock, ours):
+        model.train()
+        torch.manual_seed(5)
+        logits, _ = model(**batch["net_input"])
+        logits.square().sum().backward()
+        gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+        model.eval()
+        with torch.no_grad():
+            full, extra = model(**batch["net_input"])
+            steps = step_by_step_logits(model, batch)
+        results.append((logits, gradients, full, extra, steps))
+    (logits, gradients, full, extra, steps), ours_results = results
+    assert torch.equal(logits, ours_results[0])
+    for name, gradient in gradients.items():
+        other = ours_results[1][name]
+        if gradient is None or other is None:
+            assert gradient is other, name
+        elif "checkpoint_activations" in flags:
+            # fairseq's backward passes within the backward pass add up shared gradients in another order
+            assert torch.allclose(gradient, other, rtol=1e-4, atol=1e-5), name
+        else:
+            assert torch.equal(gradient, other), name
+    assert torch.equal(full, ours_results[2])
+    if extra["attn"][0] is not None:
+        assert torch.equal(extra["attn"][0], ours_results[3]["attn"][0])
+    for stock_state, state in zip(extra["inner_states"], ours_results[3]["inner_states"], strict=True):
+        assert torch.equal(stock_state, state)
+    assert torch.equal(steps, ours_results[4])
+
+
+@pytest.mark.parametrize("sharing", SHARING, ids=STRATEGIES)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_recomputed_activations_change_nothing(scheme, sharing):
+    """--checkpoint-activations: same dropout masks, same loss, same gradients, for tied layers too."""
+    results = []
+    for recompute in (False, True):
+        model = randomize(make_model(residual=scheme, checkpoint_activations=recompute, dropout=0.3, **sharing))
+        torch.manual_seed(5)
+        loss = model(**make_batch()["net_input"])[0].square().sum()
+        loss.backward()
+        results.append((loss, [parameter.grad for parameter in model.parameters()]))
+    assert torch.equal(results[0][0], results[1][0])
+    for kept, recomputed in zip(results[0][1], results[1][1], strict=True):
+        assert torch.equal(kept, recomputed)
+
+
+@pytest.mark.parametrize("scheme", ["post_ln", "pre_ln"])
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_layers_equal_fairseqs_layers(scheme, mode):
+    """One layer against one layer, with masks and attention weights."""
+    stock, ours = pair_of_models(scheme, dropout=0.1)
+    for model in (stock, ours):
+        model.train(mode == "train")
+    x, source = torch.randn(7, 3, 16), torch.randn(5, 3, 16)
+    padding = torch.tensor([[False] * 7, [False] * 5 + [True] * 2, [False] * 3 + [True] * 4])
+    future = torch.full((7, 7), float("-inf")).triu(1)
+    outputs = []
+    for model in (stock, ours):
+        torch.manual_seed(3)
+        encoded = [
+            model.encoder.layers[0](x, encoder_padding_mask=mask, attn_mask=attn_mask)
+            for mask in (None, padding)
+            for attn_mask in (None, torch.ones(7, 7).triu(2))
+        ]
+        decoded = model.decoder.layers[0](
+            x, source, padding[:, :5], self_attn_mask=future, self_attn_padding_mask=padding, need_attn=True
+        )
+        per_head = model.decoder.layers[0](x, source, self_attn_mask=future, need_head_weights=True)
+        outputs.append([*encoded, *decoded[:2], *per_head[:2]])
+    for stock_output, output in zip(*outputs, strict=True):
+        assert torch.equal(stock_output, output)
+
+
+def test_alignment_layer_and_heads_equal_fairseq():
+    stock, ours = pair_of_models("post_ln")
+    batch = make_batch()
+    for training in (False, True):
+        attention_weights = []
+        for model in (stock, ours):
+            model.train(training)
+            _, extra = model(**batch["net_input"], alignment_layer=2, alignment_heads=2)
+            attention_weights.append(extra["attn"][0])
+        assert torch.equal(*attention_weights)
+
+
+@pytest.mark.parametrize("sharing", SHARING, ids=STRATEGIES)
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("padding", [True, False])
+def test_step_by_step_equals_full_forward(scheme, sharing, padding):
+    model = randomize(make_model(residual=scheme, **sharing)).eval()
+    batch = make_batch(padding=padding)
+    with torch.no_grad():
+        full, _ = model(**batch["net_input"])
+        steps = step_by_step_logits(model, batch)
+    real = batch["target"] != 1
+    assert (full - steps)[real].abs().max() < 2e-5 * full.abs().max()
+
+
+@pytest.mark.parametrize("sharing", SHARING, ids=STRATEGIES)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_beam_search_scores_equal_teacher_forcing(scheme, sharing):
+    """The score of each translation, found step by step, is that of a full forward over it."""
+    model = make_model(residual=scheme, seed=3, **sharing).eval()
+    batch, dictionary = make_batch(), model.decoder.dictionary
+    for sentence, hypotheses in enumerate(translate(model, dictionary, batch, beam=4)):
+        tokens = batch["net_input"]["src_tokens"][sentence : sentence + 1]
+        for hypothesis in hypotheses:
+            target = hypothesis["tokens"].unsqueeze(0)
+            prev = torch.cat([torch.tensor([[2]]), target[:, :-1]], dim=1)
+            with torch.no_grad():
+                log_probs = torch.log_softmax(model(tokens, None, prev)[0], dim=-1)
+            expected = log_probs.gather(-1, target.unsqueeze(-1)).squeeze()
+            assert (hypothesis["positional_scores"] - expected).abs().max() < 1e-5
+
+
+def test_schemes_differ():
+    batch = make_batch()
+    outputs = [randomize(make_model(residual=scheme)).eval()(**batch["net_input"])[0] for scheme in SCHEMES]
+    for first in range(len(outputs)):
+        for second in range(first):
+            assert (outputs[first] - outputs[second]).abs().max() > 0.1
