@@ -1,11 +1,13 @@
 """B2T connection and parameter sharing across layers for fairseq; this folder is the ``--user-dir``."""
 
-from .compatibility import allow_checkpoint_types, require_fairseq
+from .compatibility import allow_checkpoint_types, require_fairseq, root_logger_untouched
 
 __version__ = "0.1.0"
 
 require_fairseq()
-allow_checkpoint_types()
+with root_logger_untouched():
+    from . import fairseq_fixes
+    from .models import transformer  # noqa: F401  (registers the model)
 
-from . import models  # noqa: E402, F401  (fairseq imports every model in that folder)
-from .models import transformer  # noqa: E402, F401
+allow_checkpoint_types()
+fairseq_fixes.apply()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
+import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 FAIRSEQ = "fairseq-fixed==0.12.3.1"
@@ -37,6 +40,17 @@ def require_fairseq() -> None:
         )
 
 
+@contextlib.contextmanager
+def root_logger_untouched() -> Iterator[None]:
+    """Import fairseq within this: on import it logs a hint, which would configure logging for the whole program."""
+    placeholder = logging.NullHandler()
+    logging.getLogger().addHandler(placeholder)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(placeholder)
+
+
 def allow_checkpoint_types() -> None:
     """Let ``torch.load(weights_only=True)`` restore the plain data types in fairseq's checkpoints.
 
@@ -51,7 +65,12 @@ def allow_checkpoint_types() -> None:
     import torch
     from fairseq.distributed.utils import _TensorPlaceholder
 
-    numpy_types = [numpy.ndarray, numpy.dtype, numpy.float64(0).__reduce__()[0], numpy.empty(0).__reduce__()[0]]
+    numpy_types = [
+        numpy.ndarray,
+        numpy.dtype,
+        numpy.float64(0).__reduce__()[0],
+        numpy.empty(0).__reduce__()[0],
+    ]
     numpy_types += [type(numpy.dtype(name)) for name in ("f2", "f4", "f8", "i4", "i8", "bool")]
     # rank 0 broadcasts what it loaded, with the settings as omegaconf objects
     omegaconf_types = [

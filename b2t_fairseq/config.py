@@ -59,7 +59,9 @@ def _stock_fields(config_class: type, prefix: str = "") -> list[tuple[str, Any, 
 StockTransformerConfig = make_dataclass(
     "StockTransformerConfig", _stock_fields(TransformerConfig), bases=(FairseqDataclass,)
 )
-StockTransformerConfig.__doc__ = "The fields of fairseq's ``TransformerConfig`` under their command-line names."
+StockTransformerConfig.__doc__ = (
+    "The fields of fairseq's ``TransformerConfig`` under their command-line names."
+)
 StockTransformerConfig.__module__ = __name__
 
 

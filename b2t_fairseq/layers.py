@@ -150,7 +150,9 @@ class DecoderLayer(FeedForward, TransformerDecoderLayerBase):
         return x, attn, None
 
     def _has_cached_keys(self, incremental_state: IncrementalState | None) -> bool:
-        return incremental_state is not None and "prev_key" in self.self_attn._get_input_buffer(incremental_state)
+        return incremental_state is not None and "prev_key" in self.self_attn._get_input_buffer(
+            incremental_state
+        )
 
 
 def _prepend_encoder(

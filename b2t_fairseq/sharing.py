@@ -60,7 +60,9 @@ def layer_indices(strategy: str, num_layers: int, num_unique_layers: int | None)
         ValueError: unknown strategy, M missing, M given without a strategy, or M not a divisor of N.
     """
     if strategy not in STRATEGIES:
-        raise ValueError(f"--layer-sharing {strategy}: unknown strategy; choose one of {', '.join(STRATEGIES)}")
+        raise ValueError(
+            f"--layer-sharing {strategy}: unknown strategy; choose one of {', '.join(STRATEGIES)}"
+        )
     if strategy == none.__name__:
         if num_unique_layers is not None:
             raise ValueError(

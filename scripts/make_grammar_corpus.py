@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
-Pair = tuple[str, str]
+Pair = tuple[str, str]  # English, German
+EMPTY: Pair = ("", "")
 
 # ------------------------------------------------------------------------------------- lexicon
 # Tables: entries end with ";" or the line, columns are split by blanks, "-" is an empty column.
@@ -73,30 +74,32 @@ lake See/Seen m s lq; beach Strand/Strände m es lq
 ADJECTIVE_TABLE = """
 old alt partwle; young jung pa; big groß atfl; small klein patfwl; new neu rtwl; beautiful schön atwl
 black schwarz atw; white weiß atw; brown braun atw; red rot tw; green grün tw; blue blau tw
-good gut prfedw; friendly freundlich pa; clever klug pa; happy glücklich pa; sad traurig par; tired müde pa
+good gut prfedw; friendly freundlich pa; clever klug pa; happy glücklich pa; sad traurig pah; tired müde pa
 hungry hungrig pa; lazy faul pa; brave mutig pa; rich reich p; poor arm pa; famous berühmt prl
 expensive teuer/teur twrfed; cheap billig twrfed; heavy schwer t; dirty schmutzig twla; clean sauber twl
-fresh frisch fed; cold kalt fd; warm warm fd; sweet süß f; dark dunkel/dunkl l; quiet ruhig pl; modern modern l
-interesting interessant rl; boring langweilig rp; funny lustig rp; strange seltsam partw; long lang r; short kurz r
+fresh frisch fed; cold kalt fd; warm warm fd; sweet süß f; dark dunkel/dunkl l; quiet ruhig pl
+modern modern l; interesting interessant rl; boring langweilig r; funny lustig rp; strange seltsam partw
+long lang r; short kurz r
 """
 
-# English[/past/participle] German/third-person/participle subjects frame objects extras. "pick|up" parts from
-# a pronoun ("picks him up"), "look_at" does not; "auf|machen" is separable; "*" forms its perfect with "sein".
-# Frames: - (no object), acc, dat, give (dative and accusative), or preposition:case. Extras: l (a place),
-# c ("with" somebody), f ("for" somebody).
+# English[/past/participle] German/third-person/participle subjects frame objects extras. "pick|up" lets a
+# pronoun in ("picks him up"), "look_at" does not; "auf|machen" is separable; "*" marks a perfect with
+# "sein". Frames: - (no object), acc, dat, give (dative and accusative), or preposition:case. Extras:
+# l (a place), c ("with" somebody), f ("for" somebody); s marks a state, which is not tied to a time.
 VERB_TABLE = """
 read/read/read lesen/liest/gelesen p acc r lc; write/wrote/written schreiben/schreibt/geschrieben p acc h lf
-buy/bought/bought kaufen/kauft/gekauft p acc cfwgved lf; sell/sold/sold verkaufen/verkauft/verkauft p acc cfwgv -
+buy/bought/bought kaufen/kauft/gekauft p acc cfwgved lf
+sell/sold/sold verkaufen/verkauft/verkauft p acc cfwgv -
 find/found/found finden/findet/gefunden p acc crw l; look_for suchen/sucht/gesucht p acc crwpa l
-see/saw/seen sehen/sieht/gesehen pa acc pactb l; love lieben/liebt/geliebt p acc pa -
-know/knew/known kennen/kennt/gekannt p acc pb -; visit besuchen/besucht/besucht p acc pb c
+see/saw/seen sehen/sieht/gesehen pa acc pactb l; love lieben/liebt/geliebt p acc pa s
+know/knew/known kennen/kennt/gekannt p acc pb s; visit besuchen/besucht/besucht p acc pb c
 eat/ate/eaten essen/isst/gegessen pa acc fe l; drink/drank/drunk trinken/trinkt/getrunken p acc d lc
 paint malen/malt/gemalt p acc pa lf; carry tragen/trägt/getragen p acc c -
 wash waschen/wäscht/gewaschen p acc w l; forget/forgot/forgotten vergessen/vergisst/vergessen p acc crw -
 repair reparieren/repariert/repariert p acc v lc; lose/lost/lost verlieren/verliert/verloren p acc cw l
 ask fragen/fragt/gefragt p acc p -; feed/fed/fed füttern/füttert/gefüttert p acc a lc
 steal/stole/stolen stehlen/stiehlt/gestohlen p acc cgv -; meet/met/met treffen/trifft/getroffen p acc p l
-wake/woke/woken wecken/weckt/geweckt p acc p -; have/had/had haben/hat/gehabt p acc cav -
+wake/woke/woken wecken/weckt/geweckt p acc p -; have/had/had haben/hat/gehabt p acc cav s
 open auf|machen/macht/aufgemacht p acc o -; close zu|machen/macht/zugemacht p acc o -
 turn|on ein|schalten/schaltet/eingeschaltet p acc s -; turn|off aus|schalten/schaltet/ausgeschaltet p acc s -
 call an|rufen/ruft/angerufen p acc p -; invite ein|laden/lädt/eingeladen p acc p -
@@ -108,11 +111,13 @@ sleep/slept/slept schlafen/schläft/geschlafen pa - - l; laugh lachen/lacht/gela
 cry weinen/weint/geweint p - - l; sing/sang/sung singen/singt/gesungen p - - lcf
 dance tanzen/tanzt/getanzt p - - lcf; work arbeiten/arbeitet/gearbeitet p - - lcf
 play spielen/spielt/gespielt pa - - lc; run/ran/run laufen/läuft/*gelaufen pa - - l
-get|up/got/gotten auf|stehen/steht/*aufgestanden p - - -; wake|up/woke/woken auf|wachen/wacht/*aufgewacht pa - - l
+get|up/got/gotten auf|stehen/steht/*aufgestanden p - - -
+wake|up/woke/woken auf|wachen/wacht/*aufgewacht pa - - l
 fall_asleep/fell/fallen ein|schlafen/schläft/*eingeschlafen pa - - l
 arrive an|kommen/kommt/*angekommen p - - c; come|back/came/come zurück|kommen/kommt/*zurückgekommen pa - - c
-help helfen/hilft/geholfen p dat p l; thank danken/dankt/gedankt p dat p -; follow folgen/folgt/*gefolgt pa dat pa -
-trust vertrauen/vertraut/vertraut p dat p -; answer antworten/antwortet/geantwortet p dat p -
+help helfen/hilft/geholfen p dat p l; thank danken/dankt/gedankt p dat p -
+follow folgen/folgt/*gefolgt pa dat pa -
+trust vertrauen/vertraut/vertraut p dat p s; answer antworten/antwortet/geantwortet p dat p -
 listen_to zu|hören/hört/zugehört p dat p l; give/gave/given geben/gibt/gegeben p give cfgw -
 show/showed/shown zeigen/zeigt/gezeigt p give crwa l; send/sent/sent schicken/schickt/geschickt p give crw -
 bring/brought/brought bringen/bringt/gebracht p give cfred -; offer an|bieten/bietet/angeboten p give fed -
@@ -128,7 +133,7 @@ ask fragen/fragt/gefragt p ob - -; know/knew/known wissen/weiß/gewusst p ob - -
 try versuchen/versucht/versucht p zu - -; hope hoffen/hofft/gehofft p zu - -
 promise versprechen/verspricht/versprochen p zu - -; plan/planned/planned planen/plant/geplant p zu - -
 """
-COPULA_TABLE = "be/was/been sein/ist/*gewesen parftwl - - -"
+COPULA_TABLE = "be/was/been sein/ist/*gewesen parftwl - - s"
 
 # Subject, object, nominative, accusative, dative, agreement (person and number).
 PRONOUN_TABLE = """
@@ -136,25 +141,20 @@ I me ich mich mir 1s; you you du dich dir 2s; he him er ihn ihm 3s
 she her sie sie ihr 3s; we us wir uns uns 1p; they them sie sie ihnen 3p
 """
 
-# name: English singular, English plural ("-" is no word, None no such form), German stem, adjective endings.
+# name: English singular and plural (None: no such form), German stem, adjective endings after it.
+POSSESSIVES = {"my": "mein", "your": "dein", "his": "sein", "her": "ihr", "our": "unser", "their": "ihr"}
 DETERMINERS: dict[str, tuple[str | None, str | None, str, str]] = {
     "the": ("the", "the", "d", "weak"),
     "this": ("this", "these", "dies", "weak"),
     "every": ("every", None, "jed", "weak"),
     "a": ("a", None, "ein", "mixed"),
     "no": ("a", "", "kein", "mixed"),  # only with a negated verb: "does not see a dog", "sieht keinen Hund"
-    "my": ("my", "my", "mein", "mixed"),
-    "your": ("your", "your", "dein", "mixed"),
-    "his": ("his", "his", "sein", "mixed"),
-    "her": ("her", "her", "ihr", "mixed"),
-    "our": ("our", "our", "unser", "mixed"),
-    "their": ("their", "their", "ihr", "mixed"),
-    "bare": (None, "", "", "strong"),
+    "bare": ("", "", "", "strong"),
     "many": (None, "many", "viel", "strong"),
     "two": (None, "two", "zwei", "strong"),
     "three": (None, "three", "drei", "strong"),
+    **{word: (word, word, german_word, "mixed") for word, german_word in POSSESSIVES.items()},
 }
-POSSESSIVES = ("my", "your", "his", "her", "our", "their")
 
 # name: English auxiliary, English words after it, its past form if it needs "do", German forms, times.
 MODALS: dict[str, tuple[str, str, str, str, str]] = {
@@ -169,41 +169,35 @@ MODALS: dict[str, tuple[str, str, str, str, str]] = {
     "wanted": ("", "want to", "wanted to", "wollte wolltest wollte wollten", "past"),
     "had": ("", "have to", "had to", "musste musstest musste mussten", "past"),
 }
+
+
+def pairs(table: str) -> tuple[Pair, ...]:
+    """Split a table of entries such as "today=heute"."""
+    return tuple((entry.split("=")[0], entry.split("=")[1]) for entry in table.split("; "))
+
+
 # The present and the past share no adverbial: it alone tells "I read the book" from "ich habe gelesen".
-TIMES: dict[str, tuple[Pair, ...]] = {
-    "present": (
-        ("today", "heute"),
-        ("every day", "jeden Tag"),
-        ("in the evening", "am Abend"),
-        ("on Sundays", "sonntags"),
-        ("every morning", "jeden Morgen"),
-    ),
-    "past": (
-        ("yesterday", "gestern"),
-        ("last week", "letzte Woche"),
-        ("this morning", "heute Morgen"),
-        ("last summer", "letzten Sommer"),
-    ),
-    "future": (("today", "heute"), ("tomorrow", "morgen"), ("next week", "nächste Woche"), ("now", "jetzt")),
+TIMES = {
+    "present": pairs("today=heute; every day=jeden Tag; in the evening=am Abend; on Sundays=sonntags"),
+    "past": pairs("yesterday=gestern; last week=letzte Woche; this morning=heute Morgen"),
+    "future": pairs("today=heute; tomorrow=morgen; next week=nächste Woche; now=jetzt"),
 }
-MID_ADVERBS: dict[str, tuple[Pair, ...]] = {
-    "present": (("often", "oft"), ("always", "immer"), ("never", "nie"), ("rarely", "selten")),
-    "perfect": (("already", "schon"), ("never", "nie"), ("often", "oft")),
+MID_ADVERBS = {
+    "present": pairs("often=oft; always=immer; never=nie; rarely=selten"),
+    "perfect": pairs("already=schon; never=nie; often=oft"),
 }
+# English, German, the class of the places that it goes with.
 PLACES = (
-    ("in", "in", "i"),
-    ("at", "an", "q"),
-    ("on", "auf", "u"),
-    ("behind", "hinter", "b"),
-    ("in front of", "vor", "b"),
+    *(("in", "in", "i"), ("at", "an", "q"), ("on", "auf", "u")),
+    *(("behind", "hinter", "b"), ("in front of", "vor", "b")),
 )
-# English, German, tenses of the main clause, tenses of the subordinate clause (see the grammar).
+# English, German, tenses of the main clause and of the subordinate clause (keys of TENSES).
 CONJUNCTIONS = (
     ("because", "weil", "all", "all"),
     ("although", "obwohl", "all", "all"),
-    ("if", "wenn", "now", "simple"),
-    ("while", "während", "now", "simple"),
-    ("before", "bevor", "now", "simple"),
+    ("if", "wenn", "now", "present"),
+    ("while", "während", "now", "meanwhile"),
+    ("before", "bevor", "now", "meanwhile"),
 )
 
 # ---------------------------------------------------------------------------------- morphology
@@ -211,10 +205,12 @@ CASES = ("nom", "acc", "dat", "gen")
 # Columns as in CASES; "p" is the plural of every gender.
 STRONG = {"m": "er en em es", "f": "e e er er", "n": "es es em es", "p": "e e en er"}
 DEFINITE = {"m": "der den dem des", "f": "die die der der", "n": "das das dem des", "p": "die die den der"}
+# Here "ein" has no ending, and an adjective after it shows the gender.
+UNMARKED = (("m", "nom"), ("n", "nom"), ("n", "acc"))
 FORM_INDEX = {"1s": 0, "2s": 1, "3s": 2, "1p": 3, "3p": 3}
 IRREGULAR = {"sein": "bin bist ist sind", "wissen": "weiß weißt weiß wissen"}
 PRETERITE = {"sein": "war warst war waren", "haben": "hatte hattest hatte hatten"}
-CONTRACTED = {"in dem": "im", "an dem": "am", "von dem": "vom"}
+CONTRACTED = {"in": "im", "an": "am", "von": "vom"}
 
 
 def rows(table: str) -> list[list[str]]:
@@ -284,6 +280,7 @@ ADJECTIVES = {adjective.en: adjective for adjective in (Adjective(*row) for row 
 VERBS = {row[0].split("/")[0]: Verb(*row) for row in rows(VERB_TABLE)}
 CLAUSE_VERBS = [Verb(*row) for row in rows(CLAUSE_VERB_TABLE)]
 ALL_VERBS = tuple(VERBS.values())
+ACTIVE_VERBS = tuple(verb for verb in ALL_VERBS if "s" not in verb.extras)
 COPULA = Verb(*COPULA_TABLE.split())
 SIZES, COLOURS = ([row[0] for row in rows(line)] for line in ADJECTIVE_TABLE.split("\n")[1:3])
 
@@ -292,9 +289,7 @@ def conjugate(infinitive: str, third: str, agreement: str) -> str:
     """A German finite present form (without a separable prefix)."""
     if infinitive in IRREGULAR:
         return IRREGULAR[infinitive].split()[FORM_INDEX[agreement]]
-    if (
-        agreement == "2s"
-    ):  # shares the changed vowel with the third person: er liest, du liest; er gibt, du gibst
+    if agreement == "2s":  # it shares the changed vowel with the third person: er gibt, du gibst
         return third if re.search(r"[sßz]t$", third) else third.removesuffix("t") + "st"
     return {"1s": re.sub(r"e?n$", "", infinitive) + "e", "3s": third}.get(agreement, infinitive)
 
@@ -305,17 +300,16 @@ def determiner(name: str, gender: str, case: str) -> str:
     column = CASES.index(case)
     if stem == "d":
         return DEFINITE[gender].split()[column]
-    bare = kind == "mixed" and (gender, case) in (("m", "nom"), ("n", "nom"), ("n", "acc"))
+    bare = kind == "mixed" and (gender, case) in UNMARKED
     return stem if bare or stem in ("", "zwei", "drei") else stem + STRONG[gender].split()[column]
 
 
 def adjective_ending(kind: str, gender: str, case: str) -> str:
     """The German adjective ending after a determiner of the kind weak, mixed or strong."""
-    unmarked = (("m", "nom"), ("n", "nom"), ("n", "acc"))
-    if kind == "strong" or (kind == "mixed" and (gender, case) in unmarked):
+    unmarked = (gender, case) in UNMARKED
+    if (kind == "mixed" and unmarked) or (kind == "strong" and (case != "gen" or gender in "fp")):
         return STRONG[gender].split()[CASES.index(case)]
-    singular_e = (*unmarked, ("f", "nom"), ("f", "acc"))
-    return "e" if (gender, case) in singular_e else "en"
+    return "e" if unmarked or (gender == "f" and case in ("nom", "acc")) else "en"
 
 
 # ------------------------------------------------------------------------------------- grammar
@@ -328,14 +322,15 @@ class NP:
     de: dict[str, str]
     agreement: str
     head: str
+    kind: str = "definite"  # or pronoun, indefinite, no
     gender: str = ""
     classes: str = "p"
-    pronoun: bool = False
-    definite: bool = True
-    negative: bool = False
 
 
-PRONOUNS = [NP(r[0], r[1], dict(zip(CASES, r[2:5])), r[5], r[0], pronoun=True) for r in rows(PRONOUN_TABLE)]
+PRONOUNS = [
+    NP(subject, other, dict(zip(CASES[:3], forms, strict=True)), agreement, subject, "pronoun")
+    for subject, other, *forms, agreement in rows(PRONOUN_TABLE)
+]
 WHO = NP("who", "whom", {"nom": "wer", "acc": "wen", "dat": "wem"}, "3s", "who")
 
 
@@ -343,41 +338,27 @@ def noun_phrase(
     noun: str, name: str = "the", number: str = "s", adjectives: Sequence[str] = (), owner: NP | None = None
 ) -> NP:
     """Build a noun phrase; with an owner: "the teacher's old dog", "der alte Hund des Lehrers"."""
-    entry, words = NOUNS[noun], [ADJECTIVES[adjective] for adjective in adjectives]
-    gender = entry.gender if number == "s" else "p"
-    article = DETERMINERS[name][0 if number == "s" else 1] or ""
+    entry, (singular, plural, _, endings) = NOUNS[noun], DETERMINERS[name]
+    gender, article, word = entry.gender, singular, entry.en
+    if number == "p":
+        gender, article, word = "p", plural, entry.plural
     if owner:
         article = owner.en + ("'" if owner.agreement == "3p" and owner.en.endswith("s") else "'s")
     elif name == "no" and entry.mass:
         article = ""
-    parts = [article, *adjectives, entry.en if number == "s" else entry.plural]
-    if parts[0] == "a" and parts[1][0] in "aeiou":
-        parts[0] = "an"
-    german = {}
+    elif article == "a" and (*adjectives, word)[0][0] in "aeiou":
+        article = "an"
+    text = join([article or "", *adjectives, word])
+    forms = {}
     for case in CASES:
-        ending = adjective_ending(DETERMINERS[name][3], gender, case)
-        inflected = [word.stem + ending for word in words]
-        german[case] = join(
-            [
-                determiner(name, gender, case),
-                *inflected,
-                entry.german(number, case),
-                owner.de["gen"] if owner else "",
-            ]
-        )
-    definite = name in ("the", "this", "every", *POSSESSIVES)
-    text = join(parts)
-    return NP(
-        text,
-        text,
-        german,
-        "3" + number,
-        noun,
-        gender,
-        entry.classes,
-        definite=definite,
-        negative=name == "no",
-    )
+        ending = adjective_ending(endings, gender, case)
+        inflected = [ADJECTIVES[adjective].stem + ending for adjective in adjectives]
+        forms[case] = join([determiner(name, gender, case), *inflected, entry.german(number, case)])
+        if owner:
+            forms[case] += " " + owner.de["gen"]
+    indefinite = name in ("a", "bare", "many", "two", "three")
+    kind = "no" if name == "no" else "indefinite" if indefinite else "definite"
+    return NP(text, text, forms, "3" + number, noun, kind, gender, entry.classes)
 
 
 @dataclass(frozen=True)
@@ -389,12 +370,12 @@ class Clause:
     tense: str = "present"  # or past, perfect, or a name in MODALS
     objects: tuple[NP, ...] = ()
     negated: bool = False
-    mid: Pair = ("", "")  # an adverb such as often
-    time: Pair = ("", "")
+    mid: Pair = EMPTY  # an adverb such as often
+    time: Pair = EMPTY
     extras: tuple[Pair, ...] = ()  # prepositional phrases, or the predicate of "be"
-    front: Pair = ("", "")  # a fronted adverbial or question word
+    front: Pair = EMPTY  # a fronted adverbial or question word
     gap: bool = False  # the object stands outside, as a relative pronoun or question word
-    relative: Pair = ("", "")  # describes the last object
+    relative: Pair = EMPTY  # describes the last object
 
 
 def join(words: Iterable[str]) -> str:
@@ -404,8 +385,7 @@ def join(words: Iterable[str]) -> str:
 
 def prepositional(preposition: str, german: str) -> str:
     """A German preposition with its phrase, contracted before the article: im Garten."""
-    start = re.match(r"dem\b", german) and CONTRACTED.get(f"{preposition} dem")
-    return german.replace("dem", start, 1) if start else f"{preposition} {german}"
+    return re.sub(r"^(in|an|von) dem\b", lambda match: CONTRACTED[match[1]], f"{preposition} {german}")
 
 
 def english_verb(clause: Clause, support: bool) -> Pair:
@@ -432,7 +412,7 @@ def english_verb(clause: Clause, support: bool) -> Pair:
 def english(clause: Clause, mode: str = "main") -> str:
     """Spell a clause in English; modes: main, question, final, shared (no subject), infinitive."""
     objects = [] if clause.gap else [np.en_object for np in clause.objects]
-    late = clause.verb.movable and objects and clause.objects[0].pronoun
+    late = clause.verb.movable and objects and clause.objects[0].kind == "pronoun"
     complement = [*objects, clause.verb.tail] if late else [clause.verb.tail, *objects]
     after = [*complement, *(en for en, _ in clause.extras), clause.relative[0], clause.time[0]]
     if mode == "infinitive":
@@ -458,19 +438,21 @@ def german_verb(clause: Clause) -> Pair:
 
 
 def middle_field(clause: Clause) -> list[str]:
-    """What stands between the two parts of the German verb: pronouns, time, objects, adverb or nicht, rest."""
+    """What stands between the two parts of the German verb, in its order."""
     pronouns, full, rest = [], [], []
-    adverb = "nicht" if clause.negated and not any(np.negative for np in clause.objects) else clause.mid[1]
+    adverb = (
+        "nicht" if clause.negated and not any(np.kind == "no" for np in clause.objects) else clause.mid[1]
+    )
     frame = clause.verb.frame
     cases = ["dat", "acc"] if frame == "give" else [frame]
-    for np, case in zip(() if clause.gap else clause.objects, cases):
+    for np, case in zip(() if clause.gap else clause.objects, cases, strict=False):
         if ":" in case:
             preposition, case = case.split(":")
             rest.append(prepositional(preposition, np.de[case]))
-        elif np.pronoun:
+        elif np.kind == "pronoun":
             pronouns.append(np.de[case])
         else:
-            if not np.definite:  # adverbs precede the first indefinite object and follow definite ones
+            if np.kind != "definite":  # adverbs follow definite objects and precede the first other one
                 full.append(adverb)
                 adverb = ""
             full.append(np.de[case])
@@ -517,7 +499,7 @@ def sentence(text: str, mark: str = ".") -> str:
 
 
 # The random part. Weights are given by repetition.
-FRONTED: Pair = (" ", " ")  # asks random_clause() for an adverbial in front
+FRONTED: Pair = ("...", "...")  # asks random_clause() for an adverbial in front
 NEVER_NEGATED = ("must", "may", "had")  # "must not" is not "nicht müssen"
 MAX_PAIRS = 500_000
 PATIENCE = 2_000
@@ -525,11 +507,11 @@ MODAL_NAMES = tuple(MODALS)
 TENSES: dict[str, tuple[str, ...]] = {
     "all": ("present",) * 12 + ("perfect",) * 5 + ("past",) * 5 + MODAL_NAMES,
     "now": ("present",) * 8 + tuple(name for name in MODAL_NAMES if MODALS[name][4] == "future"),
-    "simple": ("present",),
+    "present": ("present",),
+    "meanwhile": ("present",),  # without states and negations: "before he does not know her" makes no sense
     "timeless": ("present", "present", "perfect"),
     "when": ("present",) * 3 + ("past",) * 3 + ("can", "must", "will", "should", "could"),
     "where": ("present",) * 4 + ("perfect",) + ("past",) * 2 + MODAL_NAMES,
-    "clause verb": ("present", "present", "present", "perfect", "must", "should", "would like"),
 }
 DETERMINER_CHOICE = {
     "s": ("the",) * 6 + ("a",) * 5 + ("this",) + ("own",) * 3,
@@ -537,6 +519,8 @@ DETERMINER_CHOICE = {
     "definite": ("the",) * 5 + ("this",) + ("own",) * 3,
     "mass": ("bare",) * 3 + ("the", "own"),
     "no": ("the", "the", "own", "no", "no"),
+    "place": ("the",) * 8 + ("this", "own"),
+    "described": ("the",),
 }
 
 
@@ -567,14 +551,14 @@ def random_np(
 ) -> NP:
     """A noun phrase of one of the classes, but not with one of the nouns to avoid.
 
-    The choice may be "definite", or "no" where a negation can merge with the article. Only a rich
+    The choice is a key of DETERMINER_CHOICE; "no" lets a negation merge with the article. Only a rich
     phrase may have an owner, a coordination or a prepositional phrase.
     """
     noun = pick(rng, [noun for noun in nouns_of(classes) if noun.en not in avoid])
-    number = "p" if not noun.mass and chance(rng, 0.3) else "s"
+    number = "p" if not noun.mass and choice != "place" and chance(rng, 0.3) else "s"
     name = pick(rng, DETERMINER_CHOICE[choice or ("mass" if noun.mass else number)])
     if name == "own":
-        name = pick(rng, POSSESSIVES)
+        name = pick(rng, tuple(POSSESSIVES))
     adjectives: tuple[str, ...] = ()
     if chance(rng, 0.35):
         fitting = adjectives_for(noun.classes)
@@ -587,7 +571,7 @@ def random_np(
     owned = rich and name == "the" and not person and not noun.mass and chance(rng, 0.12)
     owner = random_np(rng, "p", "definite", avoid) if owned else None
     phrase = noun_phrase(noun.en, name, number, adjectives, owner)
-    if not (rich and person and phrase.definite and chance(rng, 0.08)):
+    if not (rich and person and phrase.kind == "definite" and chance(rng, 0.08)):
         return phrase
     if chance(rng, 0.5):
         second = random_np(rng, "pa", "definite", avoid)
@@ -635,7 +619,7 @@ def random_objects(rng: random.Random, verb: Verb, subject: NP, negated: bool, r
 def random_place(rng: random.Random) -> Pair:
     """A prepositional phrase that says where."""
     english_preposition, german_preposition, classes = pick(rng, PLACES)
-    phrase = random_np(rng, classes, "definite", rich=True)
+    phrase = random_np(rng, classes, "place", rich=True)
     return f"{english_preposition} {phrase.en}", prepositional(german_preposition, phrase.de["dat"])
 
 
@@ -655,7 +639,7 @@ def random_relative(rng: random.Random, head: NP) -> Pair:
     """A relative clause about a noun phrase, which is its subject or its object."""
     by_object = [verb for verb in ALL_VERBS if set(verb.objects) & set(head.classes) and verb.frame != "give"]
     by_subject = [verb for verb in ALL_VERBS if set(verb.subjects) & set(head.classes)]
-    if not by_object or (by_subject and chance(rng, 0.6)):
+    if by_subject and chance(rng, 0.6):
         return relative_clause(head, random_clause(rng, pick(rng, by_subject), head, "timeless"))
     subject = random_subject(rng, "p", "definite", [head.head])
     return relative_clause(head, random_clause(rng, pick(rng, by_object), subject, "timeless", gap=True))
@@ -666,44 +650,48 @@ def random_clause(
     verb: Verb | None = None,
     subject: NP | None = None,
     tenses: str = "all",
-    front: Pair | None = None,
+    front: Pair = EMPTY,
     gap: bool = False,
     question: bool = False,
 ) -> Clause:
     """A clause of which some parts may be given.
 
     "timeless" as `tenses` (a key of TENSES) keeps out adverbials of time and relative clauses. The front
-    may be a question word, or FRONTED to ask for an adverbial there.
+    may be a question word or a subordinate clause, or FRONTED to ask for an adverbial there.
     """
     if verb is None:
-        verb = COPULA if front is None and chance(rng, 0.08) else pick(rng, ALL_VERBS)
-    tense = pick(rng, ("present", "past") if verb is COPULA and tenses == "all" else TENSES[tenses])
-    if verb is COPULA and tense in MODALS:
+        active = front == FRONTED or tenses in ("now", "meanwhile")
+        copula = not active and chance(rng, 0.09)
+        verb = COPULA if copula else pick(rng, ACTIVE_VERBS if active else ALL_VERBS)
+    nested, asked, lasting = tenses == "timeless", question and front != EMPTY, "s" in verb.extras
+    tense = pick(rng, ("present", "past") if lasting and tenses == "all" else TENSES[tenses])
+    if lasting and tense != "past":
         tense = "present"
-    negated = not question and tense not in NEVER_NEGATED and chance(rng, 0.13)
-    nested = tenses == "timeless"
-    mid, time = ("", ""), ("", "")
-    if verb is not COPULA and not negated and front is None and chance(rng, 0.12):
-        mid = pick(rng, MID_ADVERBS.get(tense, (mid,)))
-    if not nested and verb is not COPULA and tense != "perfect" and front in (None, FRONTED) and not mid[0]:
-        # The past is only seen in "read" or "put" by its time; "did" shows it as well. With "nicht", the
-        # order of the adverbials would be unsettled, so that the time must go to the front.
-        must = tense == "past" and not question
-        if front == FRONTED or (not negated and (must or chance(rng, 0.25))):
+    deniable = tense not in NEVER_NEGATED and tenses != "meanwhile" and not question
+    negated = deniable and chance(rng, 0.13)
+    mid, time, place = EMPTY, EMPTY, not asked
+    if verb is not COPULA and not negated and front != FRONTED and chance(rng, 0.12):
+        mid = pick(rng, MID_ADVERBS.get(tense, (EMPTY,)))
+    if tense != "perfect" and not (nested or asked or lasting or mid[0]):
+        # Without "did", the past of "read" or "put" is only seen by its time. With "nicht", the order of
+        # the adverbials would be unsettled, so that the time must go to the front.
+        needed = tense == "past" and not question
+        if front == FRONTED or (not negated and (needed or chance(rng, 0.25))):
             time = pick(rng, TIMES[MODALS[tense][4] if tense in MODALS else tense])
-    place = front is None
     if front == FRONTED and "l" in verb.extras and chance(rng, 0.4):
-        front, time = random_place(rng), (time if tense == "past" and not negated else ("", ""))
+        front, place = random_place(rng), False
+        time = time if tense == "past" and not negated else EMPTY
     elif front == FRONTED:
-        front, time, place = time, ("", ""), True
-    if subject is None and not nested and chance(rng, 0.06):
-        head = random_np(rng, verb.subjects, "definite")
+        front, time = time, EMPTY
+    if subject is None and verb is not COPULA and not nested and chance(rng, 0.06):
+        head = random_np(rng, verb.subjects, "described")
         about, german_about = random_relative(rng, head)
         subject = replace(head, en=f"{head.en} {about}", de={"nom": f"{head.de['nom']} , {german_about} ,"})
     subject = subject or random_subject(rng, verb.subjects, "definite" if negated else "")
-    described = verb.frame != "-" and not (nested or gap or time[0]) and chance(rng, 0.12)
+    described = verb.frame != "-" and not (nested or gap or time[0]) and chance(rng, 0.16)
     objects = () if gap else random_objects(rng, verb, subject, negated, rich=not described)
-    relative, extras = ("", ""), ()
+    described = described and objects[-1].en.split()[0] not in POSSESSIVES
+    relative, extras = EMPTY, ()
     if verb is COPULA:
         word = ADJECTIVES[pick(rng, adjectives_for(subject.classes))]
         extras = ((word.en, word.de),)
@@ -711,12 +699,12 @@ def random_clause(
         relative = random_relative(rng, objects[-1])
     else:
         extras = random_extras(rng, verb, [subject.head, *(np.head for np in objects)], place)
-    return Clause(subject, verb, tense, objects, negated, mid, time, extras, front or ("", ""), gap, relative)
+    return Clause(subject, verb, tense, objects, negated, mid, time, extras, front, gap, relative)
 
 
 def statement(rng: random.Random) -> Pair:
     """A main clause; the subject or an adverbial comes first."""
-    clause = random_clause(rng, front=FRONTED if chance(rng, 0.3) else None)
+    clause = random_clause(rng, front=FRONTED if chance(rng, 0.3) else EMPTY)
     return sentence(english(clause)), sentence(german(clause))
 
 
@@ -726,7 +714,7 @@ def question(rng: random.Random) -> Pair:
     if kind == "subject":
         clause = random_clause(rng, subject=WHO)
         return sentence(english(clause), "?"), sentence(german(clause), "?")
-    verb, front, tenses, gap = None, None, "all", False
+    verb, front, tenses, gap = None, EMPTY, "all", False
     if kind == "adverbial":
         front, tenses = pick(
             rng, ((("why", "warum"), "all"), (("when", "wann"), "when"), (("where", "wo"), "where"))
@@ -756,10 +744,11 @@ def with_adverbial_clause(rng: random.Random) -> Pair:
 def with_object_clause(rng: random.Random) -> Pair:
     """A verb such as "know" with a clause, or one such as "try" with an infinitive."""
     verb = pick(rng, CLAUSE_VERBS)
-    unknown = verb.frame == "ob" and verb.de == "wissen"  # one does not know whether
-    tense = "present" if unknown else pick(rng, TENSES["clause verb"])
-    negated = unknown or (tense != "must" and chance(rng, 0.1))
-    main = Clause(random_subject(rng, "p", "definite" if negated else ""), verb, tense, negated=negated)
+    tense = pick(rng, ("present", "present", "perfect", "past"))
+    negated = chance(rng, 0.1) or (verb.frame == "ob" and verb.de == "wissen")  # one does not know whether
+    subject = random_subject(rng, "p", "definite" if negated else "")
+    front = pick(rng, TIMES["past"]) if tense == "past" else EMPTY
+    main = Clause(subject, verb, tense, negated=negated, front=front)
     if verb.frame == "zu":
         return with_infinitive(rng, main, "", "")
     clause = random_clause(rng)
@@ -776,7 +765,7 @@ def with_purpose(rng: random.Random) -> Pair:
 
 def with_infinitive(rng: random.Random, main: Clause, word: str, german_word: str) -> Pair:
     """Add an infinitive, which shares the subject of the main clause."""
-    clause = replace(random_clause(rng, pick(rng, ALL_VERBS), main.subject, "timeless"), mid=("", ""))
+    clause = replace(random_clause(rng, pick(rng, ALL_VERBS), main.subject, "timeless"), mid=EMPTY)
     text = join([english(main), word, english(clause, "infinitive")])
     return sentence(text), sentence(join([german(main), ",", german_word, german(clause, "infinitive")]))
 
@@ -818,28 +807,30 @@ class CorpusError(Exception):
 def generate(count: int, seed: int) -> list[Pair]:
     """Draw pairs that all differ in both sides and have 4 to 22 words on both sides."""
     rng = random.Random(seed)
-    pairs: list[Pair] = []
-    seen: tuple[set[str], set[str]] = (set(), set())
-    rejected = 0
-    while len(pairs) < count:
-        pair = derive(rng)
-        if any(text in known or not 4 <= text.count(" ") + 1 <= 22 for text, known in zip(pair, seen)):
-            rejected += 1
-            if rejected == PATIENCE:
-                raise CorpusError(
-                    f"{count} different sentences were asked for, but after {len(pairs)} the grammar gave none that "
-                    f"is new in {PATIENCE} attempts; ask for fewer"
-                )
+    drawn: list[Pair] = []
+    sources: set[str] = set()
+    targets: set[str] = set()
+    failures = 0
+    while len(drawn) < count:
+        source, target = derive(rng)
+        fits = all(4 <= len(text.split()) <= 22 for text in (source, target))
+        if fits and source not in sources and target not in targets:
+            sources.add(source)
+            targets.add(target)
+            drawn.append((source, target))
+            failures = 0
             continue
-        rejected = 0
-        for text, known in zip(pair, seen):
-            known.add(text)
-        pairs.append(pair)
-    return pairs
+        failures += 1
+        if failures == PATIENCE:
+            raise CorpusError(
+                f"{count} different sentences were asked for, but after {len(drawn)} the grammar gave "
+                f"nothing new in {PATIENCE} attempts; ask for fewer"
+            )
+    return drawn
 
 
 def make_corpus(sizes: dict[str, int], seed: int) -> dict[str, list[Pair]]:
-    """Draw the splits; the test and valid sets come first, so that they do not depend on the size of train."""
+    """Draw the splits: test and valid come first, so that they do not depend on the size of train."""
     for name, size in sizes.items():
         if size < 1:
             raise CorpusError(f"--{name} {size}: every split needs at least 1 sentence")

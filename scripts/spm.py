@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Train a joint SentencePiece model, or encode a file with one; every output is complete or absent.
 
-    spm.py train MODEL_PREFIX --vocab-size N [--model-type bpe] FILE...
-    spm.py encode MODEL INPUT OUTPUT
+spm.py train MODEL_PREFIX --vocab-size N [--model-type bpe] FILE...
+spm.py encode MODEL INPUT OUTPUT
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def encode(model: Path, source: Path, target: Path) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     trainer = commands.add_parser("train")
     trainer.add_argument("prefix", type=Path)

@@ -1,4 +1,4 @@
-"""Puts the checkout first on the path and registers the plugin; one thread, since tests run beside each other."""
+"""Puts the checkout first on the path and registers the plugin; one thread, as tests may run side by side."""
 
 import os
 import sys

@@ -153,5 +153,3 @@ def release_loss(logits: torch.Tensor, target: torch.Tensor, padding: int = 1) -
     nll = -log_probs.gather(-1, target.unsqueeze(-1)).squeeze(-1)
     smooth = -log_probs.mean(dim=-1)
     return (0.9 * nll + 0.1 * smooth)[target != padding].sum()
-
-

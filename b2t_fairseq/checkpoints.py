@@ -1,0 +1,144 @@
+"""Reading, comparing and writing fairseq's checkpoint files, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .compatibility import allow_checkpoint_types
+
+# settings that may change when a run goes on: they leave the model's function at inference as it is
+_MAY_CHANGE = frozenset(
+    {
+        "_name",
+        "dropout",
+        "attention_dropout",
+        "activation_dropout",
+        "relu_dropout",
+        "adaptive_softmax_dropout",
+        "encoder_layerdrop",
+        "decoder_layerdrop",
+        "encoder_word_dropout",
+        "decoder_word_dropout",
+        "checkpoint_activations",
+        "offload_activations",
+        "min_params_to_wrap",
+        "depth_scaled_init",
+        "encoder_embed_path",
+        "decoder_embed_path",
+        "max_source_positions",
+        "max_target_positions",
+        "export",
+    }
+)
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Return a checkpoint's content on the CPU; tensors are read from the file when they are used.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is cut short, is no checkpoint, or holds something that would have to run code to be
+            restored; nothing of it is run.
+    """
+    allow_checkpoint_types()
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such checkpoint")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} holds more than tensors and settings, so it is not opened: {str(error).splitlines()[0]} "
+            "Convert it where you trust it, or ask its author for a file that torch.load(weights_only=True) reads"
+        ) from None
+    except (RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{path} is not a whole checkpoint ({str(error).splitlines()[0]}); use an earlier one"
+        ) from None
+    if not isinstance(state, Mapping) or not isinstance(state.get("model"), Mapping):
+        raise ValueError(f"{path} is not a fairseq checkpoint: it has no model")
+    return state
+
+
+def model_settings(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the flat model settings stored in a checkpoint, empty if it has none."""
+    cfg = state.get("cfg")
+    if cfg is not None and cfg.get("model") is not None:
+        model = cfg["model"]
+        return dict(vars(model) if hasattr(model, "__dict__") else model)
+    return dict(vars(state["args"])) if state.get("args") is not None else {}
+
+
+def differing_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the settings, known to both, that make two models different functions: name to both values."""
+    return {
+        name: (ours[name], theirs[name])
+        for name in sorted(ours.keys() & theirs.keys() - _MAY_CHANGE)
+        if ours[name] != theirs[name]
+    }
+
+
+def save(state: Mapping[str, Any], path: str | Path) -> None:
+    """Write a checkpoint under a temporary name in the same folder, then rename it.
+
+    Raises:
+        OSError: the folder is missing or the disk is full; an existing file of that name is left as it was.
+    """
+    path = Path(path)
+    unfinished = path.with_name(f"{path.name}.tmp{os.getpid()}")
+    try:
+        with open(unfinished, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except RuntimeError as error:
+        # torch reports a failed write of the archive as a RuntimeError of its own
+        raise OSError(f"{path} could not be written ({error}); is the disk full?") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def copy_whole(source: str, target: str, overwrite: bool = False) -> bool:
+    """Copy a file so that the target is either the old file or the whole new one; stands in for fairseq's copy."""
+    unfinished = f"{target}.tmp{os.getpid()}"
+    try:
+        shutil.copyfile(source, unfinished)
+        os.replace(unfinished, target)
+    finally:
+        Path(unfinished).unlink(missing_ok=True)
+    return True
+
+
+def tied_groups(
+    tensors: Mapping[str, Tensor], candidates: Iterable[list[str]] | None = None
+) -> list[list[str]]:
+    """Group the names of equal tensors: tied parameters, however often a checkpoint stores them.
+
+    Args:
+        tensors: a checkpoint's model.
+        candidates: groups found in an earlier checkpoint of the same model; only these are split further.
+    """
+    groups = []
+    for candidate in [list(tensors)] if candidates is None else candidates:
+        buckets: dict[tuple, list[list[str]]] = {}
+        for name in candidate:
+            tensor = tensors[name]
+            key = (tensor.dtype, tuple(tensor.shape), tensor.double().sum().item())
+            equals = buckets.setdefault(key, [])
+            for group in equals:
+                if tensors[group[0]].equal(tensor):
+                    group.append(name)
+                    break
+            else:
+                equals.append([name])
+        groups += [group for equals in buckets.values() for group in equals]
+    return groups

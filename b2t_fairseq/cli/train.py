@@ -1,0 +1,84 @@
+"""``b2t train``: ``fairseq-train`` with the same flags, mended where it fails today."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import torch
+from fairseq import options
+from fairseq.dataclass.configs import FairseqConfig
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.distributed import utils as distributed_utils
+from fairseq_cli import train as fairseq_train
+from omegaconf import OmegaConf
+
+from .. import checkpoints
+
+_LOG_FORMAT = "%(asctime)s | %(levelname)s | %(name)s | %(message)s"  # fairseq-train's
+PLUGIN = str(Path(__file__).resolve().parent.parent)
+
+
+def main(argv: list[str]) -> None:
+    """Train with ``fairseq-train``'s own flags; ``--user-dir`` is this plugin unless another is given.
+
+    Beyond ``fairseq-train``: ``--bf16`` trains on GPU and CPU instead of looking for a TPU; a folder that holds
+    another run is refused before anything is written; a launch that would train nothing is an error.
+
+    Raises:
+        ValueError: the folder holds another run, or there is no device for the processes asked for.
+    """
+    logging.basicConfig(format=_LOG_FORMAT, datefmt="%Y-%m-%d %H:%M:%S", level="INFO", stream=sys.stdout)
+    if not any(arg == "--user-dir" or arg.startswith("--user-dir=") for arg in argv):
+        argv = [*argv, "--user-dir", PLUGIN]
+    sys.argv = ["b2t train", *argv]
+    args = options.parse_args_and_arch(options.get_training_parser())
+    # fairseq takes --bf16 to mean a TPU
+    args.tpu = "--tpu" in argv
+    cfg = convert_namespace_to_omegaconf(args)
+    cfg.common.tpu = args.tpu
+    _refuse_to_train_nothing(cfg)
+    refuse_other_run(cfg)
+    distributed_utils.call_main(cfg, fairseq_train.main)
+    _expect_checkpoint(cfg)
+
+
+def refuse_other_run(cfg: FairseqConfig) -> None:
+    """Check that ``--save-dir`` is empty or holds a run of the same model.
+
+    Raises:
+        ValueError: its last checkpoint is of another model; the message lists what differs.
+    """
+    last = Path(cfg.checkpoint.save_dir) / "checkpoint_last.pt"
+    if cfg.checkpoint.restore_file != "checkpoint_last.pt" or not last.exists():
+        return
+    saved = checkpoints.model_settings(checkpoints.load(last))
+    ours = OmegaConf.to_container(cfg.model, resolve=True, enum_to_str=True)
+    different = checkpoints.differing_settings(saved, ours)
+    if different:
+        listed = ", ".join(
+            f"{name} {theirs} there, {here} here" for name, (theirs, here) in different.items()
+        )
+        raise ValueError(
+            f"--save-dir {cfg.checkpoint.save_dir} holds another run ({listed}); choose another folder, or give the "
+            "flags of that run to go on with it"
+        )
+
+
+def _refuse_to_train_nothing(cfg: FairseqConfig) -> None:
+    settings = cfg.distributed_training
+    spawns = not settings.distributed_no_spawn and settings.distributed_world_size > 1
+    if spawns and not torch.cuda.is_available() and not cfg.common.tpu:
+        raise ValueError(
+            f"--distributed-world-size {settings.distributed_world_size}, but no GPU is visible, so fairseq would "
+            "start no process at all; check CUDA_VISIBLE_DEVICES, or start each process yourself with "
+            "--distributed-no-spawn"
+        )
+
+
+def _expect_checkpoint(cfg: FairseqConfig) -> None:
+    if cfg.checkpoint.no_save or cfg.distributed_training.distributed_rank:
+        return
+    if not any(Path(cfg.checkpoint.save_dir).glob("checkpoint*.pt")):
+        raise ValueError(f"training ended without any checkpoint in --save-dir {cfg.checkpoint.save_dir}")

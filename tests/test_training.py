@@ -1,0 +1,275 @@
+"""The models inside fairseq's own training loop: resume, data parallelism, precision, recomputation."""
+
+import json
+import logging
+import multiprocessing
+import os
+import re
+import socket
+import subprocess
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from fairseq.modules.checkpoint_activations import checkpoint_wrapper
+from helpers import ROOT, make_batch, make_model
+from training import (
+    MODEL_FLAGS,
+    SHARED,
+    TRAIN_FLAGS,
+    assert_same_model,
+    binarize,
+    command_line,
+    load,
+    run,
+    train,
+    write_corpus,
+)
+
+from b2t_fairseq.cli.train import main as b2t_train
+from b2t_fairseq.residual import SCHEMES
+from b2t_fairseq.sharing import STRATEGIES, same_layers
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    write_corpus(folder)
+    return binarize(folder)
+
+
+def sharing_flags(strategy):
+    if strategy == "none":
+        return []
+    return ["--layer-sharing", strategy, "--encoder-unique-layers", "2", "--decoder-unique-layers", "2"]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_resumed_run_equals_uninterrupted_run(data, tmp_path, scheme, strategy):
+    """Two epochs in one go and one epoch twice: the same weights and optimizer state, bit by bit."""
+    flags = ["--residual", scheme, *sharing_flags(strategy), "--encoder-word-dropout", "0.1"]
+    whole = train(data, tmp_path / "whole", *flags, "--max-epoch", "2")
+    train(data, tmp_path / "parts", *flags, "--max-epoch", "1")
+    resumed = train(data, tmp_path / "parts", *flags, "--max-epoch", "2")
+    assert_same_model(whole, resumed)
+    states = [checkpoint["last_optimizer_state"]["state"] for checkpoint in (whole, resumed)]
+    for index, state in states[0].items():
+        assert all(
+            torch.equal(torch.as_tensor(v), torch.as_tensor(states[1][index][k])) for k, v in state.items()
+        )
+    model = whole["model"]
+    layers = [
+        {k.split(".", 3)[3]: v for k, v in model.items() if k.startswith(f"encoder.layers.{i}.")}
+        for i in range(4)
+    ]
+    expected = {
+        "none": [0, 1, 2, 3],
+        "sequence": [0, 0, 1, 1],
+        "cycle": [0, 1, 0, 1],
+        "cycle_rev": [0, 1, 1, 0],
+    }
+    assert same_layers(layers) == expected[strategy]
+    # one optimizer state per parameter set
+    tied = len(
+        {tensor.data_ptr() for name, tensor in model.items() if "version" not in name and tensor.numel() > 1}
+    )
+    assert len(states[0]) == tied
+
+
+def test_training_learns(data, tmp_path):
+    """Loss far below that of guessing, in the real loop, with everything at once."""
+    flags = ["--max-epoch", "12", "--dropout", "0", "--depth-scaled-init", "--max-tokens", "60", *SHARED]
+    state = train(data, tmp_path, *flags, "--no-epoch-checkpoints")
+    losses = [state["extra_state"]["val_loss"], state["extra_state"]["best"]]
+    assert losses[1] < 4.0 < 5.0
+
+
+@pytest.mark.parametrize("flags", [[], SHARED], ids=["unshared", "shared"])
+def test_update_freq_equals_one_large_batch(data, tmp_path, flags):
+    """Four batches of gradients added up are one batch four times as large (no dropout)."""
+    flags = [*flags, "--max-epoch", "1", "--dropout", "0", "--max-tokens", "100000"]
+    batch = train(data, tmp_path / "batch", *flags, "--batch-size", "120")
+    parts = train(data, tmp_path / "parts", *flags, "--batch-size", "30", "--update-freq", "4")
+    assert batch["optimizer_history"][-1]["num_updates"] == parts["optimizer_history"][-1]["num_updates"] == 1
+    assert_same_model(batch, parts, tolerance=1e-5)
+
+
+@pytest.mark.parametrize("flags", [[], SHARED], ids=["unshared", "shared"])
+@pytest.mark.parametrize("recompute", ["--checkpoint-activations", "--offload-activations"])
+def test_recomputed_activations_in_training(data, tmp_path, flags, recompute):
+    plain = train(data, tmp_path / "plain", *flags, "--max-update", "4")
+    again = train(data, tmp_path / "again", *flags, "--max-update", "4", recompute)
+    # the gradient of a key's bias is zero but for rounding, which Adam blows up
+    assert_same_model(plain, again, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("flags", [[], SHARED], ids=["unshared", "shared"])
+@pytest.mark.parametrize(("precision", "dtype"), [("--bf16", torch.bfloat16), ("--amp", torch.float32)])
+def test_reduced_precision(data, tmp_path, flags, precision, dtype):
+    """b2t train: bf16 and amp learn as float32 does, to their precision, and tied layers stay equal."""
+    flags = [*flags, "--max-epoch", "3", "--dropout", "0", "--clip-norm", "1.0"]
+    full = train(data, tmp_path / "full", *flags, command=b2t_train)
+    half = train(data, tmp_path / "half", *flags, precision, command=b2t_train)
+    assert full["optimizer_history"][-1]["num_updates"] == half["optimizer_history"][-1]["num_updates"]
+    assert half["extra_state"]["val_loss"] == pytest.approx(full["extra_state"]["val_loss"], rel=0.05)
+    for name, tensor in half["model"].items():
+        # fairseq writes half precision as float32, each tied tensor once per layer
+        assert torch.equal(tensor, tensor.to(dtype).float()), name
+        if flags[0] == SHARED[0] and name.startswith("encoder.layers.0."):
+            assert torch.equal(tensor, half["model"][name.replace("layers.0", "layers.3")])
+
+
+def losses(lines: list[str]) -> list[float]:
+    """Return the training losses that fairseq logged, one per update."""
+    found = [line[line.index("{") :] for line in lines if '"train_wall"' in line and '"update"' in line]
+    return [float(json.loads(entry)["loss"]) for entry in found]
+
+
+def one_of_two(rank, log, *arguments):
+    logging.getLogger().addHandler(logging.FileHandler(log))
+    train(*arguments, "--distributed-rank", str(rank), command=b2t_train)
+
+
+def two_processes(data, save_dir, *flags):
+    """Train with two real processes over gloo; return what rank 0 logged."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    distributed = [
+        *("--distributed-no-spawn", "--distributed-backend", "gloo", "--distributed-world-size", "2"),
+        *("--distributed-init-method", f"tcp://127.0.0.1:{port}"),
+    ]
+    # forked, so that nobody has to import fairseq again
+    context = multiprocessing.get_context("fork")
+    logs = [save_dir.with_name(f"rank{rank}.log") for rank in range(2)]
+    processes = [
+        context.Process(target=one_of_two, args=(rank, logs[rank], data, save_dir, *flags, *distributed))
+        for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=120)
+    assert [process.exitcode for process in processes] == [0, 0], logs[0].read_text()
+    lines = logs[0].read_text().splitlines()
+    logs[0].unlink()
+    return lines
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--ddp-backend", "legacy_ddp"],
+        [*SHARED, "--ddp-backend", "legacy_ddp"],
+        [*SHARED, "--ddp-backend", "legacy_ddp", "--checkpoint-activations"],
+    ],
+    ids=["unshared", "shared", "shared-recomputed"],
+)
+def test_two_processes_equal_one(data, tmp_path, flags, caplog):
+    """Half of each batch on either process: the losses and the weights of one process; and the run resumes."""
+    flags = [*flags, "--dropout", "0", "--max-tokens", "100000"]
+    caplog.set_level("INFO")
+    alone = ["--batch-size", "30", "--update-freq", "2", "--max-epoch", "4"]
+    one = train(data, tmp_path / "one", *flags, *alone)
+    single = losses(caplog.messages)
+    assert len(single) == 8
+    two_processes(data, tmp_path / "two", *flags, "--batch-size", "30", "--max-epoch", "2")
+    resumed = two_processes(data, tmp_path / "two", *flags, "--batch-size", "30", "--max-epoch", "4")
+    assert losses(resumed) == pytest.approx(single[4:], abs=2e-3)
+    assert_same_model(one, load(tmp_path / "two/checkpoint_last.pt"), tolerance=1e-4)
+
+
+def test_killed_run_ends_with_the_same_weights(data, tmp_path):
+    """SIGKILL between two checkpoints, then the same command again."""
+    flags = [*SHARED, "--max-update", "24", "--save-interval-updates", "5", "--encoder-word-dropout", "0.1"]
+    whole = train(data, tmp_path / "whole", *flags)
+    argv = [*command_line("fairseq-train"), data, *MODEL_FLAGS, *TRAIN_FLAGS, *flags]
+    process = subprocess.Popen(
+        [*argv, "--save-dir", str(tmp_path / "killed")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    for line in process.stdout:
+        update = re.search(r'"num_updates": "(\d+)"', line)
+        if update and int(update.group(1)) >= 12:
+            process.kill()
+            break
+    process.stdout.close()
+    assert process.wait() == -9
+    saved = load(tmp_path / "killed/checkpoint_last.pt")["optimizer_history"][-1]["num_updates"]
+    assert saved < 24
+    assert_same_model(whole, train(data, tmp_path / "killed", *flags))
+
+
+def test_stock_checkpoint_goes_on_as_post_ln(data, tmp_path):
+    """Parameter names are fairseq's: a run of fairseq's own transformer is taken over."""
+    stock = train(data, tmp_path / "stock", "--arch", "transformer_tiny", "--max-epoch", "1")
+    flags = ["--residual", "post_ln", "--restore-file", str(tmp_path / "stock/checkpoint_last.pt")]
+    ours = train(data, tmp_path / "ours", *flags, "--max-epoch", "2")
+    longer = train(data, tmp_path / "stock", "--arch", "transformer_tiny", "--max-epoch", "2")
+    assert list(stock["model"]) == list(ours["model"])
+    assert_same_model(ours, longer)
+
+
+def test_hydra_trains_the_same_model(data, tmp_path):
+    """fairseq-hydra-train with the YAML file of configs/: the same weights as the command line."""
+    flags = ["--residual", "b2t", *SHARED, "--max-update", "3"]
+    by_flags = train(data, tmp_path / "flags", *flags)
+    run(
+        "fairseq-hydra-train",
+        *("--config-dir", str(ROOT / "configs/hydra"), "--config-name", "b2t_cycle_rev"),
+        *(f"common.user_dir={ROOT / 'b2t_fairseq'}", "common.cpu=true", f"task.data={data}", "common.seed=7"),
+        *(f"checkpoint.save_dir={tmp_path / 'hydra'}", f"hydra.run.dir={tmp_path}", "dataset.max_tokens=160"),
+        *("dataset.required_batch_size_multiple=1", "dataset.num_workers=0", "optimization.max_update=3"),
+        *(
+            "+model.encoder_embed_dim=16",
+            "+model.encoder_ffn_embed_dim=32",
+            "+model.encoder_attention_heads=2",
+        ),
+        *("+model.decoder_attention_heads=2", "model.encoder_layers=4", "model.decoder_layers=4"),
+        *("model.encoder_unique_layers=2", "model.decoder_unique_layers=2", "model.dropout=0.1"),
+        *("optimization.lr=[0.01]", "optimization.clip_norm=0.1"),
+        *("lr_scheduler.warmup_updates=4", "lr_scheduler.warmup_init_lr=-1"),
+    )
+    assert_same_model(by_flags, load(tmp_path / "hydra/checkpoint_last.pt"))
+
+
+@pytest.mark.parametrize("wrapper", ["plugin", "fairseq"])
+def test_default_data_parallelism_with_recomputed_tied_layers(wrapper, tmp_path):
+    """DistributedDataParallel accepts them; with fairseq's own wrapper it does not, which is why we have ours."""
+    model = make_model(layer_sharing="cycle", encoder_unique_layers=3, decoder_unique_layers=3)
+    for layer in (*model.encoder.layer_list(), *model.decoder.layer_list()):
+        if wrapper == "fairseq":
+            checkpoint_wrapper(layer)
+        else:
+            model.encoder.wrap_layer(
+                SimpleNamespace(**{**vars(model.cfg), "checkpoint_activations": True}), layer
+            )
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1
+    )
+    try:
+        parallel = torch.nn.parallel.DistributedDataParallel(model)
+        loss = parallel(**make_batch()["net_input"])[0].square().sum()
+        if wrapper == "fairseq":
+            with pytest.raises(RuntimeError, match="marked a variable ready only once|ready"):
+                loss.backward()
+        else:
+            loss.backward()
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_float16_on_the_cpu():
+    """fairseq trains in fp16 on GPUs only; the model itself runs in it, forward and backward, and stays tied."""
+    flags = {"layer_sharing": "cycle_rev", "encoder_unique_layers": 3, "decoder_unique_layers": 3}
+    full, half = make_model(**flags), make_model(**flags).half()
+    assert len(list(half.parameters())) == len(list(full.parameters()))
+    outputs = [model(**make_batch()["net_input"])[0] for model in (full, half)]
+    assert (outputs[0] - outputs[1]).abs().max() < 0.02
+    outputs[1].float().square().mean().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in half.parameters())
