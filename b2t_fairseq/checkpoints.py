@@ -52,6 +52,8 @@ def load(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is not a whole checkpoint (it is empty); use an earlier one")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
@@ -118,9 +120,7 @@ def copy_whole(source: str, target: str, overwrite: bool = False) -> bool:
     return True
 
 
-def tied_groups(
-    tensors: Mapping[str, Tensor], candidates: Iterable[list[str]] | None = None
-) -> list[list[str]]:
+def tied_groups(tensors: Mapping[str, Tensor], candidates: Iterable[list[str]] | None = None) -> list[list[str]]:
     """Group the names of equal tensors: tied parameters, however often a checkpoint stores them.
 
     Args:

@@ -14,7 +14,7 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models.transformer import TransformerConfig
 from omegaconf import DictConfig, OmegaConf
 
-from .residual import SCHEMES, B2T
+from .residual import B2T, SCHEMES
 from .sharing import STRATEGIES, none
 
 # fairseq declares or uses these in a way that does not survive flattening
@@ -59,9 +59,7 @@ def _stock_fields(config_class: type, prefix: str = "") -> list[tuple[str, Any, 
 StockTransformerConfig = make_dataclass(
     "StockTransformerConfig", _stock_fields(TransformerConfig), bases=(FairseqDataclass,)
 )
-StockTransformerConfig.__doc__ = (
-    "The fields of fairseq's ``TransformerConfig`` under their command-line names."
-)
+StockTransformerConfig.__doc__ = "The fields of fairseq's ``TransformerConfig`` under their command-line names."
 StockTransformerConfig.__module__ = __name__
 
 

@@ -1,4 +1,4 @@
-"""Two mends of fairseq 0.12.3.1, applied when the plugin is loaded: a run that was killed goes on as if it had not been.
+"""Two mends of fairseq 0.12.3.1, applied when the plugin is loaded: a killed run goes on as if it had not been killed.
 
 Neither changes what an uninterrupted run computes.
 """

@@ -37,9 +37,7 @@ class EncoderLayer(FeedForward, TransformerEncoderLayerBase):
         super().__init__(cfg)
         self.residual = residual
 
-    def forward(
-        self, x: Tensor, encoder_padding_mask: Tensor | None, attn_mask: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, encoder_padding_mask: Tensor | None, attn_mask: Tensor | None = None) -> Tensor:
         """Return the layer's output, ``(seq_len, batch, embed_dim)``.
 
         Args:
@@ -49,9 +47,7 @@ class EncoderLayer(FeedForward, TransformerEncoderLayerBase):
         """
         if attn_mask is not None:
             # a large number instead of infinity: a padded query may see no key at all
-            attn_mask = attn_mask.masked_fill(
-                attn_mask.to(torch.bool), -1e8 if x.dtype == torch.float32 else -1e4
-            )
+            attn_mask = attn_mask.masked_fill(attn_mask.to(torch.bool), -1e8 if x.dtype == torch.float32 else -1e4)
 
         def self_attention(x: Tensor) -> Tensor:
             x, _ = self.self_attn(
@@ -150,9 +146,7 @@ class DecoderLayer(FeedForward, TransformerDecoderLayerBase):
         return x, attn, None
 
     def _has_cached_keys(self, incremental_state: IncrementalState | None) -> bool:
-        return incremental_state is not None and "prev_key" in self.self_attn._get_input_buffer(
-            incremental_state
-        )
+        return incremental_state is not None and "prev_key" in self.self_attn._get_input_buffer(incremental_state)
 
 
 def _prepend_encoder(

@@ -49,9 +49,7 @@ class ResidualScheme:
     def __init__(self, position: LayerPosition) -> None:
         self.position = position
 
-    def connect(
-        self, x: Tensor, sublayer: SubLayer, norm: SubLayer, layer_input: Tensor, is_last: bool
-    ) -> Tensor:
+    def connect(self, x: Tensor, sublayer: SubLayer, norm: SubLayer, layer_input: Tensor, is_last: bool) -> Tensor:
         """Return the output of one wrapped sub-layer, shape ``(seq_len, batch, embed_dim)``.
 
         Args:

@@ -42,9 +42,7 @@ def cycle_rev(num_layers: int, num_unique_layers: int) -> list[int]:
     return indices
 
 
-STRATEGIES: dict[str, Strategy] = {
-    strategy.__name__: strategy for strategy in (none, sequence, cycle, cycle_rev)
-}
+STRATEGIES: dict[str, Strategy] = {strategy.__name__: strategy for strategy in (none, sequence, cycle, cycle_rev)}
 
 
 def layer_indices(strategy: str, num_layers: int, num_unique_layers: int | None) -> list[int]:
@@ -60,9 +58,7 @@ def layer_indices(strategy: str, num_layers: int, num_unique_layers: int | None)
         ValueError: unknown strategy, M missing, M given without a strategy, or M not a divisor of N.
     """
     if strategy not in STRATEGIES:
-        raise ValueError(
-            f"--layer-sharing {strategy}: unknown strategy; choose one of {', '.join(STRATEGIES)}"
-        )
+        raise ValueError(f"--layer-sharing {strategy}: unknown strategy; choose one of {', '.join(STRATEGIES)}")
     if strategy == none.__name__:
         if num_unique_layers is not None:
             raise ValueError(
@@ -101,9 +97,7 @@ def tie_parameters(layers: Sequence[nn.Module], indices: Sequence[int]) -> None:
         shapes, owner_shapes = _shapes(layer), _shapes(owner)
         if shapes != owner_shapes:
             names = sorted(
-                name
-                for name in shapes.keys() | owner_shapes.keys()
-                if shapes.get(name) != owner_shapes.get(name)
+                name for name in shapes.keys() | owner_shapes.keys() if shapes.get(name) != owner_shapes.get(name)
             )
             raise ValueError(
                 f"layer {depth} cannot share parameter set {indices[depth]}: these parameters differ in name or "
@@ -138,13 +132,15 @@ def same_layers(layer_tensors: Sequence[dict[str, Tensor]]) -> list[int]:
     owners: list[dict[str, Tensor]] = []
     indices = []
     for tensors in layer_tensors:
-        for index, owner in enumerate(owners):
-            if tensors.keys() == owner.keys() and all(tensors[name].equal(owner[name]) for name in tensors):
-                break
-        else:
-            index = len(owners)
+        same = [
+            index
+            for index, owner in enumerate(owners)
+            if tensors.keys() == owner.keys() and all(tensors[name].equal(owner[name]) for name in tensors)
+        ]
+        if not same:
+            same = [len(owners)]
             owners.append(tensors)
-        indices.append(index)
+        indices.append(same[0])
     return indices
 
 

@@ -101,9 +101,7 @@ class Encoder(LayerStack, TransformerEncoderBase):
     def build_encoder_layer(self, cfg):
         return self.wrap_layer(cfg, EncoderLayer(cfg, self.residual_scheme(cfg)))
 
-    def forward_embedding(
-        self, src_tokens: Tensor, token_embedding: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward_embedding(self, src_tokens: Tensor, token_embedding: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the first layer's input and the scaled token embeddings, both ``(batch, src_len, embed_dim)``.
 
         Args:

@@ -64,6 +64,7 @@ def validate(args: Namespace) -> None:
     _validate_dimensions(args)
     for stack in ("encoder", "decoder"):
         stack_indices(args, stack)
+    _validate_pruning(args)
 
 
 def stack_indices(args: Namespace, stack: str) -> list[int]:
@@ -113,9 +114,7 @@ def _validate_dimensions(args: Namespace) -> None:
     for stack in ("encoder", "decoder"):
         width, heads = getattr(args, f"{stack}_embed_dim"), getattr(args, f"{stack}_attention_heads")
         if heads < 1 or width < 1 or width % heads:
-            raise ValueError(
-                f"--{stack}-embed-dim {width} is not a multiple of --{stack}-attention-heads {heads}"
-            )
+            raise ValueError(f"--{stack}-embed-dim {width} is not a multiple of --{stack}-attention-heads {heads}")
     shares_output = args.share_decoder_input_output_embed or args.share_all_embeddings
     if shares_output and args.decoder_output_dim != args.decoder_embed_dim:
         raise ValueError(
@@ -123,3 +122,14 @@ def _validate_dimensions(args: Namespace) -> None:
             f"{args.decoder_embed_dim}, so the output layer cannot share the decoder's embedding; "
             "drop one of the flags"
         )
+
+
+def _validate_pruning(args: Namespace) -> None:
+    stacks = {"encoder": args.encoder_layers_to_keep, "decoder": args.decoder_layers_to_keep}
+    for stack, other in (("encoder", "decoder"), ("decoder", "encoder")):
+        if stacks[stack] and not stacks[other]:
+            every_layer = ",".join(map(str, range(getattr(args, f"{other}_layers"))))
+            raise ValueError(
+                f"--{stack}-layers-to-keep {stacks[stack]} without --{other}-layers-to-keep: fairseq would prune the "
+                f"{other} to nothing; add --{other}-layers-to-keep {every_layer} to keep all of it"
+            )

@@ -299,9 +299,7 @@ def draw() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the figure, or compare it with the file on disk; return the exit status."""
     parser = argparse.ArgumentParser(description="Draw the README's figure, docs/figure.svg.")
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; fail if the figure is out of date"
-    )
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the figure is out of date")
     check = parser.parse_args(arguments).check
     figure = draw()
     if not check:

@@ -32,54 +32,44 @@ EMPTY: Pair = ("", "")
 # English[/plural] German/plural gender genitive-ending classes. "n" and "en" mark weak nouns (den
 # Jungen). Classes: p person, a animal, r to read, h to write, g printed goods, f food, e food without a
 # plural, d drink, t thing, c to carry, o to open, s to switch, v to repair, u to sit on, w to wear,
-# l place, i one is in it, q one is at it, b building, m to tidy up.
+# l place, i one is in it, q one is at it, b building.
 NOUN_TABLE = """
 man/men Mann/Männer m es p; woman/women Frau/Frauen f - p; boy Junge/Jungen m n p
 girl Mädchen/Mädchen n s p; child/children Kind/Kinder n es p; teacher Lehrer/Lehrer m s p
-doctor Arzt/Ärzte m es p; student Student/Studenten m en p; baker Bäcker/Bäcker m s p
-neighbor Nachbar/Nachbarn m n p; friend Freund/Freunde m es p; uncle Onkel/Onkel m s p
-aunt Tante/Tanten f - p; brother Bruder/Brüder m s p; sister Schwester/Schwestern f - p
-mother Mutter/Mütter f - p; father Vater/Väter m s p; son Sohn/Söhne m es p
-daughter Tochter/Töchter f - p; grandmother Großmutter/Großmütter f - p; king König/Könige m s p
-queen Königin/Königinnen f - p; farmer Bauer/Bauern m n p; thief/thieves Dieb/Diebe m es p
-actress Schauspielerin/Schauspielerinnen f - p; guest Gast/Gäste m es p; pilot Pilot/Piloten m en p
+doctor Arzt/Ärzte m es p; student Student/Studenten m en p; neighbor Nachbar/Nachbarn m n p
+friend Freund/Freunde m es p; uncle Onkel/Onkel m s p; brother Bruder/Brüder m s p
+sister Schwester/Schwestern f - p; mother Mutter/Mütter f - p; father Vater/Väter m s p
+king König/Könige m s p; queen Königin/Königinnen f - p; farmer Bauer/Bauern m n p
+thief/thieves Dieb/Diebe m es p; actress Schauspielerin/Schauspielerinnen f - p; guest Gast/Gäste m es p
 dog Hund/Hunde m es a; cat Katze/Katzen f - a; horse Pferd/Pferde n es a; bird Vogel/Vögel m s a
-mouse/mice Maus/Mäuse f - a; cow Kuh/Kühe f - a; pig Schwein/Schweine n es a; duck Ente/Enten f - a
-goose/geese Gans/Gänse f - a; lion Löwe/Löwen m n a; bear Bär/Bären m en a; wolf/wolves Wolf/Wölfe m es a
-elephant Elefant/Elefanten m en a; book Buch/Bücher n es rhg; letter Brief/Briefe m es rh
-newspaper Zeitung/Zeitungen f - rg; story Geschichte/Geschichten f - rh; poem Gedicht/Gedichte n es rh
-apple Apfel/Äpfel m s f; cake Kuchen/Kuchen m s f; egg Ei/Eier n s f; orange Orange/Orangen f - f
-potato Kartoffel/Kartoffeln f - f; tomato Tomate/Tomaten f - f; sausage Wurst/Würste f - f
-banana Banane/Bananen f - f; bread/- Brot/- n es e; cheese/- Käse/- m s e; water/- Wasser/- n s d
-milk/- Milch/- f - d; coffee/- Kaffee/- m s d; tea/- Tee/- m s d; juice/- Saft/- m es d
-beer/- Bier/- n es d; lamp Lampe/Lampen f - tcs; key Schlüssel/Schlüssel m s tc; ball Ball/Bälle m es tc
+mouse/mice Maus/Mäuse f - a; cow Kuh/Kühe f - a; goose/geese Gans/Gänse f - a; lion Löwe/Löwen m n a
+bear Bär/Bären m en a; book Buch/Bücher n es rhg; letter Brief/Briefe m es rh
+newspaper Zeitung/Zeitungen f - rg; poem Gedicht/Gedichte n es rh; apple Apfel/Äpfel m s f
+cake Kuchen/Kuchen m s f; egg Ei/Eier n s f; orange Orange/Orangen f - f; potato Kartoffel/Kartoffeln f - f
+sausage Wurst/Würste f - f; bread/- Brot/- n es e; cheese/- Käse/- m s e; water/- Wasser/- n s d
+milk/- Milch/- f - d; coffee/- Kaffee/- m s d; tea/- Tee/- m s d; beer/- Bier/- n es d
+lamp Lampe/Lampen f - tcs; key Schlüssel/Schlüssel m s tc; ball Ball/Bälle m es tc
 bag Tasche/Taschen f - tco; bicycle Fahrrad/Fahrräder n es tcv; picture Bild/Bilder n es tc
 clock Uhr/Uhren f - tcv; chair Stuhl/Stühle m es tcu; knife/knives Messer/Messer n s tc
-cup Tasse/Tassen f - tc; glass Glas/Gläser n es tc; plate Teller/Teller m s tc
-bottle Flasche/Flaschen f - tco; gift Geschenk/Geschenke n es tco; flower Blume/Blumen f - tc
+cup Tasse/Tassen f - tc; gift Geschenk/Geschenke n es tco; flower Blume/Blumen f - tc
 computer Computer/Computer m s tcsv; suitcase Koffer/Koffer m s tco; box Kiste/Kisten f - tco
-umbrella Regenschirm/Regenschirme m es tc; camera Kamera/Kameras f - tcsv
 radio/radios Radio/Radios n s tcsv; car Auto/Autos n s tv; table Tisch/Tische m es tu
 sofa Sofa/Sofas n s tu; window Fenster/Fenster n s to; door Tür/Türen f - to; hat Hut/Hüte m es w
-coat Mantel/Mäntel m s w; shirt Hemd/Hemden n es w; dress Kleid/Kleider n es w; shoe Schuh/Schuhe m s w
-garden Garten/Gärten m s li; kitchen Küche/Küchen f - lim; house Haus/Häuser n es lib
-school Schule/Schulen f - lib; city Stadt/Städte f - li; park Park/Parks m s li; forest Wald/Wälder m es li
-room Zimmer/Zimmer n s lim; village Dorf/Dörfer n es li; hotel Hotel/Hotels n s lib
-office Büro/Büros n s lim; museum Museum/Museen n s lib; church Kirche/Kirchen f - lib
-library Bibliothek/Bibliotheken f - lib; station Bahnhof/Bahnhöfe m s lq; river Fluss/Flüsse m es lq
-lake See/Seen m s lq; beach Strand/Strände m es lq
+coat Mantel/Mäntel m s w; shirt Hemd/Hemden n es w; shoe Schuh/Schuhe m s w; garden Garten/Gärten m s li
+kitchen Küche/Küchen f - li; house Haus/Häuser n es lib; school Schule/Schulen f - lib
+city Stadt/Städte f - li; park Park/Parks m s li; room Zimmer/Zimmer n s li; office Büro/Büros n s li
+museum Museum/Museen n s lib; church Kirche/Kirchen f - lib; station Bahnhof/Bahnhöfe m s lq
+river Fluss/Flüsse m es lq; lake See/Seen m s lq
 """
 
 # English German[/inflected stem] classes it goes with. The first line may stand before a colour (the second).
 ADJECTIVE_TABLE = """
 old alt partwle; young jung pa; big groß atfl; small klein patfwl; new neu rtwl; beautiful schön atwl
-black schwarz atw; white weiß atw; brown braun atw; red rot tw; green grün tw; blue blau tw
-good gut prfedw; friendly freundlich pa; clever klug pa; happy glücklich pa; sad traurig pah; tired müde pa
-hungry hungrig pa; lazy faul pa; brave mutig pa; rich reich p; poor arm pa; famous berühmt prl
-expensive teuer/teur twrfed; cheap billig twrfed; heavy schwer t; dirty schmutzig twla; clean sauber twl
-fresh frisch fed; cold kalt fd; warm warm fd; sweet süß f; dark dunkel/dunkl l; quiet ruhig pl
-modern modern l; interesting interessant rl; boring langweilig r; funny lustig rp; strange seltsam partw
-long lang r; short kurz r
+black schwarz atw; white weiß atw; red rot tw; blue blau tw
+good gut prfedw; friendly freundlich pa; clever klug pa; sad traurig pah; tired müde pa; hungry hungrig pa
+rich reich p; famous berühmt prl; expensive teuer/teur twrfed; dirty schmutzig twla; fresh frisch fed
+cold kalt fd; warm warm fd; dark dunkel/dunkl l; interesting interessant rl; strange seltsam partw
+long lang r
 """
 
 # English[/past/participle] German/third-person/participle subjects frame objects extras. "pick|up" lets a
@@ -88,50 +78,40 @@ long lang r; short kurz r
 # l (a place), c ("with" somebody), f ("for" somebody); s marks a state, which is not tied to a time.
 VERB_TABLE = """
 read/read/read lesen/liest/gelesen p acc r lc; write/wrote/written schreiben/schreibt/geschrieben p acc h lf
-buy/bought/bought kaufen/kauft/gekauft p acc cfwgved lf
-sell/sold/sold verkaufen/verkauft/verkauft p acc cfwgv -
-find/found/found finden/findet/gefunden p acc crw l; look_for suchen/sucht/gesucht p acc crwpa l
-see/saw/seen sehen/sieht/gesehen pa acc pactb l; love lieben/liebt/geliebt p acc pa s
-know/knew/known kennen/kennt/gekannt p acc pb s; visit besuchen/besucht/besucht p acc pb c
-eat/ate/eaten essen/isst/gegessen pa acc fe l; drink/drank/drunk trinken/trinkt/getrunken p acc d lc
-paint malen/malt/gemalt p acc pa lf; carry tragen/trägt/getragen p acc c -
+buy/bought/bought kaufen/kauft/gekauft p acc cfwgved lf; find/found/found finden/findet/gefunden p acc crw l
+look_for suchen/sucht/gesucht p acc crwpa l; see/saw/seen sehen/sieht/gesehen pa acc pactb l
+love lieben/liebt/geliebt p acc pa s; know/knew/known kennen/kennt/gekannt p acc pb s
+visit besuchen/besucht/besucht p acc pb c; eat/ate/eaten essen/isst/gegessen pa acc fe l
+drink/drank/drunk trinken/trinkt/getrunken p acc d lc; paint malen/malt/gemalt p acc pa lf
 wash waschen/wäscht/gewaschen p acc w l; forget/forgot/forgotten vergessen/vergisst/vergessen p acc crw -
-repair reparieren/repariert/repariert p acc v lc; lose/lost/lost verlieren/verliert/verloren p acc cw l
-ask fragen/fragt/gefragt p acc p -; feed/fed/fed füttern/füttert/gefüttert p acc a lc
-steal/stole/stolen stehlen/stiehlt/gestohlen p acc cgv -; meet/met/met treffen/trifft/getroffen p acc p l
-wake/woke/woken wecken/weckt/geweckt p acc p -; have/had/had haben/hat/gehabt p acc cav s
+repair reparieren/repariert/repariert p acc v lc; ask fragen/fragt/gefragt p acc p -
+steal/stole/stolen stehlen/stiehlt/gestohlen p acc cgv -; have/had/had haben/hat/gehabt p acc cav s
 open auf|machen/macht/aufgemacht p acc o -; close zu|machen/macht/zugemacht p acc o -
-turn|on ein|schalten/schaltet/eingeschaltet p acc s -; turn|off aus|schalten/schaltet/ausgeschaltet p acc s -
-call an|rufen/ruft/angerufen p acc p -; invite ein|laden/lädt/eingeladen p acc p -
-pick|up ab|holen/holt/abgeholt p acc p -; look_at an|sehen/sieht/angesehen pa acc pact l
-throw|away/threw/thrown weg|werfen/wirft/weggeworfen p acc cfrw -
+turn|on ein|schalten/schaltet/eingeschaltet p acc s -
+turn|off aus|schalten/schaltet/ausgeschaltet p acc s -; call an|rufen/ruft/angerufen p acc p -
+invite ein|laden/lädt/eingeladen p acc p -; pick|up ab|holen/holt/abgeholt p acc p -
+look_at an|sehen/sieht/angesehen pa acc pact l
 bring|along/brought/brought mit|bringen/bringt/mitgebracht p acc cfaed f
-put|on/put/put an|ziehen/zieht/angezogen p acc w -; tidy|up auf|räumen/räumt/aufgeräumt p acc m cf
-sleep/slept/slept schlafen/schläft/geschlafen pa - - l; laugh lachen/lacht/gelacht p - - lc
-cry weinen/weint/geweint p - - l; sing/sang/sung singen/singt/gesungen p - - lcf
-dance tanzen/tanzt/getanzt p - - lcf; work arbeiten/arbeitet/gearbeitet p - - lcf
-play spielen/spielt/gespielt pa - - lc; run/ran/run laufen/läuft/*gelaufen pa - - l
-get|up/got/gotten auf|stehen/steht/*aufgestanden p - - -
-wake|up/woke/woken auf|wachen/wacht/*aufgewacht pa - - l
+put|on/put/put an|ziehen/zieht/angezogen p acc w -; sleep/slept/slept schlafen/schläft/geschlafen pa - - l
+sing/sang/sung singen/singt/gesungen p - - lcf; dance tanzen/tanzt/getanzt p - - lcf
+work arbeiten/arbeitet/gearbeitet p - - lcf; play spielen/spielt/gespielt pa - - lc
+run/ran/run laufen/läuft/*gelaufen pa - - l; get|up/got/gotten auf|stehen/steht/*aufgestanden p - - -
 fall_asleep/fell/fallen ein|schlafen/schläft/*eingeschlafen pa - - l
 arrive an|kommen/kommt/*angekommen p - - c; come|back/came/come zurück|kommen/kommt/*zurückgekommen pa - - c
 help helfen/hilft/geholfen p dat p l; thank danken/dankt/gedankt p dat p -
-follow folgen/folgt/*gefolgt pa dat pa -
-trust vertrauen/vertraut/vertraut p dat p s; answer antworten/antwortet/geantwortet p dat p -
-listen_to zu|hören/hört/zugehört p dat p l; give/gave/given geben/gibt/gegeben p give cfgw -
-show/showed/shown zeigen/zeigt/gezeigt p give crwa l; send/sent/sent schicken/schickt/geschickt p give crw -
-bring/brought/brought bringen/bringt/gebracht p give cfred -; offer an|bieten/bietet/angeboten p give fed -
-wait_for warten/wartet/gewartet p auf:acc p l; talk_to sprechen/spricht/gesprochen p mit:dat p l
-dream_of träumen/träumt/geträumt p von:dat pa -; think_of/thought/thought denken/denkt/gedacht p an:acc pa -
+follow folgen/folgt/*gefolgt pa dat pa -; listen_to zu|hören/hört/zugehört p dat p l
+give/gave/given geben/gibt/gegeben p give cfgw -; show/showed/shown zeigen/zeigt/gezeigt p give crwa l
+send/sent/sent schicken/schickt/geschickt p give crw -; wait_for warten/wartet/gewartet p auf:acc p l
+talk_to sprechen/spricht/gesprochen p mit:dat p l; dream_of träumen/träumt/geträumt p von:dat pa -
+think_of/thought/thought denken/denkt/gedacht p an:acc pa -
 """
 
 # Verbs that take a clause: the frame names the German word that opens it ("zu" stands for an infinitive).
 CLAUSE_VERB_TABLE = """
 know/knew/known wissen/weiß/gewusst p dass - -; say/said/said sagen/sagt/gesagt p dass - -
-believe glauben/glaubt/geglaubt p dass - -; hear/heard/heard hören/hört/gehört p dass - -
-ask fragen/fragt/gefragt p ob - -; know/knew/known wissen/weiß/gewusst p ob - -
-try versuchen/versucht/versucht p zu - -; hope hoffen/hofft/gehofft p zu - -
-promise versprechen/verspricht/versprochen p zu - -; plan/planned/planned planen/plant/geplant p zu - -
+believe glauben/glaubt/geglaubt p dass - -; ask fragen/fragt/gefragt p ob - -
+know/knew/known wissen/weiß/gewusst p ob - -; try versuchen/versucht/versucht p zu - -
+hope hoffen/hofft/gehofft p zu - -; promise versprechen/verspricht/versprochen p zu - -
 """
 COPULA_TABLE = "be/was/been sein/ist/*gewesen parftwl - - s"
 
@@ -440,9 +420,7 @@ def german_verb(clause: Clause) -> Pair:
 def middle_field(clause: Clause) -> list[str]:
     """What stands between the two parts of the German verb, in its order."""
     pronouns, full, rest = [], [], []
-    adverb = (
-        "nicht" if clause.negated and not any(np.kind == "no" for np in clause.objects) else clause.mid[1]
-    )
+    adverb = "nicht" if clause.negated and not any(np.kind == "no" for np in clause.objects) else clause.mid[1]
     frame = clause.verb.frame
     cases = ["dat", "acc"] if frame == "give" else [frame]
     for np, case in zip(() if clause.gap else clause.objects, cases, strict=False):
@@ -546,9 +524,7 @@ def adjectives_for(classes: str) -> tuple[str, ...]:
     return tuple(word.en for word in ADJECTIVES.values() if set(word.classes) & set(classes))
 
 
-def random_np(
-    rng: random.Random, classes: str, choice: str = "", avoid: Sequence[str] = (), rich: bool = False
-) -> NP:
+def random_np(rng: random.Random, classes: str, choice: str = "", avoid: Sequence[str] = (), rich: bool = False) -> NP:
     """A noun phrase of one of the classes, but not with one of the nouns to avoid.
 
     The choice is a key of DETERMINER_CHOICE; "no" lets a negation merge with the article. Only a rich
@@ -560,7 +536,7 @@ def random_np(
     if name == "own":
         name = pick(rng, tuple(POSSESSIVES))
     adjectives: tuple[str, ...] = ()
-    if chance(rng, 0.35):
+    if chance(rng, 0.3):
         fitting = adjectives_for(noun.classes)
         adjectives = (pick(rng, fitting),)
         colours = [word for word in COLOURS if word in fitting]
@@ -568,10 +544,10 @@ def random_np(
             adjectives += (pick(rng, colours),)
     avoid = (*avoid, noun.en)
     person = noun.classes == "p"
-    owned = rich and name == "the" and not person and not noun.mass and chance(rng, 0.12)
+    owned = rich and name == "the" and not person and not noun.mass and chance(rng, 0.09)
     owner = random_np(rng, "p", "definite", avoid) if owned else None
     phrase = noun_phrase(noun.en, name, number, adjectives, owner)
-    if not (rich and person and phrase.kind == "definite" and chance(rng, 0.08)):
+    if not (rich and person and phrase.kind == "definite" and chance(rng, 0.06)):
         return phrase
     if chance(rng, 0.5):
         second = random_np(rng, "pa", "definite", avoid)
@@ -627,10 +603,10 @@ def random_extras(rng: random.Random, verb: Verb, avoid: Sequence[str], place: b
     """Up to two of the phrases that the verb allows: for whom or with whom, and, if wanted, where."""
     extras = []
     for kind, word, german_word, case in (("f", "for", "für", "acc"), ("c", "with", "mit", "dat")):
-        if kind in verb.extras and not extras and chance(rng, 0.15):
+        if kind in verb.extras and not extras and chance(rng, 0.12):
             phrase = random_np(rng, "p", "", avoid)
             extras.append((f"{word} {phrase.en}", f"{german_word} {phrase.de[case]}"))
-    if place and "l" in verb.extras and chance(rng, 0.22):
+    if place and "l" in verb.extras and chance(rng, 0.17):
         extras.append(random_place(rng))
     return tuple(extras)
 
@@ -683,12 +659,12 @@ def random_clause(
         time = time if tense == "past" and not negated else EMPTY
     elif front == FRONTED:
         front, time = time, EMPTY
-    if subject is None and verb is not COPULA and not nested and chance(rng, 0.06):
+    if subject is None and verb is not COPULA and not nested and chance(rng, 0.05):
         head = random_np(rng, verb.subjects, "described")
         about, german_about = random_relative(rng, head)
         subject = replace(head, en=f"{head.en} {about}", de={"nom": f"{head.de['nom']} , {german_about} ,"})
     subject = subject or random_subject(rng, verb.subjects, "definite" if negated else "")
-    described = verb.frame != "-" and not (nested or gap or time[0]) and chance(rng, 0.16)
+    described = verb.frame != "-" and not (nested or gap or time[0]) and chance(rng, 0.11)
     objects = () if gap else random_objects(rng, verb, subject, negated, rich=not described)
     described = described and objects[-1].en.split()[0] not in POSSESSIVES
     relative, extras = EMPTY, ()
@@ -716,9 +692,7 @@ def question(rng: random.Random) -> Pair:
         return sentence(english(clause), "?"), sentence(german(clause), "?")
     verb, front, tenses, gap = None, EMPTY, "all", False
     if kind == "adverbial":
-        front, tenses = pick(
-            rng, ((("why", "warum"), "all"), (("when", "wann"), "when"), (("where", "wo"), "where"))
-        )
+        front, tenses = pick(rng, ((("why", "warum"), "all"), (("when", "wann"), "when"), (("where", "wo"), "where")))
         verb = pick(rng, [v for v in ALL_VERBS if tenses != "where" or "l" in v.extras])
     elif kind == "object":
         verb, gap = pick(rng, [v for v in ALL_VERBS if v.frame not in ("-", "give")]), True
@@ -789,12 +763,12 @@ def coordination(rng: random.Random) -> Pair:
 def derive(rng: random.Random) -> Pair:
     """Draw one sentence pair from the grammar."""
     rules: tuple[tuple[int, Callable[[random.Random], Pair]], ...] = (
-        (44, statement),
-        (15, question),
-        (17, with_adverbial_clause),
-        (12, with_object_clause),
-        (3, with_purpose),
-        (9, coordination),
+        (54, statement),
+        (18, question),
+        (10, with_adverbial_clause),
+        (10, with_object_clause),
+        (2, with_purpose),
+        (6, coordination),
     )
     return pick(rng, [rule for weight, rule in rules for _ in range(weight)])(rng)
 
@@ -858,9 +832,7 @@ def write_corpus(corpus: dict[str, list[Pair]], folder: Path) -> None:
         for temporary, target in written:
             os.replace(temporary, target)
     except OSError as error:
-        raise CorpusError(
-            f"cannot write to --out '{folder}' ({error}); choose a folder you may write to"
-        ) from error
+        raise CorpusError(f"cannot write to --out '{folder}' ({error}); choose a folder you may write to") from error
     finally:
         for temporary, _ in written:
             if temporary.exists():
@@ -870,9 +842,7 @@ def write_corpus(corpus: dict[str, list[Pair]], folder: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(description="Write an English-German corpus drawn from a small grammar.")
-    parser.add_argument(
-        "--train", type=int, default=24000, metavar="N", help="training pairs (default 24000)"
-    )
+    parser.add_argument("--train", type=int, default=24000, metavar="N", help="training pairs (default 24000)")
     parser.add_argument("--valid", type=int, default=500, metavar="N", help="validation pairs (default 500)")
     parser.add_argument("--test", type=int, default=1000, metavar="N", help="test pairs (default 1000)")
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="0 or larger (default 1)")

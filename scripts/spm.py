@@ -44,22 +44,23 @@ def encode(model: Path, source: Path, target: Path) -> int:
     processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
     unfinished = target.with_name(f"{target.name}.tmp{os.getpid()}")
     lines = 0
-    # newline="\n": other Unicode line separators are part of the text
-    with (
-        open(source, encoding="utf-8", newline="\n") as text,
-        open(unfinished, "w", encoding="utf-8", newline="\n") as pieces,
-    ):
-        for line in text:
-            pieces.write(" ".join(processor.encode(line.rstrip("\n"), out_type=str)) + "\n")
-            lines += 1
-    unfinished.replace(target)
+    try:
+        # newline="\n": other Unicode line separators are part of the text
+        with (
+            open(source, encoding="utf-8", newline="\n") as text,
+            open(unfinished, "w", encoding="utf-8", newline="\n") as pieces,
+        ):
+            for line in text:
+                pieces.write(" ".join(processor.encode(line.rstrip("\n"), out_type=str)) + "\n")
+                lines += 1
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
     return lines
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     trainer = commands.add_parser("train")
     trainer.add_argument("prefix", type=Path)

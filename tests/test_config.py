@@ -90,9 +90,7 @@ def test_architectures_are_all_tested():
 
 
 def test_flags_override_the_architecture():
-    cfg = parse(
-        "--arch", "b2t_transformer_wmt_en_de_18l", "--encoder-layers", "12", "--decoder-embed-dim", "256"
-    )
+    cfg = parse("--arch", "b2t_transformer_wmt_en_de_18l", "--encoder-layers", "12", "--decoder-embed-dim", "256")
     assert (cfg.encoder_layers, cfg.decoder_layers, cfg.decoder_embed_dim) == (12, 18, 256)
 
 
@@ -181,6 +179,10 @@ REFUSED = [
     ({"encoder_layers": 0}, ["--encoder-layers 0"]),
     ({"decoder_output_dim": 8}, ["--decoder-output-dim 8", "16"]),
     ({"encoder_layers_to_keep": "0,7"}, ["0,7", "0 and 5"]),
+    (
+        {"encoder_layers_to_keep": "0,2"},
+        ["--encoder-layers-to-keep 0,2", "--decoder-layers-to-keep 0,1,2,3,4,5"],
+    ),
     ({"encoder_layers_to_keep": "first"}, ["--encoder-layers-to-keep first"]),
 ]
 

@@ -163,9 +163,7 @@ def test_recomputed_activations_change_nothing(scheme, sharing):
     """--checkpoint-activations: same dropout masks, same loss, same gradients, for tied layers too."""
     results = []
     for recompute in (False, True):
-        model = randomize(
-            make_model(residual=scheme, checkpoint_activations=recompute, dropout=0.3, **sharing)
-        )
+        model = randomize(make_model(residual=scheme, checkpoint_activations=recompute, dropout=0.3, **sharing))
         torch.manual_seed(5)
         loss = model(**make_batch()["net_input"])[0].square().sum()
         loss.backward()

@@ -70,9 +70,7 @@ def test_figure_is_described_for_screen_readers() -> None:
         ("B2T", ["SA", "LN", "FFN", "LN"], ["h = LN(x + SA(x))", "out = LN(x + h + FFN(h))"]),
     ],
 )
-def test_each_scheme_has_its_name_blocks_and_equations(
-    name: str, blocks: list[str], equations: list[str]
-) -> None:
+def test_each_scheme_has_its_name_blocks_and_equations(name: str, blocks: list[str], equations: list[str]) -> None:
     group = f"scheme-{name}"
     assert contents(group, "name") == [name]
     assert contents(group, "block-name") == blocks

@@ -7,7 +7,6 @@ import os
 import re
 import socket
 import subprocess
-
 from types import SimpleNamespace
 
 import pytest
@@ -56,13 +55,10 @@ def test_resumed_run_equals_uninterrupted_run(data, tmp_path, scheme, strategy):
     assert_same_model(whole, resumed)
     states = [checkpoint["last_optimizer_state"]["state"] for checkpoint in (whole, resumed)]
     for index, state in states[0].items():
-        assert all(
-            torch.equal(torch.as_tensor(v), torch.as_tensor(states[1][index][k])) for k, v in state.items()
-        )
+        assert all(torch.equal(torch.as_tensor(v), torch.as_tensor(states[1][index][k])) for k, v in state.items())
     model = whole["model"]
     layers = [
-        {k.split(".", 3)[3]: v for k, v in model.items() if k.startswith(f"encoder.layers.{i}.")}
-        for i in range(4)
+        {k.split(".", 3)[3]: v for k, v in model.items() if k.startswith(f"encoder.layers.{i}.")} for i in range(4)
     ]
     expected = {
         "none": [0, 1, 2, 3],
@@ -72,9 +68,7 @@ def test_resumed_run_equals_uninterrupted_run(data, tmp_path, scheme, strategy):
     }
     assert same_layers(layers) == expected[strategy]
     # one optimizer state per parameter set
-    tied = len(
-        {tensor.data_ptr() for name, tensor in model.items() if "version" not in name and tensor.numel() > 1}
-    )
+    tied = len({tensor.data_ptr() for name, tensor in model.items() if "version" not in name and tensor.numel() > 1})
     assert len(states[0]) == tied
 
 
@@ -246,17 +240,13 @@ def test_default_data_parallelism_with_recomputed_tied_layers(wrapper, tmp_path)
         if wrapper == "fairseq":
             checkpoint_wrapper(layer)
         else:
-            model.encoder.wrap_layer(
-                SimpleNamespace(**{**vars(model.cfg), "checkpoint_activations": True}), layer
-            )
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1
-    )
+            model.encoder.wrap_layer(SimpleNamespace(**{**vars(model.cfg), "checkpoint_activations": True}), layer)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
     try:
         parallel = torch.nn.parallel.DistributedDataParallel(model)
         loss = parallel(**make_batch()["net_input"])[0].square().sum()
         if wrapper == "fairseq":
-            with pytest.raises(RuntimeError, match="marked a variable ready only once|ready"):
+            with pytest.raises(RuntimeError, match="ready only once"):
                 loss.backward()
         else:
             loss.backward()

@@ -82,9 +82,7 @@ def command_line(name: str) -> list[str]:
     return [str(BIN / name)]
 
 
-def run(
-    name: str, *flags: str, check: bool = True, timeout: int = 120, **env: str
-) -> subprocess.CompletedProcess:
+def run(name: str, *flags: str, check: bool = True, timeout: int = 120, **env: str) -> subprocess.CompletedProcess:
     """Run a command as users do and return what it printed."""
     result = subprocess.run(
         [*command_line(name), *flags],

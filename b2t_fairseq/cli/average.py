@@ -25,9 +25,7 @@ def main(argv: list[str]) -> None:
     )
     parser.add_argument("inputs", nargs="+", type=Path, help="one run's folder, or checkpoint files")
     parser.add_argument("--output", type=Path, required=True, help="file to write")
-    parser.add_argument(
-        "--last", type=int, default=10, metavar="N", help="of a folder, the last N (default: 10)"
-    )
+    parser.add_argument("--last", type=int, default=10, metavar="N", help="of a folder, the last N (default: 10)")
     parser.add_argument(
         "--by",
         choices=list(_PATTERNS),
@@ -81,14 +79,9 @@ def average(files: list[Path]) -> dict[str, Any]:
         state = checkpoints.load(file)
         _check_same_model(first, files[0], state, file)
         finer = checkpoints.tied_groups(state["model"], groups)
-        for group in finer:
-            # a group that falls apart: its parts were equal in all files so far, so they have the same sum
-            owner = next(g[0] for g in groups if group[0] in g)
-            earlier = totals[owner] if owner in totals else None
-            tensor = state["model"][group[0]]
-            value = tensor.to(torch.float32) if tensor.is_floating_point() else tensor
-            total = value.clone() if earlier is None else earlier + value
-            totals[group[0]] = total
+        # a group that falls apart: its parts were equal in all files so far, so they start from the same sum
+        owners = {name: group[0] for group in groups for name in group}
+        totals = {group[0]: _add(totals.get(owners[group[0]]), state["model"][group[0]]) for group in finer}
         groups = finer
     averaged = OrderedDict.fromkeys(model)
     for group in groups:
@@ -101,10 +94,13 @@ def average(files: list[Path]) -> dict[str, Any]:
     return {**first, "model": averaged, "last_optimizer_state": None}
 
 
+def _add(total: Tensor | None, tensor: Tensor) -> Tensor:
+    value = tensor.to(torch.float32) if tensor.is_floating_point() else tensor
+    return value.clone() if total is None else total + value
+
+
 def _check_same_model(first: dict, first_file: Path, other: dict, file: Path) -> None:
-    shapes, other_shapes = (
-        {name: tuple(t.shape) for name, t in state["model"].items()} for state in (first, other)
-    )
+    shapes, other_shapes = ({name: tuple(t.shape) for name, t in state["model"].items()} for state in (first, other))
     if shapes != other_shapes:
         names = sorted(n for n in shapes.keys() | other_shapes.keys() if shapes.get(n) != other_shapes.get(n))
         raise ValueError(

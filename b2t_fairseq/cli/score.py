@@ -33,9 +33,7 @@ def read_lines(path: Path) -> list[str]:
     try:
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not UTF-8 ({error}); convert it first, for instance with iconv"
-        ) from None
+        raise ValueError(f"{path} is not UTF-8 ({error}); convert it first, for instance with iconv") from None
     if not text:
         raise ValueError(f"{path} is empty")
     return text.removesuffix("\n").split("\n")

@@ -57,9 +57,7 @@ def refuse_other_run(cfg: FairseqConfig) -> None:
     ours = OmegaConf.to_container(cfg.model, resolve=True, enum_to_str=True)
     different = checkpoints.differing_settings(saved, ours)
     if different:
-        listed = ", ".join(
-            f"{name} {theirs} there, {here} here" for name, (theirs, here) in different.items()
-        )
+        listed = ", ".join(f"{name} {theirs} there, {here} here" for name, (theirs, here) in different.items())
         raise ValueError(
             f"--save-dir {cfg.checkpoint.save_dir} holds another run ({listed}); choose another folder, or give the "
             "flags of that run to go on with it"

@@ -1,0 +1,54 @@
+# shellcheck shell=bash
+# What the drivers share; source it first: . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+set -euo pipefail
+
+PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+say() { printf '\n== %s\n' "$*"; }
+
+die() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+# need_value OPTION COUNT: an option of a command line must have a value behind it
+need_value() { [ "$2" -ge 2 ] || die "$1 needs a value; --help tells more"; }
+
+# shellcheck disable=SC2120
+# run_setup [--dev]: install what is missing and put the environment's commands first on the path
+run_setup() {
+    bash "$PROJECT/scripts/setup.sh" "$@"
+    if [ -z "${VIRTUAL_ENV:-}" ] && [ -z "${CONDA_PREFIX:-}" ]; then
+        export VIRTUAL_ENV=$PROJECT/.venv
+        export PATH=$VIRTUAL_ENV/bin:$PATH
+    fi
+}
+
+# free_space DIR MEGABYTES: stop early rather than in the middle of a write
+free_space() {
+    local free
+    free=$(df -Pm "$1" | awk 'NR == 2 { print $4 }')
+    [ "$free" -ge "$2" ] || die "$1 has $free MB of free disk space, $2 MB are needed; give another folder"
+}
+
+# stage DIR NAME COMMAND...: run a stage once; a stage that was interrupted is run again
+stage() {
+    local done_file=$1/.done/$2 name=$2
+    shift 2
+    if [ -e "$done_file" ]; then
+        echo "$name: done before"
+        return
+    fi
+    "$@"
+    mkdir -p "$(dirname "$done_file")"
+    touch "$done_file"
+}
+
+# same_lines FILE FILE: both sides of a parallel text must have one segment a line
+same_lines() {
+    local first second
+    first=$(wc -l <"$1")
+    second=$(wc -l <"$2")
+    [ "$first" -gt 0 ] || die "$1 is empty"
+    [ "$first" -eq "$second" ] || die "$1 has $first lines, but $2 has $second: the two sides do not belong together"
+}

@@ -1,0 +1,192 @@
+#!/usr/bin/env bash
+# From nothing to a scored translation model: set up, make or fetch a corpus, train a small B2T model, translate, score.
+#
+#   bash scripts/quickstart.sh [--corpus grammar|multi30k] [--from DIR] [--config FILE] [--work DIR]
+#
+#   --corpus grammar   English-German from the project's own grammar; needs no network beyond pip (default)
+#   --corpus multi30k  Multi30k captions from their public repository, checksums verified
+#   --from DIR         take Multi30k's files (train.en.gz, ... or unpacked) from DIR instead of downloading them
+#   --config FILE      flags of another model (default: configs/quickstart/grammar.sh, configs/multi30k/b2t.sh)
+#   --work DIR         where everything goes (default: runs/quickstart-CORPUS in the project)
+#
+# A second call goes on where the first one stopped and reuses what is finished.
+# MULTI30K_URL sets a mirror (https or file) of the folder with Multi30k's files.
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+corpus=grammar from='' config='' work=''
+while [ $# -gt 0 ]; do
+    case $1 in
+        --corpus) need_value "$1" $# && corpus=$2 && shift ;;
+        --from) need_value "$1" $# && from=$2 && shift ;;
+        --config) need_value "$1" $# && config=$2 && shift ;;
+        --work) need_value "$1" $# && work=$2 && shift ;;
+        -h | --help)
+            sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+            exit
+            ;;
+        *) die "unknown option $1; see --help" ;;
+    esac
+    shift
+done
+case $corpus in
+    grammar) splits=(train valid test) default_config=configs/quickstart/grammar.sh ;;
+    multi30k) splits=(train val test_2016_flickr) default_config=configs/multi30k/b2t.sh ;;
+    *) die "--corpus $corpus: choose grammar or multi30k" ;;
+esac
+[ -z "$from" ] || [ "$corpus" = multi30k ] || die "--from $from: only --corpus multi30k takes files from a folder"
+[ -z "$from" ] || [ -d "$from" ] || die "--from $from: no such folder"
+config=${config:-$PROJECT/$default_config}
+[ -f "$config" ] || die "--config $config: no such file"
+config=$(realpath "$config")
+work=${work:-$PROJECT/runs/quickstart-$corpus}
+mkdir -p "$work"
+work=$(cd "$work" && pwd)
+from=${from:+$(cd "$from" && pwd)}
+free_space "$work" 500
+
+# a small model is slower on many threads than on a few
+cores=$(nproc)
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores < 4 ? cores : 4))}
+export PYTHONUNBUFFERED=1 PYTHONWARNINGS=${PYTHONWARNINGS:-ignore}
+started=$SECONDS
+
+say "1/7 setup"
+# shellcheck disable=SC2119
+run_setup
+plugin=$(b2t path)
+# shellcheck source=configs/multi30k/b2t.sh
+. "$config"
+started_training=$SECONDS
+
+make_grammar() { python "$PROJECT/scripts/make_grammar_corpus.py" --out "$work/raw"; }
+
+fetch_multi30k() {
+    local url=${MULTI30K_URL:-https://raw.githubusercontent.com/multi30k/dataset/a3d2e0d26b56f3846f66a952536ffed4e401d05a/data/task1/raw}
+    local name sum arguments=()
+    mkdir -p "$work/raw"
+    while read -r sum name; do
+        if [ -z "$from" ]; then
+            arguments+=("$url/$name.gz" "$work/raw/$name.gz" "$sum")
+        elif [ -f "$from/$name.gz" ]; then
+            arguments+=("file://$from/$name.gz" "$work/raw/$name.gz" "$sum")
+        elif [ -f "$from/$name" ]; then
+            cp "$from/$name" "$work/raw/$name.tmp$$" && mv "$work/raw/$name.tmp$$" "$work/raw/$name"
+        else
+            die "--from $from: neither $name.gz nor $name is there"
+        fi
+    done <<'SUMS'
+d79cfa999dd4c51d2cb42499b6796d5a882c3a8a961923c25a898c90f8bbd56f train.en
+726e39b2fa9eb9ffb6dc763fb35a179f80fae06ffc5d28b6ace5faa883de28a6 train.de
+14f7d25ddd868909a9213e361768460edcacdd6ab9d1e77b92560dc10c10dc28 val.en
+f0cba2f995189cf5770f29a8a9a537a3ad3f51657ad873405082ff6863a5e75a val.de
+611d361c6334bc7246101d48097c13cf5c4413c5befc793cc629934359d532d9 test_2016_flickr.en
+9204244e408ccb38d2a55cfcd344df15005fc42a07a6e55ca6c52b6ababb8cc8 test_2016_flickr.de
+SUMS
+    [ ${#arguments[@]} -eq 0 ] || python "$PROJECT/scripts/fetch.py" "${arguments[@]}"
+    for name in "$work"/raw/*.gz; do
+        [ -e "$name" ] || continue
+        gzip -dc "$name" >"${name%.gz}.tmp$$"
+        mv "${name%.gz}.tmp$$" "${name%.gz}"
+    done
+}
+
+make_corpus() {
+    if [ "$corpus" = grammar ]; then make_grammar; else fetch_multi30k; fi
+    for split in "${splits[@]}"; do same_lines "$work/raw/$split.en" "$work/raw/$split.de"; done
+}
+
+train_sentencepiece() {
+    local train=$work/raw/${splits[0]} split language
+    python "$PROJECT/scripts/spm.py" train "$work/spm" "$train.en" "$train.de" --vocab-size "$vocab_size"
+    mkdir -p "$work/pieces"
+    for split in "${splits[@]}"; do
+        for language in en de; do
+            python "$PROJECT/scripts/spm.py" encode "$work/spm.model" "$work/raw/$split.$language" "$work/pieces/$split.$language"
+        done
+    done
+}
+
+preprocess() {
+    rm -rf "$work/data.tmp"
+    fairseq-preprocess -s en -t de --joined-dictionary --workers "$cores" --destdir "$work/data.tmp" \
+        --trainpref "$work/pieces/${splits[0]}" --validpref "$work/pieces/${splits[1]}" \
+        --testpref "$work/pieces/${splits[2]}" >"$work/preprocess.log" 2>&1 || {
+        tail -n 20 "$work/preprocess.log" >&2
+        die "fairseq-preprocess failed; the whole log is $work/preprocess.log"
+    }
+    rm -rf "$work/data"
+    mv "$work/data.tmp" "$work/data"
+}
+
+# the log is kept whole; on the screen one short line per report
+train() {
+    b2t train "$work/data" --user-dir "$plugin" --save-dir "$work/run" --distributed-world-size 1 \
+        --seed 1 --num-workers 1 --required-batch-size-multiple 1 --log-format simple --log-interval 50 \
+        "${model[@]}" "${training[@]}" 2>&1 | tee -a "$work/train.log" | awk '
+            /train_inner/ {
+                match($0, /num_updates=[0-9]+/); update = substr($0, RSTART + 12, RLENGTH - 12)
+                match($0, /[^_]loss=[0-9.]+/); loss = substr($0, RSTART + 6, RLENGTH - 6)
+                match($0, /wps=[0-9.]+/); speed = substr($0, RSTART + 4, RLENGTH - 4)
+                printf "update %5d   loss %6.3f   %6.0f target tokens/s\n", update, loss, speed; fflush()
+            }
+            /valid on/ {
+                match($0, /\| ppl [0-9.]+/); perplexity = substr($0, RSTART + 6, RLENGTH - 6)
+                printf "               validation perplexity %.2f\n", perplexity; fflush()
+            }
+            /[Ee]rror|Killed|parameters \(/ { print; fflush() }' || {
+        tail -n 20 "$work/train.log" >&2
+        die "training failed; the whole log is $work/train.log. The same command goes on from the last checkpoint"
+    }
+}
+
+generate() {
+    fairseq-generate "$work/data" --user-dir "$plugin" --path "$work/averaged.pt" --gen-subset test \
+        --remove-bpe sentencepiece --required-batch-size-multiple 1 --max-tokens 4000 "${generation[@]}" \
+        >"$work/generated.tmp" 2>"$work/generate.log" || {
+        tail -n 20 "$work/generate.log" >&2
+        die "fairseq-generate failed; the whole log is $work/generate.log"
+    }
+    mv "$work/generated.tmp" "$work/generated.txt"
+}
+
+# what was made with other settings is neither mixed in nor overwritten
+settings=$(sed '/^ *#/d' "$config" && echo "$corpus $from")
+if [ -e "$work/settings.txt" ]; then
+    [ "$(cat "$work/settings.txt")" = "$settings" ] ||
+        die "$work holds a run with other settings (see settings.txt there); give another --work, or delete it"
+else
+    printf '%s\n' "$settings" >"$work/settings.txt"
+fi
+
+test_set=$work/raw/${splits[2]}
+say "2/7 corpus: $corpus"
+stage "$work" corpus make_corpus
+wc -l "$work/raw/${splits[0]}.en" "$test_set.en" | head -n 2
+say "3/7 SentencePiece, $vocab_size joint pieces"
+stage "$work" sentencepiece train_sentencepiece
+say "4/7 fairseq-preprocess"
+stage "$work" preprocess preprocess
+say "5/7 training: ${model[*]}"
+stage "$work" train train
+say "6/7 averaging and translating"
+stage "$work" average b2t average "$work/run" --output "$work/averaged.pt" "${average[@]}"
+stage "$work" generate generate
+say "7/7 score on ${splits[2]}"
+b2t score "$work/generated.txt" --reference "$test_set.de" --output "$work/hypotheses.de" | tee "$work/score.txt"
+
+say "some translations"
+paste -d '\n' "$test_set.en" "$work/hypotheses.de" "$test_set.de" /dev/null | head -n 12 |
+    awk 'BEGIN { split("source translation reference", name) } { if ($0 == "") print ""; else printf "%-12s %s\n", name[(NR - 1) % 4 + 1], $0 }'
+cat <<END
+== everything lies in $work
+model            averaged.pt (last checkpoint: run/checkpoint_last.pt)
+translations     hypotheses.de, with scores in generated.txt
+score            score.txt
+training log     train.log
+vocabulary       spm.model, data/dict.en.txt
+time             $((SECONDS - started)) s, of them $((started_training - started)) s for the setup
+
+Translate your own text:
+    fairseq-interactive "$work/data" --user-dir "$plugin" --path "$work/averaged.pt" --beam 5 \\
+        --bpe sentencepiece --sentencepiece-model "$work/spm.model"
+END

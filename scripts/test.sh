@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Set up and run all checks: ruff, shellcheck, pytest.
+#
+#   bash scripts/test.sh [--all] [pytest options]
+#
+# --all also runs the tests marked slow (minutes).
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$PROJECT"
+
+selection=(-m 'not slow')
+case ${1:-} in
+    --all)
+        selection=()
+        shift
+        ;;
+    -h | --help)
+        sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+        exit
+        ;;
+esac
+run_setup --dev
+say "ruff and shellcheck"
+ruff check .
+ruff format --check .
+shellcheck -x -P SCRIPTDIR .ci/run scripts/*.sh configs/*/*.sh
+say "pytest"
+exec python -m pytest "${selection[@]}" "$@"
