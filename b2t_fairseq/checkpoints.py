@@ -52,8 +52,6 @@ def load(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path} is not a whole checkpoint (it is empty); use an earlier one")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
@@ -61,7 +59,9 @@ def load(path: str | Path) -> dict[str, Any]:
             f"{path} holds more than tensors and settings, so it is not opened: {str(error).splitlines()[0]} "
             "Convert it where you trust it, or ask its author for a file that torch.load(weights_only=True) reads"
         ) from None
-    except (RuntimeError, EOFError) as error:
+    except PermissionError:
+        raise
+    except (RuntimeError, EOFError, OSError) as error:
         raise ValueError(
             f"{path} is not a whole checkpoint ({str(error).splitlines()[0]}); use an earlier one"
         ) from None
