@@ -7,6 +7,7 @@ names and their initialization are fairseq's.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from fairseq.modules.transformer_layer import TransformerDecoderLayerBase, TransformerEncoderLayerBase
 from torch import Tensor
 
@@ -20,7 +21,9 @@ class FeedForward:
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """Return f(x) with dropout, ``(seq_len, batch, embed_dim)``."""
-        x = self.activation_fn(self.fc1(x))
+        x = self.fc1(x)
+        # nothing else needs the output of fc1, so ReLU may overwrite the widest tensor of the layer
+        x = F.relu_(x) if self.activation_fn is F.relu else self.activation_fn(x)
         x = self.activation_dropout_module(x)
         return self.dropout_module(self.fc2(x))
 

@@ -363,9 +363,9 @@ def join(words: Iterable[str]) -> str:
     return " ".join(word for word in words if word)
 
 
-def prepositional(preposition: str, german: str) -> str:
+def prepositional(preposition: str, phrase: str) -> str:
     """A German preposition with its phrase, contracted before the article: im Garten."""
-    return re.sub(r"^(in|an|von) dem\b", lambda match: CONTRACTED[match[1]], f"{preposition} {german}")
+    return re.sub(r"^(in|an|von) dem\b", lambda match: CONTRACTED[match[1]], f"{preposition} {phrase}")
 
 
 def english_verb(clause: Clause, support: bool) -> Pair:
@@ -420,7 +420,8 @@ def german_verb(clause: Clause) -> Pair:
 def middle_field(clause: Clause) -> list[str]:
     """What stands between the two parts of the German verb, in its order."""
     pronouns, full, rest = [], [], []
-    adverb = "nicht" if clause.negated and not any(np.kind == "no" for np in clause.objects) else clause.mid[1]
+    merged = any(np.kind == "no" for np in clause.objects)  # the negation is in "kein"
+    adverb = "nicht" if clause.negated and not merged else clause.mid[1]
     frame = clause.verb.frame
     cases = ["dat", "acc"] if frame == "give" else [frame]
     for np, case in zip(() if clause.gap else clause.objects, cases, strict=False):
@@ -486,7 +487,7 @@ TENSES: dict[str, tuple[str, ...]] = {
     "all": ("present",) * 12 + ("perfect",) * 5 + ("past",) * 5 + MODAL_NAMES,
     "now": ("present",) * 8 + tuple(name for name in MODAL_NAMES if MODALS[name][4] == "future"),
     "present": ("present",),
-    "meanwhile": ("present",),  # without states and negations: "before he does not know her" makes no sense
+    "meanwhile": ("present",),  # an event: no states, no negation, no "often"
     "timeless": ("present", "present", "perfect"),
     "when": ("present",) * 3 + ("past",) * 3 + ("can", "must", "will", "should", "could"),
     "where": ("present",) * 4 + ("perfect",) + ("past",) * 2 + MODAL_NAMES,
@@ -524,14 +525,20 @@ def adjectives_for(classes: str) -> tuple[str, ...]:
     return tuple(word.en for word in ADJECTIVES.values() if set(word.classes) & set(classes))
 
 
-def random_np(rng: random.Random, classes: str, choice: str = "", avoid: Sequence[str] = (), rich: bool = False) -> NP:
+def random_np(
+    rng: random.Random,
+    classes: str,
+    choice: str = "",
+    avoid: Sequence[str] = (),
+    rich: bool = False,
+) -> NP:
     """A noun phrase of one of the classes, but not with one of the nouns to avoid.
 
     The choice is a key of DETERMINER_CHOICE; "no" lets a negation merge with the article. Only a rich
     phrase may have an owner, a coordination or a prepositional phrase.
     """
     noun = pick(rng, [noun for noun in nouns_of(classes) if noun.en not in avoid])
-    number = "p" if not noun.mass and choice != "place" and chance(rng, 0.3) else "s"
+    number = "p" if not noun.mass and chance(rng, 0.1 if choice == "place" else 0.3) else "s"
     name = pick(rng, DETERMINER_CHOICE[choice or ("mass" if noun.mass else number)])
     if name == "own":
         name = pick(rng, tuple(POSSESSIVES))
@@ -628,7 +635,7 @@ def random_clause(
     tenses: str = "all",
     front: Pair = EMPTY,
     gap: bool = False,
-    question: bool = False,
+    inverted: bool = False,
 ) -> Clause:
     """A clause of which some parts may be given.
 
@@ -639,19 +646,20 @@ def random_clause(
         active = front == FRONTED or tenses in ("now", "meanwhile")
         copula = not active and chance(rng, 0.09)
         verb = COPULA if copula else pick(rng, ACTIVE_VERBS if active else ALL_VERBS)
-    nested, asked, lasting = tenses == "timeless", question and front != EMPTY, "s" in verb.extras
+    nested, asked, lasting = tenses == "timeless", inverted and front != EMPTY, "s" in verb.extras
     tense = pick(rng, ("present", "past") if lasting and tenses == "all" else TENSES[tenses])
     if lasting and tense != "past":
         tense = "present"
-    deniable = tense not in NEVER_NEGATED and tenses != "meanwhile" and not question
+    deniable = tense not in NEVER_NEGATED and tenses != "meanwhile" and not inverted
     negated = deniable and chance(rng, 0.13)
     mid, time, place = EMPTY, EMPTY, not asked
-    if verb is not COPULA and not negated and front != FRONTED and chance(rng, 0.12):
+    modifiable = verb is not COPULA and tenses != "meanwhile" and front != FRONTED
+    if modifiable and not negated and chance(rng, 0.12):
         mid = pick(rng, MID_ADVERBS.get(tense, (EMPTY,)))
     if tense != "perfect" and not (nested or asked or lasting or mid[0]):
         # Without "did", the past of "read" or "put" is only seen by its time. With "nicht", the order of
         # the adverbials would be unsettled, so that the time must go to the front.
-        needed = tense == "past" and not question
+        needed = tense == "past" and not inverted
         if front == FRONTED or (not negated and (needed or chance(rng, 0.25))):
             time = pick(rng, TIMES[MODALS[tense][4] if tense in MODALS else tense])
     if front == FRONTED and "l" in verb.extras and chance(rng, 0.4):
@@ -663,7 +671,8 @@ def random_clause(
         head = random_np(rng, verb.subjects, "described")
         about, german_about = random_relative(rng, head)
         subject = replace(head, en=f"{head.en} {about}", de={"nom": f"{head.de['nom']} , {german_about} ,"})
-    subject = subject or random_subject(rng, verb.subjects, "definite" if negated else "")
+    settled = negated or mid[0] == "never"  # a negation of "every man" or "a man" would be ambiguous
+    subject = subject or random_subject(rng, verb.subjects, "definite" if settled else "")
     described = verb.frame != "-" and not (nested or gap or time[0]) and chance(rng, 0.11)
     objects = () if gap else random_objects(rng, verb, subject, negated, rich=not described)
     described = described and objects[-1].en.split()[0] not in POSSESSIVES
@@ -692,13 +701,16 @@ def question(rng: random.Random) -> Pair:
         return sentence(english(clause), "?"), sentence(german(clause), "?")
     verb, front, tenses, gap = None, EMPTY, "all", False
     if kind == "adverbial":
-        front, tenses = pick(rng, ((("why", "warum"), "all"), (("when", "wann"), "when"), (("where", "wo"), "where")))
+        word, german_word, tenses = pick(
+            rng, (("why", "warum", "all"), ("when", "wann", "when"), ("where", "wo", "where"))
+        )
+        front = (word, german_word)
         verb = pick(rng, [v for v in ALL_VERBS if tenses != "where" or "l" in v.extras])
     elif kind == "object":
         verb, gap = pick(rng, [v for v in ALL_VERBS if v.frame not in ("-", "give")]), True
         preposition, _, case = verb.frame.rpartition(":")
         front = ("whom", join([preposition, WHO.de[case]])) if "p" in verb.objects else ("what", "was")
-    clause = random_clause(rng, verb, None, tenses, front, gap, question=True)
+    clause = random_clause(rng, verb, None, tenses, front, gap, inverted=True)
     return sentence(english(clause, "question"), "?"), sentence(german(clause, "question"), "?")
 
 
@@ -813,8 +825,8 @@ def make_corpus(sizes: dict[str, int], seed: int) -> dict[str, list[Pair]]:
         raise CorpusError(f"{total} sentences were asked for, but {MAX_PAIRS} is the most; ask for fewer")
     if seed < 0:
         raise CorpusError(f"--seed {seed}: use 0 or a positive number")  # Random(-1) would repeat Random(1)
-    pairs = iter(generate(total, seed))
-    return {name: [next(pairs) for _ in range(sizes[name])] for name in ("test", "valid", "train")}
+    drawn = iter(generate(total, seed))
+    return {name: [next(drawn) for _ in range(sizes[name])] for name in ("test", "valid", "train")}
 
 
 def write_corpus(corpus: dict[str, list[Pair]], folder: Path) -> None:
@@ -822,30 +834,30 @@ def write_corpus(corpus: dict[str, list[Pair]], folder: Path) -> None:
     written: list[tuple[Path, Path]] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for split, pairs in corpus.items():
+        for split, drawn in corpus.items():
             for side, language in enumerate(("en", "de")):
                 target = folder / f"{split}.{language}"
                 temporary = folder / f".{target.name}.{os.getpid()}.tmp"
-                written.append((temporary, target))
                 with open(temporary, "w", encoding="utf-8", newline="\n") as stream:
-                    stream.writelines(f"{pair[side]}\n" for pair in pairs)
+                    written.append((temporary, target))
+                    stream.writelines(f"{pair[side]}\n" for pair in drawn)
         for temporary, target in written:
             os.replace(temporary, target)
     except OSError as error:
-        raise CorpusError(f"cannot write to --out '{folder}' ({error}); choose a folder you may write to") from error
+        message = f"cannot write to --out '{folder}' ({error}); choose a folder that you may write to"
+        raise CorpusError(message) from error
     finally:
         for temporary, _ in written:
-            if temporary.exists():
-                temporary.unlink()
+            temporary.unlink(missing_ok=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(description="Write an English-German corpus drawn from a small grammar.")
-    parser.add_argument("--train", type=int, default=24000, metavar="N", help="training pairs (default 24000)")
-    parser.add_argument("--valid", type=int, default=500, metavar="N", help="validation pairs (default 500)")
-    parser.add_argument("--test", type=int, default=1000, metavar="N", help="test pairs (default 1000)")
-    parser.add_argument("--seed", type=int, default=1, metavar="S", help="0 or larger (default 1)")
+    parser.add_argument("--train", type=int, default=24000, metavar="N", help="pairs to train on (24000)")
+    parser.add_argument("--valid", type=int, default=500, metavar="N", help="pairs to validate on (500)")
+    parser.add_argument("--test", type=int, default=1000, metavar="N", help="held-out test pairs (1000)")
+    parser.add_argument("--seed", type=int, default=1, metavar="S", help="0 or larger (1)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the six files")
     options = parser.parse_args(arguments)
     sizes = {"train": options.train, "valid": options.valid, "test": options.test}

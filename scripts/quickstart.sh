@@ -122,18 +122,8 @@ preprocess() {
 train() {
     b2t train "$work/data" --user-dir "$plugin" --save-dir "$work/run" --distributed-world-size 1 \
         --seed 1 --num-workers 1 --required-batch-size-multiple 1 --log-format simple --log-interval 50 \
-        "${model[@]}" "${training[@]}" 2>&1 | tee -a "$work/train.log" | awk '
-            /train_inner/ {
-                match($0, /num_updates=[0-9]+/); update = substr($0, RSTART + 12, RLENGTH - 12)
-                match($0, /[^_]loss=[0-9.]+/); loss = substr($0, RSTART + 6, RLENGTH - 6)
-                match($0, /wps=[0-9.]+/); speed = substr($0, RSTART + 4, RLENGTH - 4)
-                printf "update %5d   loss %6.3f   %6.0f target tokens/s\n", update, loss, speed; fflush()
-            }
-            /valid on/ {
-                match($0, /\| ppl [0-9.]+/); perplexity = substr($0, RSTART + 6, RLENGTH - 6)
-                printf "               validation perplexity %.2f\n", perplexity; fflush()
-            }
-            /[Ee]rror|Killed|parameters \(/ { print; fflush() }' || {
+        --max-update "$max_update" "${model[@]}" "${training[@]}" 2>&1 |
+        tee -a "$work/train.log" | python "$PROJECT/scripts/progress.py" "$max_update" || {
         tail -n 20 "$work/train.log" >&2
         die "training failed; the whole log is $work/train.log. The same command goes on from the last checkpoint"
     }

@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2034
 # Multi30k English-German (29,000 captions): the small real task, under half an hour on two CPU cores.
 vocab_size=4000
+max_update=4000
 model=(
     --arch b2t_transformer --residual b2t --share-all-embeddings
     --encoder-layers 4 --decoder-layers 4
@@ -11,7 +12,7 @@ training=(
     --optimizer adam --adam-betas '(0.9, 0.98)' --clip-norm 1.0
     # decays to almost nothing within the time there is: worth more than averaging at such a length
     --lr-scheduler polynomial_decay --lr 4e-3 --end-learning-rate 1e-5
-    --warmup-updates 600 --total-num-update 4000 --max-update 4000
+    --warmup-updates 600 --total-num-update "$max_update"
     --criterion label_smoothed_cross_entropy --label-smoothing 0.1
     --max-tokens 2500 --save-interval-updates 250 --keep-interval-updates 4 --no-epoch-checkpoints
 )

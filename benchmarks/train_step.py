@@ -1,0 +1,242 @@
+#!/usr/bin/env python3
+"""Time one training step of each residual scheme and sharing strategy against fairseq's own transformer.
+
+All models have the same size and live in one process; their steps alternate, so that a machine that slows down slows
+all of them down, and what counts is the ratio within each round.  A step is forward, label-smoothed loss, backward,
+gradient clipping and Adam, on the same batch.
+
+    python benchmarks/train_step.py                  a small model on the CPU, the base model on a GPU
+    python benchmarks/train_step.py --rounds 40 --output benchmarks/results/train_step
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
+from fairseq.data import Dictionary
+from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
+
+import b2t_fairseq
+from b2t_fairseq.residual import SCHEMES
+from b2t_fairseq.sharing import STRATEGIES, none
+
+BASELINE = "fairseq transformer (Post-LN)"
+
+
+def variants(layers: int) -> dict[str, tuple[str, dict]]:
+    """Return what is compared: name to architecture and flags."""
+    found = {BASELINE: ("transformer", {})}
+    for scheme in SCHEMES:
+        found[f"--residual {scheme}"] = ("b2t_transformer", {"residual": scheme})
+    unique = max(1, layers // 2)
+    for strategy in STRATEGIES:
+        if strategy != none.__name__:
+            flags = {"layer_sharing": strategy, "encoder_unique_layers": unique, "decoder_unique_layers": unique}
+            found[f"--residual b2t --layer-sharing {strategy}, M={unique}"] = ("b2t_transformer", flags)
+    return found
+
+
+def build(arch: str, flags: dict, args: argparse.Namespace) -> torch.nn.Module:
+    """Build one model from the same seed."""
+    dictionary = Dictionary()
+    for word in range(args.vocabulary - len(dictionary)):
+        dictionary.add_symbol(str(word))
+    task = SimpleNamespace(source_dictionary=dictionary, target_dictionary=dictionary)
+    settings = argparse.Namespace(
+        arch=arch,
+        encoder_layers=args.layers,
+        decoder_layers=args.layers,
+        encoder_embed_dim=args.width,
+        encoder_ffn_embed_dim=4 * args.width,
+        encoder_attention_heads=max(1, args.width // 64),
+        decoder_attention_heads=max(1, args.width // 64),
+        share_all_embeddings=True,
+        dropout=0.1,
+        **flags,
+    )
+    ARCH_CONFIG_REGISTRY[arch](settings)
+    torch.manual_seed(1)
+    model = ARCH_MODEL_REGISTRY[arch].build_model(settings, task)
+    return model.to(args.device, args.dtype)
+
+
+def make_batch(args: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return source, decoder input and target, ``(batch, seq_len)``, with padding of some sentences."""
+    generator = torch.Generator().manual_seed(1)
+    sentences = max(1, args.tokens // args.length)
+    source, target = (
+        torch.randint(4, args.vocabulary, (sentences, args.length), generator=generator) for _ in range(2)
+    )
+    for sentence in range(0, sentences, 3):
+        padding = 1 + sentence % (args.length // 4)
+        source[sentence, :padding] = 1
+        target[sentence, -padding:] = 1
+    previous = target.roll(1, dims=1)
+    previous[:, 0] = 2
+    return tuple(tensor.to(args.device) for tensor in (source, previous, target))
+
+
+def make_step(model: torch.nn.Module, batch: tuple[torch.Tensor, ...]) -> Callable[[], None]:
+    """Return a function that makes one training step."""
+    source, previous, target = batch
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-5, betas=(0.9, 0.98))
+
+    def step() -> None:
+        optimizer.zero_grad()
+        logits, _ = model(source, None, previous)
+        log_probs = torch.log_softmax(logits.float(), dim=-1)
+        loss, _ = label_smoothed_nll_loss(log_probs.flatten(0, 1), target.flatten(), 0.1, ignore_index=1)
+        (loss / target.numel()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        optimizer.step()
+
+    return step
+
+
+def seconds(step: Callable[[], None], device: str) -> float:
+    """Return the time of one step."""
+    start = time.perf_counter()
+    step()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def peak_memory(model: torch.nn.Module, step: Callable[[], None], device: str) -> int:
+    """Return the bytes in use at the fullest moment of a step: weights, gradients, Adam's state and activations."""
+    standing = 4 * sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    if device == "cuda":
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before + standing
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step()
+    changes = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    current = peak = 0
+    for change in sorted(changes, key=lambda event: event.start_ns()):
+        current += change.nbytes()
+        peak = max(peak, current)
+    return standing + peak
+
+
+def measure(args: argparse.Namespace) -> list[dict]:
+    """Return one row per variant: median time, ratios to the baseline within each round, peak memory."""
+    batch = make_batch(args)
+    models = {name: build(arch, flags, args) for name, (arch, flags) in variants(args.layers).items()}
+    steps = {name: make_step(model, batch) for name, model in models.items()}
+    for step in steps.values():
+        for _ in range(args.warmup):
+            step()
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    names = list(steps)
+    for turn in range(args.rounds):
+        # every variant follows every other one equally often
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            times[name].append(seconds(steps[name], args.device))
+    rows = []
+    memory = {name: peak_memory(models[name], steps[name], args.device) for name in names}
+    for name in names:
+        ratios = [ours / theirs for ours, theirs in zip(times[name], times[BASELINE], strict=True)]
+        low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else (ratios[0],) * 3
+        rows.append(
+            {
+                "variant": name,
+                "parameters": sum(parameter.numel() for parameter in models[name].parameters()),
+                "seconds": statistics.median(times[name]),
+                "time_ratio": statistics.median(ratios),
+                "time_ratio_quartiles": [low, high],
+                "peak_bytes": memory[name],
+                "memory_ratio": memory[name] / memory[BASELINE],
+            }
+        )
+    return rows
+
+
+def machine(device: str) -> str:
+    """Describe where the numbers come from."""
+    if device == "cuda":
+        where = torch.cuda.get_device_name()
+    else:
+        cpuinfo = Path("/proc/cpuinfo")
+        models = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        where = f"{torch.get_num_threads()} cores of {models[0] if models else platform.processor()}"
+    return (
+        f"{where}, torch {torch.__version__}, Python {platform.python_version()}, b2t_fairseq {b2t_fairseq.__version__}"
+    )
+
+
+def table(result: dict) -> str:
+    """Return the result as Markdown."""
+    lines = [
+        "| model | parameters | step time | quartiles | peak memory |",
+        "| --- | --: | --: | --: | --: |",
+    ]
+    for row in result["rows"]:
+        low, high = row["time_ratio_quartiles"]
+        lines.append(
+            f"| {row['variant']} | {row['parameters'] / 1e6:.1f}M | {row['time_ratio']:.3f} | {low:.3f} to {high:.3f} "
+            f"| {row['memory_ratio']:.3f} |"
+        )
+    baseline = result["rows"][0]
+    lines += [
+        "",
+        f"Ratios to the first row, whose step takes {baseline['seconds'] * 1e3:.0f} ms and "
+        f"{baseline['peak_bytes'] / 1e6:.0f} MB: medians over {result['rounds']} rounds. {result['size']}. "
+        f"Machine: {result['machine']}. Command: `{result['command']}`",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    gpu = torch.cuda.is_available()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if gpu else "cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16" if gpu else "float32")
+    parser.add_argument("--layers", type=int, default=6, help="layers of encoder and of decoder")
+    parser.add_argument("--width", type=int, default=512 if gpu else 256, help="embedding dimension")
+    parser.add_argument("--vocabulary", type=int, default=32768 if gpu else 4000)
+    parser.add_argument("--tokens", type=int, default=16384 if gpu else 1024, help="target tokens in a batch")
+    parser.add_argument("--length", type=int, default=32, help="tokens in a sentence")
+    parser.add_argument("--rounds", type=int, default=28)
+    parser.add_argument("--warmup", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--output", type=Path, help="write OUTPUT.json and OUTPUT.md")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    args.dtype = getattr(torch, args.dtype)
+    result = {
+        "command": " ".join(["python", "benchmarks/train_step.py", *sys.argv[1:]]),
+        "machine": machine(args.device),
+        "size": f"{args.layers}-{args.layers} layers, width {args.width}, vocabulary {args.vocabulary}, "
+        f"{args.tokens} target tokens, {str(args.dtype).removeprefix('torch.')}",
+        "rounds": args.rounds,
+        "rows": measure(args),
+    }
+    text = table(result)
+    print(text, end="")
+    if args.output:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        for suffix, content in ((".json", json.dumps(result, indent=2) + "\n"), (".md", text)):
+            unfinished = args.output.with_suffix(f"{suffix}.tmp{os.getpid()}")
+            unfinished.write_text(content)
+            unfinished.replace(args.output.with_suffix(suffix))
+
+
+if __name__ == "__main__":
+    main()
