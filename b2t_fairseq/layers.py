@@ -21,11 +21,12 @@ class FeedForward:
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """Return f(x) with dropout, ``(seq_len, batch, embed_dim)``."""
-        x = self.fc1(x)
-        # nothing else needs the output of fc1, so ReLU may overwrite the widest tensor of the layer
-        x = F.relu_(x) if self.activation_fn is F.relu else self.activation_fn(x)
-        x = self.activation_dropout_module(x)
-        return self.dropout_module(self.fc2(x))
+        # As a matrix, because autograd cannot overwrite a view for free, and the output of a three-dimensional linear
+        # layer is one.  Nothing else needs these outputs, so ReLU and dropout may overwrite them.
+        hidden = self.fc1(x.flatten(0, 1))
+        hidden = F.relu_(hidden) if self.activation_fn is F.relu else self.activation_fn(hidden)
+        hidden = self.activation_dropout_module(hidden)
+        return self.dropout_module(self.fc2(hidden), inplace=True).view_as(x)
 
 
 class EncoderLayer(FeedForward, TransformerEncoderLayerBase):
