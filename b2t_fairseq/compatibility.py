@@ -65,13 +65,11 @@ def allow_checkpoint_types() -> None:
     import torch
     from fairseq.distributed.utils import _TensorPlaceholder
 
-    numpy_types = [
-        numpy.ndarray,
-        numpy.dtype,
-        numpy.float64(0).__reduce__()[0],
-        numpy.empty(0).__reduce__()[0],
-    ]
+    numpy_types = [numpy.ndarray, numpy.dtype]
     numpy_types += [type(numpy.dtype(name)) for name in ("f2", "f4", "f8", "i4", "i8", "bool")]
+    for rebuild in (numpy.float64(0).__reduce__()[0], numpy.empty(0).__reduce__()[0]):
+        # numpy 1 and numpy 2 keep them in different modules, and a checkpoint may come from either
+        numpy_types += [(rebuild, f"numpy.{core}.multiarray.{rebuild.__name__}") for core in ("core", "_core")]
     # rank 0 broadcasts what it loaded, with the settings as omegaconf objects
     omegaconf_types = [
         omegaconf.DictConfig,

@@ -31,17 +31,18 @@ free_space() {
     [ "$free" -ge "$2" ] || die "$1 has $free MB of free disk space, $2 MB are needed; give another folder"
 }
 
-# stage DIR NAME COMMAND...: run a stage once; a stage that was interrupted is run again
+# stage DIR NAME COMMAND...: run a stage once and note its seconds; a stage that was interrupted is run again
 stage() {
-    local done_file=$1/.done/$2 name=$2
+    local done_file=$1/.done/$2 name=$2 begin=$SECONDS
     shift 2
     if [ -e "$done_file" ]; then
-        echo "$name: done before"
+        echo "$name: done before, in $(cat "$done_file") s"
         return
     fi
     "$@"
     mkdir -p "$(dirname "$done_file")"
-    touch "$done_file"
+    echo $((SECONDS - begin)) >"$done_file.tmp"
+    mv "$done_file.tmp" "$done_file"
 }
 
 # same_lines FILE FILE: both sides of a parallel text must have one segment a line

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 
 
-def short(line: str, total: int, seconds: float) -> str | None:
+def short(line: str, total: int) -> str | None:
     """Return what to show for a line of the log, ``None`` for nothing.
 
     Args:
         line: a line that fairseq logged with ``--log-format simple``.
         total: the number of updates to come to.
-        seconds: time since the start.
     """
     values = dict(re.findall(r"(\w+)[= ]([0-9.e+-]+)", line))
     if "| train_inner |" in line:
         update = int(values["num_updates"])
         return (
             f"update {update:6} of {total}   loss {float(values['loss']):6.3f}   "
-            f"{float(values['wps']):7,.0f} target tokens/s   {seconds:5.0f} s"
+            f"{float(values['wps']):7,.0f} target tokens/s   {float(values['wall']):5.0f} s"
         )
     if "valid on" in line:
         return f"    validation perplexity {float(values['ppl']):.2f} after {values['num_updates']} updates"
@@ -34,9 +32,8 @@ def short(line: str, total: int, seconds: float) -> str | None:
 
 
 def main() -> None:
-    start = time.monotonic()
     for line in sys.stdin:
-        shown = short(line, int(sys.argv[1]), time.monotonic() - start)
+        shown = short(line, int(sys.argv[1]))
         if shown is not None:
             print(shown, flush=True)
 

@@ -152,13 +152,13 @@ test_set=$work/raw/${splits[2]}
 say "2/7 corpus: $corpus"
 stage "$work" corpus make_corpus
 wc -l "$work/raw/${splits[0]}.en" "$test_set.en" | head -n 2
-say "3/7 SentencePiece, $vocab_size joint pieces"
+say "3/7 SentencePiece, $vocab_size joint pieces (some seconds)"
 stage "$work" sentencepiece train_sentencepiece
-say "4/7 fairseq-preprocess"
+say "4/7 fairseq-preprocess (some seconds)"
 stage "$work" preprocess preprocess
 say "5/7 training: ${model[*]}"
 stage "$work" train train
-say "6/7 averaging and translating"
+say "6/7 averaging, and translating ${splits[2]} (about half a minute)"
 stage "$work" average b2t average "$work/run" --output "$work/averaged.pt" "${average[@]}"
 stage "$work" generate generate
 say "7/7 score on ${splits[2]}"
@@ -167,16 +167,39 @@ b2t score "$work/generated.txt" --reference "$test_set.de" --output "$work/hypot
 say "some translations"
 paste -d '\n' "$test_set.en" "$work/hypotheses.de" "$test_set.de" /dev/null | head -n 12 |
     awk 'BEGIN { split("source translation reference", name) } { if ($0 == "") print ""; else printf "%-12s %s\n", name[(NR - 1) % 4 + 1], $0 }'
+# what the README shows: the command, the score, the time and the end of the log, as measured here
+write_summary() {
+    local seconds command="bash scripts/quickstart.sh"
+    [ "$corpus" = grammar ] || command+=" --corpus $corpus${from:+ --from DIR}"
+    seconds=$(cat "$work"/.done/* | awk '{ sum += $1 } END { print sum }')
+    cat <<END
+\`\`\`
+\$ $command
+...
+$(python "$PROJECT/scripts/progress.py" "$max_update" <"$work/train.log" | tail -n 8)
+
+$(cat "$work/score.txt")
+\`\`\`
+
+$(printf '%d:%02d' $((seconds / 60)) $((seconds % 60))) minutes after installation, of them $(cat "$work/.done/train") s of \
+training, on $cores cores of $(awk -F': ' '/model name/ { print $2; exit }' /proc/cpuinfo). \
+Flags: [$(realpath --relative-to="$PROJECT" "$config")]($(realpath --relative-to="$PROJECT" "$config")).
+END
+}
+write_summary >"$work/summary.md"
+[ "${VIRTUAL_ENV:-}" != "$PROJECT/.venv" ] || activate="    source \"$PROJECT/.venv/bin/activate\"
+"
+
 cat <<END
 == everything lies in $work
 model            averaged.pt (last checkpoint: run/checkpoint_last.pt)
 translations     hypotheses.de, with scores in generated.txt
-score            score.txt
+score            score.txt, summary.md
 training log     train.log
 vocabulary       spm.model, data/dict.en.txt
 time             $((SECONDS - started)) s, of them $((started_training - started)) s for the setup
 
 Translate your own text:
-    fairseq-interactive "$work/data" --user-dir "$plugin" --path "$work/averaged.pt" --beam 5 \\
+${activate:-}    fairseq-interactive "$work/data" --user-dir "$plugin" --path "$work/averaged.pt" --beam 5 \\
         --bpe sentencepiece --sentencepiece-model "$work/spm.model"
 END

@@ -338,7 +338,7 @@ class TestDrivers:
     def test_interrupted_stages_run_again(self, tmp_path):
         assert bash(f"stage {tmp_path} one false").returncode != 0
         assert bash(f"stage {tmp_path} one echo first").stdout == "first\n"
-        assert bash(f"stage {tmp_path} one echo second").stdout == "one: done before\n"
+        assert bash(f"stage {tmp_path} one echo second").stdout == "one: done before, in 0 s\n"
 
     @pytest.mark.parametrize(
         ("flags", "message"),

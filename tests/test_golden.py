@@ -157,3 +157,26 @@ def test_depth_scaled_initialization_scales_what_the_release_scales():
         assert (pattern in check["scaled"]) != (pattern in check["not_scaled"]), name
         factor = (12 if name.startswith("encoder") else 6) ** -0.5 if pattern in check["scaled"] else 1.0
         assert torch.equal(scaled[name], parameter * factor), name
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "flags"),
+    [
+        ("postln_12_6", (12, 6), {"residual": "post_ln"}),
+        ("b2t_12_6", (12, 6), {"residual": "b2t", "depth_scaled_init": True}),
+        ("b2t_18_18", (18, 18), {"residual": "b2t", "depth_scaled_init": True}),
+    ],
+)
+def test_initialization_is_the_releases(name, layers, flags):
+    """From the same seed, every tensor has the release's mean, deviation and largest value."""
+    recorded = json.loads((GOLDEN / "b2t_connection/init_scale.json").read_text())["stats"][name]
+    sizes = {"encoder_embed_dim": 64, "encoder_ffn_embed_dim": 256}
+    model = make_model(encoder_layers=layers[0], decoder_layers=layers[1], **sizes, **flags)
+    state = model.state_dict()
+    assert len(recorded) > 50
+    for key, expected in recorded.items():
+        tensor = state[key].double()
+        assert list(tensor.shape) == expected["shape"]
+        assert tensor.mean().item() == pytest.approx(expected["mean"], abs=1e-7), key
+        assert tensor.std(unbiased=False).item() == pytest.approx(expected["std"], abs=1e-7), key
+        assert tensor.abs().max().item() == pytest.approx(expected["absmax"], abs=1e-7), key

@@ -254,6 +254,36 @@ def test_default_data_parallelism_with_recomputed_tied_layers(wrapper, tmp_path)
         torch.distributed.destroy_process_group()
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--eval-bleu", "--eval-bleu-args", '{"beam": 2, "max_len_b": 10}', "--best-checkpoint-metric", "bleu"],
+        ["--store-ema", "--ema-fp32"],
+        ["--quant-noise-pq", "0.1", "--quant-noise-pq-block-size", "4"],
+        ["--encoder-layerdrop", "0.2", "--decoder-layerdrop", "0.2"],
+    ],
+    ids=lambda flags: flags[0],
+)
+def test_rest_of_fairseq_with_shared_layers(data, tmp_path, flags):
+    """Trains, writes a checkpoint that loads with weights_only, goes on from it, and stays tied."""
+    train(data, tmp_path, *SHARED, *flags, "--max-update", "2")
+    state = train(data, tmp_path, *SHARED, *flags, "--max-update", "7")
+    assert state["optimizer_history"][-1]["num_updates"] == 7
+    for name, tensor in state["model"].items():
+        if name.startswith("encoder.layers.0.") and "float_tensor" not in name:
+            assert torch.equal(tensor, state["model"][name.replace("layers.0", "layers.3")]), name
+
+
+def test_adaptive_softmax(data, tmp_path):
+    separate = [flag for flag in MODEL_FLAGS if flag != "--share-all-embeddings"]
+    start = TRAIN_FLAGS.index("--criterion")
+    training = [*TRAIN_FLAGS[:start], "--criterion", "adaptive_loss", *TRAIN_FLAGS[start + 4 :]]
+    flags = ["--adaptive-softmax-cutoff", "8,20", "--max-update", "3", "--save-dir", str(tmp_path)]
+    flags += ["--ddp-backend", "legacy_ddp"]  # what fairseq's adaptive_loss asks for
+    b2t_train([data, *separate, *training, *SHARED, *flags])
+    assert any("adaptive_softmax" in name for name in load(tmp_path / "checkpoint_last.pt")["model"])
+
+
 def test_float16_on_the_cpu():
     """fairseq trains in fp16 on GPUs only; the model itself runs in it, forward and backward, and stays tied."""
     flags = {"layer_sharing": "cycle_rev", "encoder_unique_layers": 3, "decoder_unique_layers": 3}

@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""Write the generated parts of README.md: tables from the registries, results from the files that commands wrote.
+
+    python docs/write_tables.py            rewrite README.md
+    python docs/write_tables.py --check    exit with 1 if README.md is not what would be written
+
+A generated part stands between ``<!-- NAME -->`` and ``<!-- end of NAME -->``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from b2t_fairseq.config import B2TTransformerConfig, StockTransformerConfig  # noqa: E402
+from b2t_fairseq.residual import SCHEMES  # noqa: E402
+from b2t_fairseq.sharing import STRATEGIES, layer_indices, none  # noqa: E402
+from b2t_fairseq.validation import flag  # noqa: E402
+
+
+def flags_table() -> str:
+    """Return this plugin's own flags."""
+    stock = {field.name for field in dataclasses.fields(StockTransformerConfig)}
+    choices = {"residual": SCHEMES, "layer_sharing": STRATEGIES}
+    values = {int: "M", float: "P"}
+    lines = ["| flag | default | what it does |", "| --- | --- | --- |"]
+    for field in dataclasses.fields(B2TTransformerConfig):
+        if field.name in stock:
+            continue
+        if field.name in choices:
+            value = f" {{{','.join(choices[field.name])}}}"
+        else:
+            kind = getattr(field.type, "__args__", (field.type,))[0]
+            value = f" {values[kind]}" if kind in values else ""
+        default = "" if field.default in (None, False) else f"`{field.default}`"
+        lines.append(f"| `{flag(field.name)}{value}` | {default} | {field.metadata['help']} |")
+    return "\n".join(lines)
+
+
+def schemes_table() -> str:
+    """Return the residual schemes with their equations."""
+    lines = ["| `--residual` | | equation | paper |", "| --- | --- | --- | --- |"]
+    for name, scheme in SCHEMES.items():
+        ending = "; the stack ends with one more LN" if scheme.norm_after_stack else ""
+        number = scheme.paper.rsplit("/", 1)[-1]
+        lines.append(f"| `{name}` | {scheme.title} | `{scheme.equation}`{ending} | [{number}]({scheme.paper}) |")
+    return "\n".join(lines)
+
+
+def strategies_table() -> str:
+    """Return the sharing strategies with the sets that they give to N layers."""
+    shapes = [(6, 3), (9, 3), (6, 1)]
+    header = " | ".join(f"N={n}, M={m}" for n, m in shapes)
+    lines = [f"| `--layer-sharing` | {header} |", "| --- |" + " --- |" * len(shapes)]
+    for name in STRATEGIES:
+        if name != none.__name__:
+            sets = [" ".join(map(str, layer_indices(name, n, m))) for n, m in shapes]
+            lines.append(f"| `{name}` | {' | '.join(sets)} |")
+    return "\n".join(lines)
+
+
+def included(name: str) -> str:
+    """Return a file that a command wrote."""
+    return (ROOT / name).read_text(encoding="utf-8").strip()
+
+
+def parts() -> dict[str, str]:
+    """Return all generated parts of README.md by name."""
+    return {
+        "flags": flags_table(),
+        "schemes": schemes_table(),
+        "strategies": strategies_table(),
+        "quickstart result": included("docs/results/quickstart_grammar.md"),
+        "multi30k result": included("docs/results/quickstart_multi30k.md"),
+        "training speed": included("benchmarks/results/train_step.md"),
+    }
+
+
+def rewrite(text: str) -> str:
+    """Return README.md with every generated part replaced.
+
+    Raises:
+        ValueError: a part's markers are missing.
+    """
+    for name, content in parts().items():
+        pattern = rf"(<!-- {name} -->\n).*?(\n<!-- end of {name} -->)"
+        text, count = re.subn(
+            pattern, lambda found, content=content: found[1] + content + found[2], text, flags=re.DOTALL
+        )
+        if count != 1:
+            raise ValueError(f"README.md has {count} parts <!-- {name} --> ... <!-- end of {name} -->, not one")
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    args = parser.parse_args()
+    readme = ROOT / "README.md"
+    old = readme.read_text(encoding="utf-8")
+    new = rewrite(old)
+    if args.check:
+        sys.exit("README.md is out of date: run python docs/write_tables.py" if new != old else 0)
+    unfinished = readme.with_name(f"README.md.tmp{os.getpid()}")
+    unfinished.write_text(new, encoding="utf-8", newline="\n")
+    unfinished.replace(readme)
+
+
+if __name__ == "__main__":
+    main()
