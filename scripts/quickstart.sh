@@ -151,7 +151,7 @@ fi
 test_set=$work/raw/${splits[2]}
 say "2/7 corpus: $corpus"
 stage "$work" corpus make_corpus
-wc -l "$work/raw/${splits[0]}.en" "$test_set.en" | head -n 2
+echo "$(wc -l <"$work/raw/${splits[0]}.en") training pairs, $(wc -l <"$test_set.en") test pairs"
 say "3/7 SentencePiece, $vocab_size joint pieces (some seconds)"
 stage "$work" sentencepiece train_sentencepiece
 say "4/7 fairseq-preprocess (some seconds)"
@@ -165,8 +165,10 @@ say "7/7 score on ${splits[2]}"
 b2t score "$work/generated.txt" --reference "$test_set.de" --output "$work/hypotheses.de" | tee "$work/score.txt"
 
 say "some translations"
-paste -d '\n' "$test_set.en" "$work/hypotheses.de" "$test_set.de" /dev/null | head -n 12 |
-    awk 'BEGIN { split("source translation reference", name) } { if ($0 == "") print ""; else printf "%-12s %s\n", name[(NR - 1) % 4 + 1], $0 }'
+paste -d '\n' "$test_set.en" "$work/hypotheses.de" "$test_set.de" /dev/null | awk '
+    BEGIN { split("source translation reference", name) }
+    NR <= 12 { if ($0 == "") print ""; else printf "%-12s %s\n", name[(NR - 1) % 4 + 1], $0 }'
+
 # what the README shows: the command, the score, the time and the end of the log, as measured here
 write_summary() {
     local seconds command="bash scripts/quickstart.sh"
