@@ -74,10 +74,10 @@ else
         pip install torch==2.13.0 || pip install 'torch>=2.6'
     fi
 fi
-# later steps may satisfy their needs with this torch only
+# later steps may satisfy their needs with this torch only; its metadata, unlike torch.__version__, is what pip compares
 constraint=$(mktemp)
 trap 'rm -f "$constraint"' EXIT
-python -c 'import torch; print("torch==" + torch.__version__)' >"$constraint"
+python -c 'from importlib.metadata import version; print("torch==" + version("torch"))' >"$constraint"
 export PIP_CONSTRAINT=$constraint
 
 say "installing $FAIRSEQ (compiled here except on Python 3.12; half a minute)"
@@ -86,7 +86,7 @@ if pip show fairseq >/dev/null 2>&1; then
 fi
 pip install cython numpy setuptools wheel
 env -u CUDA_HOME python -m pip --disable-pip-version-check install --no-build-isolation "$FAIRSEQ" ||
-    die "$FAIRSEQ could not be installed; on this Python it is compiled, which needs a C++ compiler and Python's headers (Debian: apt install g++ python3-dev)"
+    die "$FAIRSEQ could not be installed, see above; if compiling failed: that takes a C++ compiler and Python's headers (Debian: apt install g++ python3-dev)"
 
 say "installing b2t_fairseq"
 # no isolation: the build needs nothing but the setuptools installed above
