@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pickle
 import shutil
+from argparse import Namespace
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from .compatibility import allow_checkpoint_types
+from .config import B2TTransformerConfig
+from .errors import InputError
+from .residual import SCHEMES
+
+# older checkpoints hold all of fairseq's settings in one namespace
+_MODEL_FIELDS = frozenset(field.name for field in dataclasses.fields(B2TTransformerConfig))
 
 # settings that may change when a run goes on: they leave the model's function at inference as it is
 _MAY_CHANGE = frozenset(
@@ -45,7 +54,7 @@ def load(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is cut short, is no checkpoint, or holds something that would have to run code to be
+        InputError: the file is cut short, is no checkpoint, or holds something that would have to run code to be
             restored; nothing of it is run.
     """
     allow_checkpoint_types()
@@ -55,18 +64,18 @@ def load(path: str | Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(
+        raise InputError(
             f"{path} holds more than tensors and settings, so it is not opened: {str(error).splitlines()[0]} "
             "Convert it where you trust it, or ask its author for a file that torch.load(weights_only=True) reads"
         ) from None
     except PermissionError:
         raise
     except (RuntimeError, EOFError, OSError) as error:
-        raise ValueError(
+        raise InputError(
             f"{path} is not a whole checkpoint ({str(error).splitlines()[0]}); use an earlier one"
         ) from None
     if not isinstance(state, Mapping) or not isinstance(state.get("model"), Mapping):
-        raise ValueError(f"{path} is not a fairseq checkpoint: it has no model")
+        raise InputError(f"{path} is not a fairseq checkpoint: it has no model")
     return state
 
 
@@ -74,18 +83,45 @@ def model_settings(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return the flat model settings stored in a checkpoint, empty if it has none."""
     cfg = state.get("cfg")
     if cfg is not None and cfg.get("model") is not None:
-        model = cfg["model"]
-        return dict(vars(model) if hasattr(model, "__dict__") else model)
-    return dict(vars(state["args"])) if state.get("args") is not None else {}
+        return flat_settings(cfg["model"])
+    return flat_settings(state["args"]) if state.get("args") is not None else {}
+
+
+def flat_settings(model: DictConfig | Namespace | Mapping[str, Any]) -> dict[str, Any]:
+    """Return a model's settings, however fairseq holds them, as a dictionary."""
+    if isinstance(model, DictConfig):
+        return OmegaConf.to_container(model, resolve=True, enum_to_str=True)
+    return dict(vars(model) if isinstance(model, Namespace) else model)
 
 
 def differing_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return the settings, known to both, that make two models different functions: name to both values."""
+    ours, theirs = _normalized(ours), _normalized(theirs)
     return {
         name: (ours[name], theirs[name])
-        for name in sorted(ours.keys() & theirs.keys() - _MAY_CHANGE)
+        for name in sorted((ours.keys() & theirs.keys() & _MODEL_FIELDS) - _MAY_CHANGE)
         if ours[name] != theirs[name]
     }
+
+
+def _normalized(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Spell settings that mean the same in the same way."""
+    settings = dict(settings)
+    normalize_before = bool(settings.pop("encoder_normalize_before", False))
+    settings.pop("decoder_normalize_before", None)
+    # fairseq's own transformer has the scheme in that flag
+    settings.setdefault("residual", "Pre-LN" if normalize_before else "Post-LN")
+    settings["residual"] = getattr(SCHEMES.get(settings["residual"]), "title", settings["residual"])
+    for name, source in (
+        ("decoder_embed_dim", "encoder_embed_dim"),
+        ("decoder_ffn_embed_dim", "encoder_ffn_embed_dim"),
+        ("decoder_output_dim", "decoder_embed_dim"),
+    ):
+        if settings.get(name) is None and source in settings:
+            settings[name] = settings[source]
+    if settings.get("share_all_embeddings"):
+        settings["share_decoder_input_output_embed"] = True
+    return {name: None if value in ("", []) else value for name, value in settings.items()}
 
 
 def save(state: Mapping[str, Any], path: str | Path) -> None:
@@ -95,6 +131,8 @@ def save(state: Mapping[str, Any], path: str | Path) -> None:
         OSError: the folder is missing or the disk is full; an existing file of that name is left as it was.
     """
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}")
     unfinished = path.with_name(f"{path.name}.tmp{os.getpid()}")
     try:
         with open(unfinished, "wb") as file:

@@ -1,24 +1,27 @@
-"""Two mends of fairseq 0.12.3.1, applied when the plugin is loaded: a killed run goes on as if it had not been killed.
+"""Mends of fairseq 0.12.3.1, applied when the plugin is loaded.
 
-Neither changes what an uninterrupted run computes.
+A killed run goes on as if it had not been killed; the two mends for this do not change what an uninterrupted run
+computes.  And the moving average of ``--store-ema`` moves tied parameters once per update.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+from types import SimpleNamespace
 
 from fairseq.file_io import PathManager
+from fairseq.models.ema.ema import EMA
 from fairseq.tasks import FairseqTask
 
 from .checkpoints import copy_whole
 
 
 def apply() -> None:
-    """Apply both mends; calling it again does nothing."""
-    original = FairseqTask.get_batch_iterator
-    if not hasattr(original, "__wrapped__"):
-        FairseqTask.get_batch_iterator = _with_batches_of_first_epoch(original)
+    """Apply all mends; calling it again does nothing."""
+    if not hasattr(FairseqTask.get_batch_iterator, "__wrapped__"):
+        FairseqTask.get_batch_iterator = _with_batches_of_first_epoch(FairseqTask.get_batch_iterator)
+        EMA._step_internal = _with_tied_parameters_once(EMA._step_internal)
     # fairseq copies checkpoint_last.pt in place, where a kill leaves half a file
     PathManager.copy = staticmethod(copy_whole)
 
@@ -47,5 +50,26 @@ def _with_batches_of_first_epoch(get_batch_iterator):
             iterator.epoch = epoch
             dataset.set_epoch(epoch)
         return iterator
+
+    return wrapper
+
+
+def _with_tied_parameters_once(step):
+    """Make an EMA step move each tensor once, under its first name.
+
+    fairseq goes by name, so a tensor with k names would move k times as fast, the shared embeddings of every
+    translation model among them.
+    """
+
+    @functools.wraps(step)
+    def wrapper(self, new_model, updates=None):
+        first_names: dict[int, str] = {}
+        state = new_model.state_dict()
+        owners = {name: first_names.setdefault(tensor.data_ptr(), name) for name, tensor in state.items()}
+        distinct = {name: tensor for name, tensor in state.items() if owners[name] == name}
+        step(self, SimpleNamespace(state_dict=lambda: distinct), updates)
+        for name, owner in owners.items():
+            if name in self.fp32_params:
+                self.fp32_params[name] = self.fp32_params[owner]
 
     return wrapper

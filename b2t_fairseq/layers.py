@@ -19,6 +19,10 @@ IncrementalState = dict[str, dict[str, "Tensor | None"]]
 class FeedForward:
     """The feed-forward sub-layer, ``f(x) = W2 act(W1 x)``, which both kinds of layers have."""
 
+    def name_dropout(self, stock_class: type) -> None:
+        """Keep the names by which ``--retain-dropout-modules`` finds fairseq's own dropout modules."""
+        self.dropout_module.module_name = self.activation_dropout_module.module_name = stock_class.__name__
+
     def feed_forward(self, x: Tensor) -> Tensor:
         """Return f(x) with dropout, ``(seq_len, batch, embed_dim)``."""
         # As a matrix, because autograd cannot overwrite a view for free, and the output of a three-dimensional linear
@@ -39,6 +43,7 @@ class EncoderLayer(FeedForward, TransformerEncoderLayerBase):
 
     def __init__(self, cfg, residual: ResidualScheme) -> None:
         super().__init__(cfg)
+        self.name_dropout(TransformerEncoderLayerBase)
         self.residual = residual
 
     def forward(self, x: Tensor, encoder_padding_mask: Tensor | None, attn_mask: Tensor | None = None) -> Tensor:
@@ -80,6 +85,7 @@ class DecoderLayer(FeedForward, TransformerDecoderLayerBase):
 
     def __init__(self, cfg, residual: ResidualScheme, no_encoder_attn: bool = False) -> None:
         super().__init__(cfg, no_encoder_attn)
+        self.name_dropout(TransformerDecoderLayerBase)
         self.residual = residual
 
     def forward(

@@ -135,13 +135,18 @@ def same_layers(layer_tensors: Sequence[dict[str, Tensor]]) -> list[int]:
         same = [
             index
             for index, owner in enumerate(owners)
-            if tensors.keys() == owner.keys() and all(tensors[name].equal(owner[name]) for name in tensors)
+            if tensors.keys() == owner.keys() and all(_equal(tensors[name], owner[name]) for name in tensors)
         ]
         if not same:
             same = [len(owners)]
             owners.append(tensors)
         indices.append(same[0])
     return indices
+
+
+def _equal(first: Tensor, second: Tensor) -> bool:
+    # a diverged model's NaN is not equal to itself
+    return first.equal(second) or bool(((first == second) | (first.isnan() & second.isnan())).all())
 
 
 def _shapes(layer: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from .layers import DecoderLayer, EncoderLayer, IncrementalState
 from .residual import LayerPosition, ResidualScheme, scheme_class
 from .sharing import same_layers, shared_parameters
+from .validation import layers_to_keep
 from .word_dropout import WordDropout
 
 
@@ -36,9 +37,13 @@ class LayerStack:
     def residual_scheme(self, cfg) -> ResidualScheme:
         """Return the residual scheme of the layer that is being built; layers are built from the bottom."""
         stack = getattr(cfg, self.stack)
-        position = LayerPosition(self.stack, self._layers_built, stack.layers, stack.embed_dim)
+        depth, num_layers = self._layers_built, stack.layers
+        if stack.layers_to_keep:
+            # a pruned layer keeps the depth at which it was trained
+            num_layers = stack.unpruned_layers
+            depth = layers_to_keep(stack.layers_to_keep, num_layers)[depth]
         self._layers_built += 1
-        return scheme_class(cfg.residual)(position)
+        return scheme_class(cfg.residual)(LayerPosition(self.stack, depth, num_layers, stack.embed_dim))
 
     def wrap_layer(self, cfg, layer: nn.Module) -> nn.Module:
         """Apply ``--checkpoint-activations``, ``--offload-activations`` and fully sharded data parallelism."""
@@ -96,6 +101,7 @@ class Encoder(LayerStack, TransformerEncoderBase):
 
     def __init__(self, cfg, dictionary, embed_tokens) -> None:
         super().__init__(cfg, dictionary, embed_tokens)
+        self.dropout_module.module_name = "TransformerEncoder"
         self.word_dropout = WordDropout(cfg.encoder.word_dropout)
 
     def build_encoder_layer(self, cfg):
@@ -114,12 +120,18 @@ class Encoder(LayerStack, TransformerEncoderBase):
 
 
 class Decoder(LayerStack, TransformerDecoderBase):
-    """Transformer decoder of N layers; see :class:`LayerStack`."""
+    """Transformer decoder of N layers; see :class:`LayerStack`.
+
+    Attributes:
+        attn_in_training: whether to return attention in training too, for a criterion that supervises it.
+    """
 
     stack = "decoder"
 
     def __init__(self, cfg, dictionary, embed_tokens, no_encoder_attn=False, output_projection=None) -> None:
         super().__init__(cfg, dictionary, embed_tokens, no_encoder_attn, output_projection)
+        self.dropout_module.module_name = "TransformerDecoder"
+        self.attn_in_training = False
         self.word_dropout = WordDropout(cfg.decoder.word_dropout, keep_first=True)
 
     def build_decoder_layer(self, cfg, no_encoder_attn=False):
@@ -163,8 +175,8 @@ class Decoder(LayerStack, TransformerDecoderBase):
         """Return the decoder's features, ``(batch, tgt_len, output_dim)``, and attention and hidden states.
 
         The attention is that of one layer's cross-attention, mean over heads, ``(batch, tgt_len, src_len)``.  In
-        training it is left out (``None``) unless ``alignment_layer`` asks for it: no criterion of translation reads
-        it, and it costs time and memory.
+        training it is left out (``None``), since it costs time and memory, unless ``alignment_layer`` or
+        ``attn_in_training`` asks for it.
 
         Args:
             prev_output_tokens: ``(batch, tgt_len)``.
@@ -174,7 +186,7 @@ class Decoder(LayerStack, TransformerDecoderBase):
             alignment_layer: the layer whose attention is returned (default: the last).
             alignment_heads: average over this many heads only.
         """
-        want_attn = alignment_layer is not None or not self.training
+        want_attn = alignment_layer is not None or not self.training or self.attn_in_training
         if alignment_layer is None:
             alignment_layer = self.num_layers - 1
         source = source_padding_mask = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
+from .errors import InputError
 from .residual import scheme_class
 from .sharing import layer_indices
 
@@ -25,16 +26,29 @@ _UNSUPPORTED = {
     "tie_adaptive_weights": "it ties the adaptive softmax to adaptive inputs, which only language models have",
     "tie_adaptive_proj": "it ties the adaptive softmax to adaptive inputs, which only language models have",
     "char_inputs": "fairseq's transformer has no character inputs",
+    "export": "it serves TorchScript, which cannot compile layers with a residual scheme",
     "base_layers": "BASE layers bring a residual connection of their own, which no scheme reaches",
 }
 
-# flags without effect unless another one is set
+# flags without effect unless another one is set: (that one, default)
 _NEEDS = {
     "adaptive_softmax_dropout": ("adaptive_softmax_cutoff", 0.0),
     "adaptive_softmax_factor": ("adaptive_softmax_cutoff", 4),
     "base_sublayers": ("base_layers", 1),
     "base_shuffle": ("base_layers", 1),
+    "quant_noise_pq_block_size": ("quant_noise_pq", 8),
 }
+
+# pairs of which fairseq ignores the first
+_EXCLUDES = (
+    ("merge_src_tgt_embed", "share_all_embeddings"),
+    ("encoder_embed_path", "merge_src_tgt_embed"),
+    ("decoder_embed_path", "merge_src_tgt_embed"),
+    ("encoder_learned_pos", "no_token_positional_embeddings"),
+    ("decoder_learned_pos", "no_token_positional_embeddings"),
+    ("share_decoder_input_output_embed", "adaptive_softmax_cutoff"),
+    ("relu_dropout", "activation_dropout"),
+)
 
 
 def flag(name: str) -> str:
@@ -46,8 +60,15 @@ def validate(args: Namespace) -> None:
     """Check a model's settings.
 
     Raises:
-        ValueError: on the first contradiction; the message quotes the offending values and says what to do.
+        InputError: on the first contradiction; the message quotes the offending values and says what to do.
     """
+    try:
+        _validate(args)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def _validate(args: Namespace) -> None:
     for name in _PROBABILITIES:
         value = getattr(args, name)
         if not 0 <= value < 1:
@@ -60,6 +81,9 @@ def validate(args: Namespace) -> None:
     for name, (needed, default) in _NEEDS.items():
         if getattr(args, name) != default and not getattr(args, needed):
             raise ValueError(f"{flag(name)} {getattr(args, name)} has no effect without {flag(needed)}")
+    for name, other in _EXCLUDES:
+        if getattr(args, name) and getattr(args, other):
+            raise ValueError(f"{flag(name)} has no effect with {flag(other)} {getattr(args, other)}; drop one of them")
     _validate_residual(args)
     _validate_dimensions(args)
     for stack in ("encoder", "decoder"):
@@ -87,12 +111,17 @@ def stack_indices(args: Namespace, stack: str) -> list[int]:
     to_keep = getattr(args, f"{stack}_layers_to_keep")
     if not to_keep:
         return indices
-    kept = sorted(int(layer) if layer.isdigit() else num_layers for layer in to_keep.split(","))
+    kept = layers_to_keep(to_keep, num_layers)
     if kept[-1] >= num_layers or len(set(kept)) < len(kept):
         raise ValueError(
             f"--{stack}-layers-to-keep {to_keep}: give distinct layers between 0 and {num_layers - 1}, as in 0,2,4"
         )
     return [indices[layer] for layer in kept]
+
+
+def layers_to_keep(listed: str, num_layers: int) -> list[int]:
+    """Return the layers of a list such as ``0,2,4`` in ascending order; what is no number becomes ``num_layers``."""
+    return sorted(int(layer) if layer.strip().isdigit() else num_layers for layer in listed.split(","))
 
 
 def _validate_residual(args: Namespace) -> None:

@@ -3,13 +3,14 @@
 
     fetch.py URL FILE SHA256 [URL FILE SHA256 ...]
 
-A file that is there with the right checksum is left alone.  http, https and file URLs.
+A file that is there with the right checksum is left alone.  URL is http, https or file, or the path of a file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sys
 import time
 import urllib.error
@@ -32,7 +33,7 @@ def fetch(url: str, path: Path, sha256: str, pause: float = 2.0) -> bool:
     """Download ``url`` to ``path`` unless it is there already; return whether it was downloaded.
 
     Args:
-        url: where from.
+        url: where from; a path if it has no ``://``.
         path: where to; written under a temporary name and renamed when its checksum is right.
         sha256: the expected checksum.
         pause: seconds to wait before the second attempt, doubled before each later one.
@@ -51,9 +52,10 @@ def fetch(url: str, path: Path, sha256: str, pause: float = 2.0) -> bool:
                 _download(url, unfinished)
                 break
             except (urllib.error.URLError, OSError) as error:
+                remote = url.startswith(("http:", "https:"))
                 gone = isinstance(error, urllib.error.HTTPError) and error.code in (401, 403, 404, 410)
-                if attempt == ATTEMPTS or gone:
-                    raise OSError(f"{url} could not be downloaded ({error}) after {attempt} attempts") from error
+                if attempt == ATTEMPTS or gone or not remote:
+                    raise OSError(f"{url} could not be fetched ({error}), attempts: {attempt}") from error
                 time.sleep(pause * 2 ** (attempt - 1))
         found = checksum(unfinished)
         if found != sha256:
@@ -68,6 +70,9 @@ def fetch(url: str, path: Path, sha256: str, pause: float = 2.0) -> bool:
 
 
 def _download(url: str, path: Path) -> None:
+    if "://" not in url:
+        shutil.copyfile(url, path)
+        return
     with urllib.request.urlopen(url, timeout=60) as response, open(path, "wb") as file:
         expected = response.headers.get("Content-Length")
         received = 0

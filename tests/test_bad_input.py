@@ -1,5 +1,6 @@
 """Bad input gets a clear error, and nothing is lost: no half file is ever taken for a whole one."""
 
+import fcntl
 import hashlib
 import http.server
 import importlib.util
@@ -19,6 +20,7 @@ from training import PLUGIN, SHARED, binarize, load, run, train, write_corpus
 from b2t_fairseq import checkpoints
 from b2t_fairseq.cli import main as b2t
 from b2t_fairseq.cli.train import main as b2t_train
+from b2t_fairseq.errors import InputError
 
 THREE = {"encoder_unique_layers": 3, "decoder_unique_layers": 3}
 
@@ -82,6 +84,31 @@ class TestCheckpointOfAnotherModel:
     def test_stock_checkpoint_loads(self):
         stock = randomize(make_model("transformer")).state_dict()
         make_model(residual="post_ln").load_state_dict(stock)
+
+    def test_stock_run_does_not_go_on_as_b2t(self, corpus, tmp_path, capsys):
+        stock = ["--arch", "transformer_tiny", "--max-update", "1"]
+        train(str(corpus / "bin"), tmp_path, *stock, command=b2t_train)
+        train(str(corpus / "bin"), tmp_path, *stock, "--max-update", "2", command=b2t_train)
+        with pytest.raises(InputError, match=r"residual Post-LN there, B2T here"):
+            train(str(corpus / "bin"), tmp_path, "--residual", "b2t", "--max-update", "3", command=b2t_train)
+        train(str(corpus / "bin"), tmp_path, "--residual", "post_ln", "--max-update", "3", command=b2t_train)
+
+    def test_other_spellings_of_the_same_run_are_accepted(self, corpus, tmp_path):
+        pre_ln = ["--residual", "pre_ln", "--max-update"]
+        explicit = ["--encoder-normalize-before", "--decoder-normalize-before"]
+        train(str(corpus / "bin"), tmp_path, *pre_ln, "1", *explicit, command=b2t_train)
+        train(str(corpus / "bin"), tmp_path, *pre_ln, "2", "--dropout", "0.2", command=b2t_train)
+
+    def test_other_languages(self, corpus, tmp_path):
+        train(str(corpus / "bin"), tmp_path, "--max-update", "1", command=b2t_train)
+        with pytest.raises(InputError, match="languages en-de there, de-en here"):
+            train(str(corpus / "bin"), tmp_path, "-s", "de", "-t", "en", "--max-update", "2", command=b2t_train)
+
+    def test_diverged_checkpoint_is_not_blamed_on_sharing(self):
+        flags = {"layer_sharing": "cycle_rev", **THREE}
+        state = state_of(**flags)
+        state["encoder.layers.0.fc1.weight"].fill_(float("nan"))
+        make_model(**flags).load_state_dict(state)
 
     def test_save_folder_of_another_run(self, corpus, tmp_path, capsys):
         train(str(corpus / "bin"), tmp_path, *SHARED, "--max-update", "1")
@@ -153,7 +180,7 @@ class TestHalfFiles:
         content = (tmp_path / "whole.pt").read_bytes()
         for length in (0, 10, len(content) // 2, len(content) - 1):
             (tmp_path / "half.pt").write_bytes(content[:length])
-            with pytest.raises(ValueError, match=r"half\.pt is not a whole checkpoint|half\.pt holds more"):
+            with pytest.raises(ValueError, match=r"half\.pt is not a whole checkpoint"):
                 checkpoints.load(tmp_path / "half.pt")
 
     def test_not_a_checkpoint(self, tmp_path):
@@ -251,6 +278,12 @@ class TestDownload:
         assert not fetch(f"{url}/whole", tmp_path / "sub/file", SHA256)
         assert Server.requests == 1
 
+    def test_local_files_with_odd_names(self, tmp_path):
+        (tmp_path / "a b#c%20d").write_bytes(CONTENT)
+        assert script("fetch").fetch(str(tmp_path / "a b#c%20d"), tmp_path / "file", SHA256)
+        with pytest.raises(OSError, match="attempts: 1"):
+            script("fetch").fetch(str(tmp_path / "none"), tmp_path / "other", SHA256)
+
     def test_interrupted_transfers_are_repeated(self, url, tmp_path):
         assert script("fetch").fetch(f"{url}/flaky", tmp_path / "file", SHA256, pause=0)
         assert (tmp_path / "file").read_bytes() == CONTENT
@@ -319,21 +352,47 @@ def bash(code):
 
 
 class TestDrivers:
-    def test_unequal_line_counts(self, tmp_path):
-        (tmp_path / "a.en").write_text("one\ntwo\n")
-        (tmp_path / "a.de").write_text("eins\n")
-        (tmp_path / "empty").write_text("")
-        result = bash(f"same_lines {tmp_path}/a.en {tmp_path}/a.de")
-        assert result.returncode == 1
-        assert "a.en has 2 lines, but" in result.stderr
-        assert "a.de has 1" in result.stderr
-        assert bash(f"same_lines {tmp_path}/empty {tmp_path}/empty").returncode == 1
-        assert bash(f"same_lines {tmp_path}/a.en {tmp_path}/a.en").returncode == 0
+    def test_sides_that_do_not_belong_together(self, tmp_path, monkeypatch):
+        files = {
+            "two": b"one\ntwo\n",
+            "two unfinished": b"one\ntwo",
+            "one": b"eins\n",
+            "separator": "eins\u2028noch\x85eins\n".encode(),
+            "empty": b"",
+            "latin1": "zwei\nschön\n".encode("latin-1"),
+        }
+        for name, content in files.items():
+            (tmp_path / name).write_bytes(content)
+        check = script("check_parallel").main
+
+        def message(first, second):
+            monkeypatch.setattr(sys, "argv", ["check", str(tmp_path / first), str(tmp_path / second)])
+            try:
+                check()
+            except SystemExit as error:
+                return str(error)
+            return ""
+
+        assert "two has 2 lines, but" in message("two", "one")
+        assert "one has 1" in message("two", "one")
+        assert "one has 1" in message("two unfinished", "one")
+        assert message("two", "two unfinished") == ""
+        assert message("one", "separator") == ""
+        assert "empty is empty" in message("empty", "empty")
+        assert "latin1 is not UTF-8 in line 2" in message("two", "latin1")
+        assert "No such file" in message("two", "none")
 
     def test_disk_space_is_checked_first(self, tmp_path):
         result = bash(f"free_space {tmp_path} 999999999999")
         assert result.returncode == 1
         assert "999999999999 MB are needed" in result.stderr
+
+    def test_second_quickstart_in_one_folder(self, tmp_path):
+        with open(tmp_path / ".lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            result = bash(f"exec 9>{tmp_path}/.lock; flock -n 9 || die busy")
+        assert "busy" in result.stderr
+        assert "flock -n 9" in (ROOT / "scripts/quickstart.sh").read_text()
 
     def test_interrupted_stages_run_again(self, tmp_path):
         assert bash(f"stage {tmp_path} one false").returncode != 0

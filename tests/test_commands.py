@@ -145,10 +145,14 @@ def test_average_refuses_mixed_models_and_missing_files(trained, tmp_path, capsy
     torch.save(other, tmp_path / "other.pt")
     files = [str(trained / "run/checkpoint4.pt"), str(tmp_path / "other.pt")]
     assert b2t(["average", *files, "--output", str(tmp_path / "x.pt")]) == 1
-    assert "residual is post_ln there and b2t" in capsys.readouterr().err
+    assert "residual is Post-LN there and B2T in the first" in capsys.readouterr().err
     assert b2t(["average", str(trained / "run"), "--last", "9", "--output", str(tmp_path / "x.pt")]) == 1
     assert "has 4 checkpoints by epochs, not 9" in capsys.readouterr().err
+    assert b2t(["average", *files, "--last", "2", "--output", str(tmp_path / "x.pt")]) == 1
+    assert "--last 2 chooses from one folder" in capsys.readouterr().err
     assert not (tmp_path / "x.pt").exists()
+    assert b2t(["average", files[0], "--output", str(tmp_path / "nowhere/x.pt")]) == 1
+    assert f"there is no folder {tmp_path}/nowhere" in capsys.readouterr().err
 
 
 def test_averaged_checkpoint_translates(trained, tmp_path, monkeypatch, capsys):

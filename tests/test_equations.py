@@ -105,7 +105,6 @@ STOCK_FLAGS = [
     {"adaptive_softmax_cutoff": [8, 16], "adaptive_softmax_dropout": 0.1, "share_all_embeddings": False},
     {"encoder_layers": 2, "decoder_layers": 4},
     {"decoder_attention_heads": 2, "encoder_attention_heads": 8},
-    {"export": True},
 ]
 
 

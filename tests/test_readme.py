@@ -97,14 +97,17 @@ def test_the_example_scheme_works(monkeypatch):
 
 
 def test_the_example_strategy_works(monkeypatch):
-    code = next(block for language, block in BLOCKS if language == "python" and "def middle" in block)
+    code = next(block for language, block in BLOCKS if language == "python" and "def zigzag" in block)
     namespace = {}
     exec(code, namespace)
-    monkeypatch.setitem(sharing.STRATEGIES, "middle", namespace["middle"])
-    assert sharing.layer_indices("middle", 6, 3) == [0, 1, 1, 1, 1, 2]
-    model = make_model(layer_sharing="middle", encoder_unique_layers=3, decoder_unique_layers=3)
+    monkeypatch.setitem(sharing.STRATEGIES, "zigzag", namespace["zigzag"])
+    assert sharing.layer_indices("zigzag", 9, 3) == [0, 1, 2, 2, 1, 0, 0, 1, 2]
+    for n in range(1, 13):
+        for m in (m for m in range(1, n + 1) if n % m == 0):
+            assert list(dict.fromkeys(sharing.layer_indices("zigzag", n, m))) == list(range(m))
+    model = make_model(layer_sharing="zigzag", encoder_unique_layers=3, decoder_unique_layers=3)
     assert model.encoder.layers[1].fc1.weight is model.encoder.layers[4].fc1.weight
-    assert model.encoder.layers[0].fc1.weight is not model.encoder.layers[5].fc1.weight
+    assert model.encoder.layers[0].fc1.weight is not model.encoder.layers[1].fc1.weight
 
 
 def test_no_module_but_residual_names_a_scheme():

@@ -11,8 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from fairseq.modules import FairseqDropout
 from fairseq.modules.checkpoint_activations import checkpoint_wrapper
-from helpers import ROOT, make_batch, make_model
+from helpers import ROOT, make_batch, make_model, make_task
 from training import (
     MODEL_FLAGS,
     SHARED,
@@ -27,6 +28,7 @@ from training import (
 )
 
 from b2t_fairseq.cli.train import main as b2t_train
+from b2t_fairseq.models.transformer import B2TTransformerModel
 from b2t_fairseq.residual import SCHEMES
 from b2t_fairseq.sharing import STRATEGIES, same_layers
 
@@ -76,8 +78,8 @@ def test_training_learns(data, tmp_path):
     """Loss far below that of guessing, in the real loop, with everything at once."""
     flags = ["--max-epoch", "12", "--dropout", "0", "--depth-scaled-init", "--max-tokens", "60", *SHARED]
     state = train(data, tmp_path, *flags, "--no-epoch-checkpoints")
-    losses = [state["extra_state"]["val_loss"], state["extra_state"]["best"]]
-    assert losses[1] < 4.0 < 5.0
+    # guessing among the 28 symbols of the dictionary costs log2(28) = 4.8 bits
+    assert state["extra_state"]["best"] < 4.0
 
 
 @pytest.mark.parametrize("flags", [[], SHARED], ids=["unshared", "shared"])
@@ -100,17 +102,17 @@ def test_recomputed_activations_in_training(data, tmp_path, flags, recompute):
 
 
 @pytest.mark.parametrize("flags", [[], SHARED], ids=["unshared", "shared"])
-@pytest.mark.parametrize(("precision", "dtype"), [("--bf16", torch.bfloat16), ("--amp", torch.float32)])
-def test_reduced_precision(data, tmp_path, flags, precision, dtype):
-    """b2t train: bf16 and amp learn as float32 does, to their precision, and tied layers stay equal."""
+def test_bf16(data, tmp_path, flags):
+    """b2t train --bf16 learns as float32 does, to its precision, and tied layers stay equal."""
     flags = [*flags, "--max-epoch", "3", "--dropout", "0", "--clip-norm", "1.0"]
     full = train(data, tmp_path / "full", *flags, command=b2t_train)
-    half = train(data, tmp_path / "half", *flags, precision, command=b2t_train)
+    half = train(data, tmp_path / "half", *flags, "--bf16", command=b2t_train)
     assert full["optimizer_history"][-1]["num_updates"] == half["optimizer_history"][-1]["num_updates"]
     assert half["extra_state"]["val_loss"] == pytest.approx(full["extra_state"]["val_loss"], rel=0.05)
+    assert not torch.equal(half["model"]["encoder.layers.0.fc1.weight"], full["model"]["encoder.layers.0.fc1.weight"])
     for name, tensor in half["model"].items():
         # fairseq writes half precision as float32, each tied tensor once per layer
-        assert torch.equal(tensor, tensor.to(dtype).float()), name
+        assert torch.equal(tensor, tensor.bfloat16().float()), name
         if flags[0] == SHARED[0] and name.startswith("encoder.layers.0."):
             assert torch.equal(tensor, half["model"][name.replace("layers.0", "layers.3")])
 
@@ -272,6 +274,63 @@ def test_rest_of_fairseq_with_shared_layers(data, tmp_path, flags):
     for name, tensor in state["model"].items():
         if name.startswith("encoder.layers.0.") and "float_tensor" not in name:
             assert torch.equal(tensor, state["model"][name.replace("layers.0", "layers.3")]), name
+
+
+@pytest.mark.parametrize("flags", [[], ["--ema-fp32"]], ids=["plain", "fp32"])
+def test_moving_average_moves_tied_parameters_once(data, tmp_path, flags):
+    """After one update from known weights: ema = decay * before + (1 - decay) * after, for every tensor."""
+    ema = ["--store-ema", "--ema-decay", "0.9", *flags]
+    start = train(data, tmp_path, *SHARED, *ema, "--max-update", "1")
+    state = train(data, tmp_path, *SHARED, *ema, "--max-update", "2")
+    before, after = start["extra_state"]["ema"], state["extra_state"]["ema"]
+    for name, tensor in state["model"].items():
+        if tensor.numel() > 1:
+            expected = 0.9 * before[name] + 0.1 * tensor
+            assert (after[name] - expected).abs().max() < 1e-6, name
+
+
+def test_supervised_alignment_gets_attention_in_training():
+    for load_alignments in (False, True):
+        task = make_task()
+        task.cfg = SimpleNamespace(load_alignments=load_alignments)
+        _, extra = make_model(task=task).train()(**make_batch()["net_input"])
+        assert (extra["attn"][0] is not None) == load_alignments
+
+
+def test_fine_tuning_a_pruned_model(data, tmp_path):
+    """Its checkpoint says what it is, and loads again: layers 0 and 2 of a shared encoder, a whole decoder."""
+    train(data, tmp_path / "whole", *SHARED, "--max-update", "2")
+    prune = ["--encoder-layers-to-keep", "0,2", "--decoder-layers-to-keep", "0,1,2,3", *SHARED]
+    restore = ["--restore-file", str(tmp_path / "whole/checkpoint_last.pt"), "--reset-optimizer"]
+    pruned = train(data, tmp_path / "pruned", *prune, *restore, "--max-update", "4")
+    assert not any(name.startswith("encoder.layers.2") for name in pruned["model"])
+    again = train(data, tmp_path / "pruned", *prune, "--max-update", "6", command=b2t_train)
+    assert again["optimizer_history"][-1]["num_updates"] == 6
+    for name in ("whole", "pruned"):
+        overrides = {"encoder_layers_to_keep": "0,2", "decoder_layers_to_keep": "0,1,2,3"} if name == "whole" else {}
+        model = B2TTransformerModel.from_pretrained(
+            str(tmp_path / name), "checkpoint_last.pt", data_name_or_path=data, **overrides
+        ).models[0]
+        assert model.encoder.indices == [0, 1]
+        assert [layer.residual.position.index for layer in model.encoder.layers] == [0, 2]
+        assert model.encoder.layers[0].residual.position.num_layers == 4
+    with pytest.raises(RuntimeError, match="trained with --residual b2t"):
+        B2TTransformerModel.from_pretrained(
+            str(tmp_path / "whole"),
+            "checkpoint_last.pt",
+            data_name_or_path=data,
+            residual="post_ln",
+            **{"encoder_layers_to_keep": "0,2", "decoder_layers_to_keep": "0,1,2,3"},
+        )
+
+
+def test_dropout_modules_keep_their_names():
+    """--retain-dropout-modules finds them by the names of fairseq's own classes."""
+    names = [
+        {module.module_name for module in make_model(arch, dropout=0.1).modules() if isinstance(module, FairseqDropout)}
+        for arch in ("transformer", "b2t_transformer")
+    ]
+    assert names[0] == names[1]
 
 
 def test_adaptive_softmax(data, tmp_path):

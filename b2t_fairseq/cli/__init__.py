@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 
+from ..errors import InputError
+
 COMMANDS = {
     "train": "fairseq-train with this plugin loaded, --bf16 mended and runs protected",
     "average": "average the last checkpoints of a run",
@@ -32,6 +34,6 @@ def main(argv: list[str] | None = None) -> int:
     command = importlib.import_module(f".{argv[0]}", __name__)
     try:
         return command.main(argv[1:]) or 0
-    except (OSError, ValueError) as error:
+    except (InputError, FileNotFoundError) as error:
         print(f"b2t {argv[0]}: error: {error}", file=sys.stderr)
         return 1

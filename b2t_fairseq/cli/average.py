@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import checkpoints
+from ..errors import InputError
 
 _PATTERNS = {"epochs": r"checkpoint(\d+)\.pt", "updates": r"checkpoint_\d+_(\d+)\.pt"}
 
@@ -25,7 +26,7 @@ def main(argv: list[str]) -> None:
     )
     parser.add_argument("inputs", nargs="+", type=Path, help="one run's folder, or checkpoint files")
     parser.add_argument("--output", type=Path, required=True, help="file to write")
-    parser.add_argument("--last", type=int, default=10, metavar="N", help="of a folder, the last N (default: 10)")
+    parser.add_argument("--last", type=int, metavar="N", help="of a folder, the last N (default: 10)")
     parser.add_argument(
         "--by",
         choices=list(_PATTERNS),
@@ -35,7 +36,9 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     files = args.inputs
     if len(files) == 1 and files[0].is_dir():
-        files = last_checkpoints(files[0], args.last, args.by)
+        files = last_checkpoints(files[0], 10 if args.last is None else args.last, args.by)
+    elif args.last is not None:
+        raise InputError(f"--last {args.last} chooses from one folder, but {len(files)} files or folders are given")
     checkpoints.save(average(files), args.output)
     print(f"average of {len(files)} checkpoints ({files[0].name} to {files[-1].name}): {args.output}")
 
@@ -49,14 +52,14 @@ def last_checkpoints(folder: Path, count: int, by: str = "epochs") -> list[Path]
         by: ``"epochs"`` (``checkpoint7.pt``) or ``"updates"`` (``checkpoint_3_1500.pt``).
 
     Raises:
-        ValueError: ``count`` is not positive, or the folder has fewer.
+        InputError: ``count`` is not positive, or the folder has fewer.
     """
     if count < 1:
-        raise ValueError(f"--last {count}: give a positive number")
+        raise InputError(f"--last {count}: give a positive number")
     numbered = [(re.fullmatch(_PATTERNS[by], file.name), file) for file in folder.glob("checkpoint*.pt")]
     found = sorted((int(match.group(1)), file) for match, file in numbered if match)
     if len(found) < count:
-        raise ValueError(
+        raise InputError(
             f"{folder} has {len(found)} checkpoints by {by}, not {count}; give a smaller --last, or train with "
             f"--keep-last-epochs {count} or more"
         )
@@ -69,7 +72,7 @@ def average(files: list[Path]) -> dict[str, Any]:
     Sums are kept in float32; at most two checkpoints are in memory, however many are averaged.
 
     Raises:
-        ValueError: the files are of different models.
+        InputError: the files are of different models.
     """
     first = checkpoints.load(files[0])
     model = first["model"]
@@ -91,7 +94,8 @@ def average(files: list[Path]) -> dict[str, Any]:
             averaged[name] = mean.to(model[group[0]].dtype) if name == group[0] else averaged[group[0]]
     if hasattr(model, "_metadata"):
         averaged._metadata = model._metadata
-    return {**first, "model": averaged, "last_optimizer_state": None}
+    extra_state = {k: v for k, v in (first.get("extra_state") or {}).items() if not k.startswith("ema")}
+    return {**first, "model": averaged, "last_optimizer_state": None, "extra_state": extra_state}
 
 
 def _add(total: Tensor | None, tensor: Tensor) -> Tensor:
@@ -103,7 +107,7 @@ def _check_same_model(first: dict, first_file: Path, other: dict, file: Path) ->
     shapes, other_shapes = ({name: tuple(t.shape) for name, t in state["model"].items()} for state in (first, other))
     if shapes != other_shapes:
         names = sorted(n for n in shapes.keys() | other_shapes.keys() if shapes.get(n) != other_shapes.get(n))
-        raise ValueError(
+        raise InputError(
             f"{file} is not the same model as {first_file}: {len(names)} tensors differ in name or shape, for "
             f"instance {names[0]}"
         )
@@ -111,6 +115,6 @@ def _check_same_model(first: dict, first_file: Path, other: dict, file: Path) ->
     different = checkpoints.differing_settings(*settings)
     if different:
         name, (ours, theirs) = next(iter(different.items()))
-        raise ValueError(
+        raise InputError(
             f"{file} is not the same model as {first_file}: {name} is {theirs} there and {ours} in the first"
         )

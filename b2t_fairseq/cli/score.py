@@ -6,6 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
+from ..errors import InputError
+
 
 def main(argv: list[str]) -> None:
     """Put translations back into the order of the text, check that none is missing, and score them."""
@@ -28,14 +30,14 @@ def read_lines(path: Path) -> list[str]:
     """Return a file's lines; only LF ends a line, other Unicode line separators are text.
 
     Raises:
-        ValueError: the file is empty or not UTF-8.
+        InputError: the file is empty or not UTF-8.
     """
     try:
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 ({error}); convert it first, for instance with iconv") from None
+        raise InputError(f"{path} is not UTF-8 ({error}); convert it first, for instance with iconv") from None
     if not text:
-        raise ValueError(f"{path} is empty")
+        raise InputError(f"{path} is empty")
     return text.removesuffix("\n").split("\n")
 
 
@@ -43,7 +45,7 @@ def read_generated(path: Path, expected: int) -> list[str]:
     """Return the best translation of each of ``expected`` sentences from fairseq's D- lines, in corpus order.
 
     Raises:
-        ValueError: translations are missing or there are too many.
+        InputError: translations are missing or there are too many.
     """
     best: dict[int, str] = {}
     for line in read_lines(path):
@@ -52,7 +54,7 @@ def read_generated(path: Path, expected: int) -> list[str]:
             best.setdefault(int(identifier[2:]), text)
     missing = [str(i) for i in range(expected) if i not in best]
     if missing or len(best) != expected:
-        raise ValueError(
+        raise InputError(
             f"{path} has {len(best)} translations for {expected} references"
             + (f"; missing sentences: {', '.join(missing[:10])}" if missing else "")
             + "; generate with --required-batch-size-multiple 1 and without --skip-invalid-size-inputs-valid-test, "

@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from fairseq import options
+from fairseq.data import data_utils
 from fairseq.dataclass.configs import FairseqConfig
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.distributed import utils as distributed_utils
 from fairseq_cli import train as fairseq_train
-from omegaconf import OmegaConf
 
 from .. import checkpoints
+from ..errors import InputError
 
 _LOG_FORMAT = "%(asctime)s | %(levelname)s | %(name)s | %(message)s"  # fairseq-train's
 PLUGIN = str(Path(__file__).resolve().parent.parent)
@@ -27,7 +29,7 @@ def main(argv: list[str]) -> None:
     another run is refused before anything is written; a launch that would train nothing is an error.
 
     Raises:
-        ValueError: the folder holds another run, or there is no device for the processes asked for.
+        InputError: the folder holds another run, or there is no device for the processes asked for.
     """
     logging.basicConfig(format=_LOG_FORMAT, datefmt="%Y-%m-%d %H:%M:%S", level="INFO", stream=sys.stdout)
     if not any(arg == "--user-dir" or arg.startswith("--user-dir=") for arg in argv):
@@ -45,30 +47,42 @@ def main(argv: list[str]) -> None:
 
 
 def refuse_other_run(cfg: FairseqConfig) -> None:
-    """Check that ``--save-dir`` is empty or holds a run of the same model.
+    """Check that ``--save-dir`` is empty or holds a run of the same model and languages.
 
     Raises:
-        ValueError: its last checkpoint is of another model; the message lists what differs.
+        InputError: its last checkpoint is of another one; the message lists what differs.
     """
     last = Path(cfg.checkpoint.save_dir) / "checkpoint_last.pt"
     if cfg.checkpoint.restore_file != "checkpoint_last.pt" or not last.exists():
         return
-    saved = checkpoints.model_settings(checkpoints.load(last))
-    ours = OmegaConf.to_container(cfg.model, resolve=True, enum_to_str=True)
-    different = checkpoints.differing_settings(saved, ours)
+    state = checkpoints.load(last)
+    different = checkpoints.differing_settings(checkpoints.model_settings(state), checkpoints.flat_settings(cfg.model))
+    saved_task = checkpoints.flat_settings((state.get("cfg") or {}).get("task") or {})
+    languages = _languages(saved_task), _languages(checkpoints.flat_settings(cfg.task))
+    if all(languages) and languages[0] != languages[1]:
+        different["languages"] = languages
     if different:
         listed = ", ".join(f"{name} {theirs} there, {here} here" for name, (theirs, here) in different.items())
-        raise ValueError(
+        raise InputError(
             f"--save-dir {cfg.checkpoint.save_dir} holds another run ({listed}); choose another folder, or give the "
             "flags of that run to go on with it"
         )
+
+
+def _languages(task: dict[str, Any]) -> str | None:
+    """Return the language pair of a task's settings, from its data where none is given, ``None`` if unknown."""
+    source, target = task.get("source_lang"), task.get("target_lang")
+    folder = str(task.get("data") or "").split(":")[0]
+    if (source is None or target is None) and Path(folder).is_dir():
+        source, target = data_utils.infer_language_pair(folder)
+    return f"{source}-{target}" if source and target else None
 
 
 def _refuse_to_train_nothing(cfg: FairseqConfig) -> None:
     settings = cfg.distributed_training
     spawns = not settings.distributed_no_spawn and settings.distributed_world_size > 1
     if spawns and not torch.cuda.is_available() and not cfg.common.tpu:
-        raise ValueError(
+        raise InputError(
             f"--distributed-world-size {settings.distributed_world_size}, but no GPU is visible, so fairseq would "
             "start no process at all; check CUDA_VISIBLE_DEVICES, or start each process yourself with "
             "--distributed-no-spawn"
@@ -79,4 +93,4 @@ def _expect_checkpoint(cfg: FairseqConfig) -> None:
     if cfg.checkpoint.no_save or cfg.distributed_training.distributed_rank:
         return
     if not any(Path(cfg.checkpoint.save_dir).glob("checkpoint*.pt")):
-        raise ValueError(f"training ended without any checkpoint in --save-dir {cfg.checkpoint.save_dir}")
+        raise InputError(f"training ended without any checkpoint in --save-dir {cfg.checkpoint.save_dir}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from argparse import Namespace
+from collections import OrderedDict
 
 import torch
+from fairseq.checkpoint_utils import prune_state_dict
 from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.models import register_model, register_model_architecture
 from fairseq.models.transformer import TransformerConfig, TransformerModelBase
@@ -17,6 +19,7 @@ from fairseq.models.transformer.transformer_legacy import (
 )
 
 from ..config import B2TTransformerConfig, as_namespace
+from ..errors import InputError
 from ..initialization import scale_by_depth
 from ..residual import scheme_class
 from ..sharing import none, tie_parameters
@@ -47,12 +50,13 @@ class B2TTransformerModel(TransformerModelBase):
             task: fairseq task with ``source_dictionary`` and ``target_dictionary``.
 
         Raises:
-            ValueError: settings that contradict each other.
+            InputError: settings that contradict each other.
         """
         args = as_namespace(cfg)
         validate(args)
         normalize_before = scheme_class(args.residual).norm_after_stack
         args.encoder_normalize_before = args.decoder_normalize_before = normalize_before
+        args.encoder_unpruned_layers, args.decoder_unpruned_layers = args.encoder_layers, args.decoder_layers
         _refuse_offloading_of_tied_layers(args)
         model = super().build_model(TransformerConfig.from_namespace(args), task)
         stacks = (model.encoder, model.decoder)
@@ -63,8 +67,35 @@ class B2TTransformerModel(TransformerModelBase):
         for stack in stacks:
             stack.indices = stack_indices(args, stack.stack)
             tie_parameters(stack.layer_list(), stack.indices)
+        model.decoder.attn_in_training = bool(getattr(getattr(task, "cfg", None), "load_alignments", False))
         _log(model, args, unshared)
         return model
+
+    def load_state_dict(self, state_dict, strict=True, model_cfg=None, args=None):
+        """Load parameters, pruned if ``--encoder-layers-to-keep`` says so and they are not pruned yet.
+
+        fairseq's own pruning forgets which residual scheme the parameters belong to, and drops the flag, so that a
+        checkpoint written after fine-tuning a pruned model could not be loaded again.
+
+        Args:
+            state_dict: parameters and buffers by name.
+            strict: refuse missing and unexpected names.
+            model_cfg: the model's settings.
+            args: superseded by ``model_cfg``.
+
+        Raises:
+            RuntimeError: the parameters do not fit, are of another residual scheme or of another sharing.
+        """
+        flags = [f"{stack}_layers_to_keep" for stack in ("encoder", "decoder")]
+        given = {flag: getattr(model_cfg, flag, None) for flag in flags}
+        num_stored = len({name.split(".")[2] for name in state_dict if name.startswith("encoder.layers.")})
+        if all(given.values()) and num_stored > len(self.encoder.layers):
+            metadata = getattr(state_dict, "_metadata", None)
+            state_dict = OrderedDict(prune_state_dict(state_dict, model_cfg))
+            state_dict._metadata = metadata
+            for flag, value in given.items():
+                setattr(model_cfg, flag, value)
+        return super().load_state_dict(state_dict, strict)
 
     @classmethod
     def build_encoder(cls, cfg, src_dict, embed_tokens) -> Encoder:
@@ -78,7 +109,7 @@ class B2TTransformerModel(TransformerModelBase):
 def _refuse_offloading_of_tied_layers(args: Namespace) -> None:
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     if args.offload_activations and args.layer_sharing != none.__name__ and distributed:
-        raise ValueError(
+        raise InputError(
             f"--offload-activations with --layer-sharing {args.layer_sharing} cannot train on several devices: the "
             "gradient of a shared parameter would be reduced once for every layer; use --checkpoint-activations"
         )
