@@ -19,34 +19,23 @@ from .compatibility import allow_checkpoint_types
 from .config import B2TTransformerConfig
 from .errors import InputError
 from .residual import SCHEMES
+from .validation import PROBABILITIES
 
 # older checkpoints hold all of fairseq's settings in one namespace
 _MODEL_FIELDS = frozenset(field.name for field in dataclasses.fields(B2TTransformerConfig))
 
 # settings that may change when a run goes on: they leave the model's function at inference as it is
-_MAY_CHANGE = frozenset(
-    {
-        "_name",
-        "dropout",
-        "attention_dropout",
-        "activation_dropout",
-        "relu_dropout",
-        "adaptive_softmax_dropout",
-        "encoder_layerdrop",
-        "decoder_layerdrop",
-        "encoder_word_dropout",
-        "decoder_word_dropout",
-        "checkpoint_activations",
-        "offload_activations",
-        "min_params_to_wrap",
-        "depth_scaled_init",
-        "encoder_embed_path",
-        "decoder_embed_path",
-        "max_source_positions",
-        "max_target_positions",
-        "export",
-    }
-)
+_MAY_CHANGE = frozenset(PROBABILITIES) | {
+    "_name",
+    "checkpoint_activations",
+    "offload_activations",
+    "min_params_to_wrap",
+    "depth_scaled_init",
+    "encoder_embed_path",
+    "decoder_embed_path",
+    "max_source_positions",
+    "max_target_positions",
+}
 
 
 def load(path: str | Path) -> dict[str, Any]:

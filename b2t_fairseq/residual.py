@@ -63,7 +63,7 @@ class ResidualScheme:
 
 
 class PostLN(ResidualScheme):
-    """Post-LN, Vaswani et al. 2017 (arXiv 1706.03762), section 3.1; equation (1) of the B2T paper."""
+    """Post-LN, Vaswani et al. 2017 (arXiv 1706.03762), section 3.1; equation (1) and figure 2 (a) of the B2T paper."""
 
     name = "post_ln"
     title = "Post-LN"
@@ -75,7 +75,7 @@ class PostLN(ResidualScheme):
 
 
 class PreLN(ResidualScheme):
-    """Pre-LN, Wang et al. 2019 (arXiv 1906.01787); equation (2) of the B2T paper."""
+    """Pre-LN, Wang et al. 2019 (arXiv 1906.01787); equation (2) and figure 2 (b) of the B2T paper."""
 
     name = "pre_ln"
     title = "Pre-LN"
@@ -88,8 +88,11 @@ class PreLN(ResidualScheme):
 
 
 class B2T(ResidualScheme):
-    """Bottom-to-top connection, Takase et al. 2023 (arXiv 2206.00330): Post-LN whose last norm of a layer also sees
-    the layer's input, so that one path through the layer passes no norm but the last."""
+    """Bottom-to-top connection, Takase et al. 2023 (arXiv 2206.00330), figure 2 (c).
+
+    Post-LN whose last norm of a layer also sees the layer's input, so that one path through the layer passes no norm
+    but the last.
+    """
 
     name = "b2t"
     title = "B2T"

@@ -1,4 +1,4 @@
-"""Parameter sharing across layers (Takase & Kiyono 2023, arXiv 2104.06022, section 3).
+"""Parameter sharing across layers (Takase & Kiyono 2023, arXiv 2104.06022, figure 1).
 
 A strategy is a pure function ``(num_layers, num_unique_layers) -> indices``: layer ``i`` of the ``num_layers`` layers
 uses the parameter set ``indices[i]`` of ``num_unique_layers`` sets.  To add one, write the function and put it into

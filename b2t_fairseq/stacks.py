@@ -58,7 +58,8 @@ class LayerStack:
     def _save_to_state_dict(self, destination, prefix, keep_vars):
         super()._save_to_state_dict(destination, prefix, keep_vars)
         # parameter names and shapes are the same for every scheme: only this tells them apart
-        destination._metadata[prefix[:-1]]["residual"] = self.cfg.residual
+        if hasattr(destination, "_metadata"):
+            destination._metadata[prefix[:-1]]["residual"] = self.cfg.residual
 
     def _load_from_state_dict(
         self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs

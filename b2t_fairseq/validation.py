@@ -8,7 +8,7 @@ from .errors import InputError
 from .residual import scheme_class
 from .sharing import layer_indices
 
-_PROBABILITIES = (
+PROBABILITIES = (
     "dropout",
     "attention_dropout",
     "activation_dropout",
@@ -69,7 +69,7 @@ def validate(args: Namespace) -> None:
 
 
 def _validate(args: Namespace) -> None:
-    for name in _PROBABILITIES:
+    for name in PROBABILITIES:
         value = getattr(args, name)
         if not 0 <= value < 1:
             raise ValueError(f"{flag(name)} {value}: a probability must be at least 0 and below 1")
