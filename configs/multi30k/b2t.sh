@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034
 # Multi30k English-German (29,000 captions): the small real task, under half an hour on two CPU cores.
 vocab_size=4000
-max_update=4600
+max_update=5200
 model=(
     --arch b2t_transformer --residual b2t --share-all-embeddings
     --encoder-layers 3 --decoder-layers 3
