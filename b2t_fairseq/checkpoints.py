@@ -42,14 +42,13 @@ def load(path: str | Path) -> dict[str, Any]:
     """Return a checkpoint's content on the CPU; tensors are read from the file when they are used.
 
     Raises:
-        FileNotFoundError: no such file.
-        InputError: the file is cut short, is no checkpoint, or holds something that would have to run code to be
-            restored; nothing of it is run.
+        InputError: there is no such file, it is cut short, is no checkpoint, or holds something that would have to
+            run code to be restored; nothing of it is run.
     """
     allow_checkpoint_types()
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such checkpoint")
+        raise InputError(f"{path}: no such checkpoint")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
@@ -117,11 +116,12 @@ def save(state: Mapping[str, Any], path: str | Path) -> None:
     """Write a checkpoint under a temporary name in the same folder, then rename it.
 
     Raises:
-        OSError: the folder is missing or the disk is full; an existing file of that name is left as it was.
+        InputError: the folder is missing.
+        OSError: the disk is full; an existing file of that name is left as it was.
     """
     path = Path(path)
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}")
+        raise InputError(f"{path} cannot be written: there is no folder {path.parent}")
     unfinished = path.with_name(f"{path.name}.tmp{os.getpid()}")
     try:
         with open(unfinished, "wb") as file:

@@ -62,8 +62,12 @@ installed_from = json.loads(metadata.distribution("b2t_fairseq").read_text("dire
 assert Path(url2pathname(urlparse(installed_from).path)).samefile(project)
 PYTHON
 }
-if is_installed; then
+report() {
     echo "setup: all installed in $(python -c 'import sys; print(sys.prefix)')"
+    [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] || echo "to use it: source \"$PROJECT/.venv/bin/activate\""
+}
+if is_installed; then
+    report
     exit
 fi
 
@@ -97,4 +101,4 @@ say "installing b2t_fairseq"
 # no isolation: the build needs nothing but the setuptools installed above
 pip install --no-build-isolation -e "$PROJECT$extras"
 is_installed || die "the installation is not complete; run this script again and read the first error above"
-echo "setup: all installed in $(python -c 'import sys; print(sys.prefix)')"
+report

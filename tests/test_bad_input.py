@@ -187,7 +187,7 @@ class TestHalfFiles:
         torch.save([1, 2], tmp_path / "list.pt")
         with pytest.raises(ValueError, match="not a fairseq checkpoint"):
             checkpoints.load(tmp_path / "list.pt")
-        with pytest.raises(FileNotFoundError, match=r"none\.pt"):
+        with pytest.raises(InputError, match=r"none\.pt: no such checkpoint"):
             checkpoints.load(tmp_path / "none.pt")
 
     def test_full_disk(self, tmp_path):

@@ -13,6 +13,7 @@ from training import MODEL_FLAGS, PLUGIN, SHARED, binarize, load, run, train, wr
 from b2t_fairseq import checkpoints
 from b2t_fairseq.cli import main as b2t
 from b2t_fairseq.cli.average import average, last_checkpoints
+from b2t_fairseq.cli.train import main as b2t_train
 from b2t_fairseq.models.transformer import B2TTransformerModel
 
 
@@ -198,6 +199,26 @@ def test_train_adds_the_plugin_itself(trained, tmp_path):
     assert "--residual b2t --layer-sharing none; parameter sets: encoder 0 1 2 3" in result.stdout
     assert " | INFO | fairseq_cli.train | " in result.stdout
     assert (tmp_path / "checkpoint_last.pt").exists()
+
+
+def test_finished_run_is_left_alone(trained, tmp_path, capsys):
+    flags = ["--max-update", "2", "--dropout", "0"]
+    train(str(trained / "bin"), tmp_path, *flags, command=b2t_train)
+    before = (tmp_path / "checkpoint_last.pt").read_bytes()
+    train(str(trained / "bin"), tmp_path, *flags, command=b2t_train)
+    assert "has its 2 updates: nothing to do" in capsys.readouterr().out
+    assert (tmp_path / "checkpoint_last.pt").read_bytes() == before
+
+
+def test_train_explains_itself(capsys, tmp_path):
+    assert b2t(["train", "--help"]) == 0
+    usage = capsys.readouterr().out
+    for flag in ("--residual", "--layer-sharing", "--encoder-unique-layers", "--depth-scaled-init", "--encoder-layers"):
+        assert flag in usage
+    assert b2t(["train", "data"]) == 1
+    assert "--arch is missing" in capsys.readouterr().err
+    assert b2t(["score", str(tmp_path / "none"), "--reference", str(tmp_path / "none")]) == 1
+    assert f"no such file or folder: {tmp_path}/none" in capsys.readouterr().err
 
 
 def test_namespace_checkpoint_loads(trained, tmp_path):

@@ -34,6 +34,10 @@ def main(argv: list[str] | None = None) -> int:
     command = importlib.import_module(f".{argv[0]}", __name__)
     try:
         return command.main(argv[1:]) or 0
-    except (InputError, FileNotFoundError) as error:
+    except InputError as error:
         print(f"b2t {argv[0]}: error: {error}", file=sys.stderr)
+        return 1
+    except FileNotFoundError as error:
+        # fairseq and Python name the file and nothing else
+        print(f"b2t {argv[0]}: error: no such file or folder: {error.filename or error}", file=sys.stderr)
         return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from fairseq_cli import train as fairseq_train
 
 from .. import checkpoints
 from ..errors import InputError
+from ..models.transformer import B2TTransformerModel
 
 _LOG_FORMAT = "%(asctime)s | %(levelname)s | %(name)s | %(message)s"  # fairseq-train's
 PLUGIN = str(Path(__file__).resolve().parent.parent)
@@ -31,9 +33,16 @@ def main(argv: list[str]) -> None:
     Raises:
         InputError: the folder holds another run, or there is no device for the processes asked for.
     """
+    if "--help" in argv or "-h" in argv:
+        _print_help()
+        return
+    if not any(arg.split("=")[0] in ("--arch", "-a") for arg in argv):
+        raise InputError("--arch is missing; for instance --arch b2t_transformer")
     logging.basicConfig(format=_LOG_FORMAT, datefmt="%Y-%m-%d %H:%M:%S", level="INFO", stream=sys.stdout)
     if not any(arg == "--user-dir" or arg.startswith("--user-dir=") for arg in argv):
         argv = [*argv, "--user-dir", PLUGIN]
+    # one line for every tied parameter would bury the plugin's own line about what is shared
+    logging.getLogger("fairseq.trainer").addFilter(lambda record: "detected shared parameter" not in str(record.msg))
     sys.argv = ["b2t train", *argv]
     args = options.parse_args_and_arch(options.get_training_parser())
     # fairseq takes --bf16 to mean a TPU
@@ -42,6 +51,9 @@ def main(argv: list[str]) -> None:
     cfg.common.tpu = args.tpu
     _refuse_to_train_nothing(cfg)
     refuse_other_run(cfg)
+    if _is_finished(cfg):
+        print(f"{cfg.checkpoint.save_dir} has its {cfg.optimization.max_update} updates: nothing to do")
+        return
     distributed_utils.call_main(cfg, fairseq_train.main)
     _expect_checkpoint(cfg)
 
@@ -52,10 +64,9 @@ def refuse_other_run(cfg: FairseqConfig) -> None:
     Raises:
         InputError: its last checkpoint is of another one; the message lists what differs.
     """
-    last = Path(cfg.checkpoint.save_dir) / "checkpoint_last.pt"
-    if cfg.checkpoint.restore_file != "checkpoint_last.pt" or not last.exists():
+    state = _last_checkpoint(cfg)
+    if state is None:
         return
-    state = checkpoints.load(last)
     different = checkpoints.differing_settings(checkpoints.model_settings(state), checkpoints.flat_settings(cfg.model))
     saved_task = checkpoints.flat_settings((state.get("cfg") or {}).get("task") or {})
     languages = _languages(saved_task), _languages(checkpoints.flat_settings(cfg.task))
@@ -67,6 +78,33 @@ def refuse_other_run(cfg: FairseqConfig) -> None:
             f"--save-dir {cfg.checkpoint.save_dir} holds another run ({listed}); choose another folder, or give the "
             "flags of that run to go on with it"
         )
+
+
+def _last_checkpoint(cfg: FairseqConfig) -> dict[str, Any] | None:
+    """Return the checkpoint from which fairseq would go on, ``None`` for a fresh run."""
+    last = Path(cfg.checkpoint.save_dir) / "checkpoint_last.pt"
+    goes_on = cfg.checkpoint.restore_file == "checkpoint_last.pt" and last.exists()
+    return checkpoints.load(last) if goes_on else None
+
+
+def _is_finished(cfg: FairseqConfig) -> bool:
+    """Whether the run has all its updates; fairseq would make one more each time it is called."""
+    state = _last_checkpoint(cfg)
+    resets = cfg.checkpoint.reset_optimizer or cfg.checkpoint.reset_lr_scheduler
+    if state is None or resets or not cfg.optimization.max_update:
+        return False
+    return state["optimizer_history"][-1]["num_updates"] >= cfg.optimization.max_update
+
+
+def _print_help() -> None:
+    parser = argparse.ArgumentParser(
+        prog="b2t train",
+        usage="b2t train DATA --arch b2t_transformer... [flags]",
+        description="fairseq-train with this plugin: all its flags (fairseq-train --help) and those of the model:",
+        add_help=False,
+    )
+    B2TTransformerModel.add_args(parser)
+    parser.print_help()
 
 
 def _languages(task: dict[str, Any]) -> str | None:
