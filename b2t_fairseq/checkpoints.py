@@ -15,8 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from .compatibility import allow_checkpoint_types
-from .config import B2TTransformerConfig
+from .config import B2TTransformerConfig, fill_derived
 from .errors import InputError
 from .residual import SCHEMES
 from .validation import PROBABILITIES
@@ -45,7 +44,6 @@ def load(path: str | Path) -> dict[str, Any]:
         InputError: there is no such file, it is cut short, is no checkpoint, or holds something that would have to
             run code to be restored; nothing of it is run.
     """
-    allow_checkpoint_types()
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint")
@@ -75,11 +73,11 @@ def model_settings(state: Mapping[str, Any]) -> dict[str, Any]:
     return flat_settings(state["args"]) if state.get("args") is not None else {}
 
 
-def flat_settings(model: DictConfig | Namespace | Mapping[str, Any]) -> dict[str, Any]:
-    """Return a model's settings, however fairseq holds them, as a dictionary."""
-    if isinstance(model, DictConfig):
-        return OmegaConf.to_container(model, resolve=True, enum_to_str=True)
-    return dict(vars(model) if isinstance(model, Namespace) else model)
+def flat_settings(settings: DictConfig | Namespace | Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a model or a task, however fairseq holds them, as a dictionary."""
+    if isinstance(settings, DictConfig):
+        return OmegaConf.to_container(settings, resolve=True, enum_to_str=True)
+    return dict(vars(settings) if isinstance(settings, Namespace) else settings)
 
 
 def differing_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -100,13 +98,7 @@ def _normalized(settings: Mapping[str, Any]) -> dict[str, Any]:
     # fairseq's own transformer has the scheme in that flag
     settings.setdefault("residual", "Pre-LN" if normalize_before else "Post-LN")
     settings["residual"] = getattr(SCHEMES.get(settings["residual"]), "title", settings["residual"])
-    for name, source in (
-        ("decoder_embed_dim", "encoder_embed_dim"),
-        ("decoder_ffn_embed_dim", "encoder_ffn_embed_dim"),
-        ("decoder_output_dim", "decoder_embed_dim"),
-    ):
-        if settings.get(name) is None and source in settings:
-            settings[name] = settings[source]
+    fill_derived(settings)
     if settings.get("share_all_embeddings"):
         settings["share_decoder_input_output_embed"] = True
     return {name: None if value in ("", []) else value for name, value in settings.items()}

@@ -90,6 +90,17 @@ class B2TTransformerConfig(StockTransformerConfig):
     )
 
 
+def fill_derived(settings: dict[str, Any]) -> None:
+    """Fill in, in place, the decoder's dimensions that follow others where they are not given."""
+    for name, source in (
+        ("decoder_embed_dim", "encoder_embed_dim"),
+        ("decoder_ffn_embed_dim", "encoder_ffn_embed_dim"),
+        ("decoder_output_dim", "decoder_embed_dim"),
+    ):
+        if settings.get(name) is None and source in settings:
+            settings[name] = settings[source]
+
+
 def as_namespace(cfg: DictConfig | argparse.Namespace | FairseqDataclass) -> argparse.Namespace:
     """Return a copy of a model's settings with every field set and the dimensions that depend on others filled in."""
     if isinstance(cfg, DictConfig):
@@ -97,11 +108,6 @@ def as_namespace(cfg: DictConfig | argparse.Namespace | FairseqDataclass) -> arg
     else:
         given = {name: value for name, value in vars(cfg).items() if value is not dataclasses.MISSING}
     defaults = {f.name: f.default for f in dataclasses.fields(B2TTransformerConfig) if f.name != "_name"}
-    args = argparse.Namespace(**{**defaults, **given})
-    if args.decoder_embed_dim is None:
-        args.decoder_embed_dim = args.encoder_embed_dim
-    if args.decoder_ffn_embed_dim is None:
-        args.decoder_ffn_embed_dim = args.encoder_ffn_embed_dim
-    if args.decoder_output_dim is None:
-        args.decoder_output_dim = args.decoder_embed_dim
-    return args
+    settings = {**defaults, **given}
+    fill_derived(settings)
+    return argparse.Namespace(**settings)

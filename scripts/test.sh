@@ -14,7 +14,7 @@ case ${1:-} in
         shift
         ;;
     -h | --help)
-        sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+        usage
         exit
         ;;
 esac

@@ -50,23 +50,26 @@ def main(argv: list[str]) -> None:
     cfg = convert_namespace_to_omegaconf(args)
     cfg.common.tpu = args.tpu
     _refuse_to_train_nothing(cfg)
-    refuse_other_run(cfg)
-    if _is_finished(cfg):
+    last = _last_checkpoint(cfg)
+    if last is not None:
+        refuse_other_run(cfg, last)
+    if last is not None and _is_finished(cfg, last):
         print(f"{cfg.checkpoint.save_dir} has its {cfg.optimization.max_update} updates: nothing to do")
         return
     distributed_utils.call_main(cfg, fairseq_train.main)
     _expect_checkpoint(cfg)
 
 
-def refuse_other_run(cfg: FairseqConfig) -> None:
-    """Check that ``--save-dir`` is empty or holds a run of the same model and languages.
+def refuse_other_run(cfg: FairseqConfig, state: dict[str, Any]) -> None:
+    """Check that the last checkpoint in ``--save-dir`` is of a run of the same model and languages.
+
+    Args:
+        cfg: the settings of the run that is about to start.
+        state: the checkpoint from which it would go on.
 
     Raises:
-        InputError: its last checkpoint is of another one; the message lists what differs.
+        InputError: it is of another run; the message lists what differs.
     """
-    state = _last_checkpoint(cfg)
-    if state is None:
-        return
     different = checkpoints.differing_settings(checkpoints.model_settings(state), checkpoints.flat_settings(cfg.model))
     saved_task = checkpoints.flat_settings((state.get("cfg") or {}).get("task") or {})
     languages = _languages(saved_task), _languages(checkpoints.flat_settings(cfg.task))
@@ -87,11 +90,10 @@ def _last_checkpoint(cfg: FairseqConfig) -> dict[str, Any] | None:
     return checkpoints.load(last) if goes_on else None
 
 
-def _is_finished(cfg: FairseqConfig) -> bool:
+def _is_finished(cfg: FairseqConfig, state: dict[str, Any]) -> bool:
     """Whether the run has all its updates; fairseq would make one more each time it is called."""
-    state = _last_checkpoint(cfg)
     resets = cfg.checkpoint.reset_optimizer or cfg.checkpoint.reset_lr_scheduler
-    if state is None or resets or not cfg.optimization.max_update:
+    if resets or not cfg.optimization.max_update:
         return False
     return state["optimizer_history"][-1]["num_updates"] >= cfg.optimization.max_update
 
