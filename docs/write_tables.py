@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Write the generated parts of README.md: tables from the registries, results from the files that commands wrote.
+"""Write the generated parts of README.md and docs/reproduction.md: tables from the registries and the configurations,
+results from the files that commands wrote.
 
-    python docs/write_tables.py            rewrite README.md
-    python docs/write_tables.py --check    exit with 1 if README.md is not what would be written
+    python docs/write_tables.py            rewrite both
+    python docs/write_tables.py --check    exit with 1 if one of them is not what would be written
 
 A generated part stands between ``<!-- NAME -->`` and ``<!-- end of NAME -->``.
 """
@@ -11,13 +12,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import logging
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
+
+import tables_reproduction  # noqa: E402
 
 from b2t_fairseq.config import B2TTransformerConfig, StockTransformerConfig  # noqa: E402
 from b2t_fairseq.residual import SCHEMES  # noqa: E402
@@ -71,7 +76,7 @@ def included(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8").strip()
 
 
-def parts() -> dict[str, str]:
+def readme_parts() -> dict[str, str]:
     """Return all generated parts of README.md by name."""
     return {
         "flags": flags_table(),
@@ -83,19 +88,37 @@ def parts() -> dict[str, str]:
     }
 
 
-def rewrite(text: str) -> str:
-    """Return README.md with every generated part replaced.
+def reproduction_parts() -> dict[str, str]:
+    """Return all generated parts of docs/reproduction.md by name."""
+    return {
+        "configurations": tables_reproduction.configurations_table(),
+        "published": tables_reproduction.published_table(),
+        "cost": tables_reproduction.cost_table(),
+        "speed": tables_reproduction.speed_table(),
+        "small run": included("docs/results/mix.md"),
+        "scale": included("docs/results/wmt14_scale.md"),
+    }
+
+
+FILES: dict[str, Callable[[], dict[str, str]]] = {
+    "README.md": readme_parts,
+    "docs/reproduction.md": reproduction_parts,
+}
+
+
+def rewrite(name: str, text: str) -> str:
+    """Return a file's text with every generated part replaced.
 
     Raises:
         ValueError: a part's markers are missing.
     """
-    for name, content in parts().items():
-        pattern = rf"(<!-- {name} -->\n).*?(\n<!-- end of {name} -->)"
+    for part, content in FILES[name]().items():
+        pattern = rf"(<!-- {part} -->\n).*?(\n<!-- end of {part} -->)"
         text, count = re.subn(
             pattern, lambda found, content=content: found[1] + content + found[2], text, flags=re.DOTALL
         )
         if count != 1:
-            raise ValueError(f"README.md has {count} parts <!-- {name} --> ... <!-- end of {name} -->, not one")
+            raise ValueError(f"{name} has {count} parts <!-- {part} --> ... <!-- end of {part} -->, not one")
     return text
 
 
@@ -103,14 +126,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
-    readme = ROOT / "README.md"
-    old = readme.read_text(encoding="utf-8")
-    new = rewrite(old)
-    if args.check:
-        sys.exit("README.md is out of date: run python docs/write_tables.py" if new != old else 0)
-    unfinished = readme.with_name(f"README.md.tmp{os.getpid()}")
-    unfinished.write_text(new, encoding="utf-8", newline="\n")
-    unfinished.replace(readme)
+    # a line for every model that is built
+    logging.disable(logging.INFO)
+    outdated = []
+    for name in FILES:
+        path = ROOT / name
+        old = path.read_text(encoding="utf-8")
+        new = rewrite(name, old)
+        if new == old:
+            continue
+        outdated.append(name)
+        if not args.check:
+            unfinished = path.with_name(f"{path.name}.tmp{os.getpid()}")
+            unfinished.write_text(new, encoding="utf-8", newline="\n")
+            unfinished.replace(path)
+    if args.check and outdated:
+        sys.exit(f"out of date: {', '.join(outdated)}; run python docs/write_tables.py")
 
 
 if __name__ == "__main__":

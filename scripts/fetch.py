@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
-"""Download files with known checksums; a file under its final name is always whole.
+"""Download files; a file under its final name is always whole.
 
     fetch.py URL FILE SHA256 [URL FILE SHA256 ...]
 
-A file that is there with the right checksum is left alone.  URL is http, https or file, or the path of a file.
+A file that is there with the right checksum is left alone.  URL is http, https or file, or the path of a file; SHA256
+is a dash where no checksum is known, and then the server's count of bytes has to be met.  A transfer that was cut goes
+on where it ended, in a later call too, if the server can do that and still has the same file.
 """
 
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import shutil
 import sys
@@ -18,6 +21,7 @@ import urllib.request
 from pathlib import Path
 
 ATTEMPTS = 4
+UNKNOWN = "-"
 
 
 def checksum(path: Path) -> str:
@@ -34,51 +38,79 @@ def fetch(url: str, path: Path, sha256: str, pause: float = 2.0) -> bool:
 
     Args:
         url: where from; a path if it has no ``://``.
-        path: where to; written under a temporary name and renamed when its checksum is right.
-        sha256: the expected checksum.
+        path: where to; written as ``path.part`` and renamed when it is complete and its checksum is right.
+        sha256: the expected checksum, or a dash.
         pause: seconds to wait before the second attempt, doubled before each later one.
 
     Raises:
         ValueError: the server sent a whole file with another checksum.
         OSError: no attempt got the whole file; what was there before is left as it was.
     """
-    if path.exists() and checksum(path) == sha256:
+    if path.exists() and sha256 in (UNKNOWN, checksum(path)):
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.tmp{os.getpid()}")
-    try:
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                _download(url, unfinished)
-                break
-            except (urllib.error.URLError, OSError) as error:
-                remote = url.startswith(("http:", "https:"))
-                gone = isinstance(error, urllib.error.HTTPError) and error.code in (401, 403, 404, 410)
-                if attempt == ATTEMPTS or gone or not remote:
-                    raise OSError(f"{url} could not be fetched ({error}), attempts: {attempt}") from error
-                time.sleep(pause * 2 ** (attempt - 1))
-        found = checksum(unfinished)
-        if found != sha256:
-            raise ValueError(
-                f"{url} has the checksum {found}, not {sha256}: the file was changed or something else was sent; "
-                "nothing was kept"
-            )
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _download(url, part)
+            break
+        except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+            remote = url.startswith(("http:", "https:"))
+            gone = isinstance(error, urllib.error.HTTPError) and error.code in (401, 403, 404, 410)
+            if attempt == ATTEMPTS or gone or not remote:
+                if not _version_file(part).exists():
+                    part.unlink(missing_ok=True)  # no use to a later call
+                raise OSError(f"{url} could not be fetched ({error}), attempts: {attempt}") from error
+            time.sleep(pause * 2 ** (attempt - 1))
+    found = checksum(part)
+    _version_file(part).unlink(missing_ok=True)
+    if sha256 not in (UNKNOWN, found):
+        part.unlink()
+        raise ValueError(
+            f"{url} has the checksum {found}, not {sha256}: the file was changed or something else was sent; "
+            "nothing was kept"
+        )
+    part.replace(path)
     return True
 
 
-def _download(url: str, path: Path) -> None:
-    if "://" not in url:
-        shutil.copyfile(url, path)
+def _version_file(part: Path) -> Path:
+    """The file beside a part that says which version of the remote file it is a part of."""
+    return part.with_name(f"{part.name}.version")
+
+
+def _download(url: str, part: Path) -> None:
+    if not url.startswith(("http:", "https:")):
+        with urllib.request.urlopen(url) if "://" in url else open(url, "rb") as source, open(part, "wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
         return
-    with urllib.request.urlopen(url, timeout=60) as response, open(path, "wb") as file:
-        expected = response.headers.get("Content-Length")
+    request = urllib.request.Request(url)
+    version = _version_file(part)
+    if part.exists() and version.exists():
+        request.add_header("Range", f"bytes={part.stat().st_size}-")
+        request.add_header("If-Range", version.read_text())
+    try:
+        response = urllib.request.urlopen(request, timeout=60)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # there is nothing behind the part: begin anew, as the part may be of an older file
+            part.unlink(missing_ok=True)
+        raise
+    with response:
+        goes_on = response.status == 206
+        identity = response.headers.get("ETag") or response.headers.get("Last-Modified")
+        # a weak tag does not promise the same bytes
+        if identity and not identity.startswith("W/"):
+            version.write_text(identity)
+        else:
+            version.unlink(missing_ok=True)
         received = 0
-        while chunk := response.read(1 << 20):
-            file.write(chunk)
-            received += len(chunk)
+        with open(part, "ab" if goes_on else "wb") as file:
+            while chunk := response.read(1 << 20):
+                file.write(chunk)
+                received += len(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        expected = response.headers.get("Content-Length")
     if expected is not None and received != int(expected):
         raise OSError(f"the transfer ended after {received} of {expected} bytes")
 
@@ -92,7 +124,8 @@ def main() -> None:
             downloaded = fetch(url, Path(name), sha256)
         except (OSError, ValueError) as error:
             sys.exit(f"error: {error}")
-        print(f"{name}: {'downloaded' if downloaded else 'there already'}, checksum right")
+        checked = "no checksum known" if sha256 == UNKNOWN else "checksum right"
+        print(f"{name}: {'downloaded' if downloaded else 'there already'}, {checked}")
 
 
 if __name__ == "__main__":

@@ -21,10 +21,16 @@ need_value() { [ "$2" -ge 2 ] || die "$1 needs a value; --help tells more"; }
 # run_setup [--dev]: install what is missing and put the environment's commands first on the path
 run_setup() {
     bash "$PROJECT/scripts/setup.sh" "$@"
-    if [ -z "${VIRTUAL_ENV:-}" ] && [ -z "${CONDA_PREFIX:-}" ]; then
+    use_environment
+}
+
+# use_environment: put the environment's commands first on the path, without installing anything
+use_environment() {
+    if [ -z "${VIRTUAL_ENV:-}" ] && [ -z "${CONDA_PREFIX:-}" ] && [ -d "$PROJECT/.venv" ]; then
         export VIRTUAL_ENV=$PROJECT/.venv
         export PATH=$VIRTUAL_ENV/bin:$PATH
     fi
+    command -v b2t >/dev/null || die "b2t is not installed; run: bash $PROJECT/scripts/setup.sh"
 }
 
 # free_space DIR MEGABYTES: stop early rather than in the middle of a write
@@ -32,6 +38,33 @@ free_space() {
     local free
     free=$(df -Pm "$1" | awk 'NR == 2 { print $4 }')
     [ "$free" -ge "$2" ] || die "$1 has $free MB of free disk space, $2 MB are needed; give another folder"
+}
+
+# lock FILE WHAT: end if another process has it; the training processes inherit it, so it outlives a killed script
+lock() {
+    exec 9>>"$1"
+    flock -n 9 || die "$2 ($1 is locked)"
+}
+
+# same_settings FILE SETTINGS WHERE: what was made with other settings is neither mixed in nor overwritten
+same_settings() {
+    if [ ! -e "$1" ]; then
+        printf '%s\n' "$2" >"$1.tmp"
+        mv "$1.tmp" "$1"
+    elif [ "$(cat "$1")" != "$2" ]; then
+        { diff "$1" <(printf '%s\n' "$2") || true; } | sed -n 's/^</there:/p; s/^>/now:  /p' >&2
+        die "$3 was begun with other settings, see above ($1); give another folder, or delete it"
+    fi
+}
+
+# quietly LOG COMMAND...: keep the output in a file, show its end if the command fails
+quietly() {
+    local log=$1
+    shift
+    "$@" >"$log" 2>&1 || {
+        tail -n 20 "$log" >&2
+        die "${1##*/} failed; the whole log is $log"
+    }
 }
 
 # stage DIR NAME COMMAND...: run a stage once and note its seconds; a stage that was interrupted is run again

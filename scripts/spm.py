@@ -1,61 +1,122 @@
 #!/usr/bin/env python3
 """Train a joint SentencePiece model, or encode a file with one; every output is complete or absent.
 
-spm.py train MODEL_PREFIX --vocab-size N [--model-type bpe] FILE...
+spm.py train MODEL_PREFIX --vocab-size N [--model-type bpe] [--max-lines N] FILE...
 spm.py encode MODEL INPUT OUTPUT
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import streams
 
-def train(prefix: Path, files: list[Path], vocab_size: int, model_type: str) -> None:
-    """Train one model on all files together and write ``PREFIX.model`` and ``PREFIX.vocab``.
+# SentencePiece holds its training text in memory: 3,000,000 lines of news take less than 2 GB
+MAX_LINES = 3_000_000
+FAIRSEQ_SPECIAL_SYMBOLS = 4
+
+
+def sample(files: list[Path], max_lines: int) -> Iterator[str]:
+    """Yield the lines of all files or, of more than ``max_lines``, that many at even distances.
 
     Raises:
+        ValueError: a line is not UTF-8.
+    """
+    total = sum(len(block[0]) for file in files for block in streams.blocks(file))
+    take = min(max_lines, total)
+    number = 0
+    for file in files:
+        line_number = 0
+        for (lines,) in streams.blocks(file):
+            for line in lines:
+                line_number += 1
+                number += 1
+                if number * take // total > (number - 1) * take // total:
+                    yield decoded(line, file, line_number)
+
+
+def decoded(line: bytes, file: Path, number: int) -> str:
+    """Return a line as text.
+
+    Raises:
+        ValueError: it is not UTF-8; the message says where.
+    """
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{file} is not UTF-8 in line {number} ({error}); convert it first, for instance with iconv"
+        ) from None
+
+
+def train(prefix: Path, files: list[Path], vocab_size: int, model_type: str, max_lines: int = MAX_LINES) -> None:
+    """Train one model on all files; write ``PREFIX.model``, ``PREFIX.vocab`` and, for fairseq, ``PREFIX.dict.txt``.
+
+    The same text gives the same files, whatever their names and the number of cores.
+
+    Raises:
+        ValueError: a file is not UTF-8.
         RuntimeError: from SentencePiece, for instance if the text is too small for ``vocab_size`` pieces.
     """
     import sentencepiece
 
-    unfinished = prefix.with_name(f"{prefix.name}.tmp{os.getpid()}")
+    # the model goes through memory because SentencePiece writes the names of its files into it
+    model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        input=[str(file) for file in files],
-        model_prefix=str(unfinished),
+        sentence_iterator=sample(files, max_lines),
+        model_writer=model,
         vocab_size=vocab_size,
         model_type=model_type,
         character_coverage=1.0,
-        input_sentence_size=5_000_000,
-        shuffle_input_sentence=True,
-        num_threads=os.cpu_count() or 1,
+        num_threads=len(os.sched_getaffinity(0)),
         minloglevel=1,
     )
-    for suffix in (".vocab", ".model"):
-        Path(f"{unfinished}{suffix}").replace(f"{prefix}{suffix}")
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    vocabulary = [(processor.id_to_piece(i), processor.get_score(i)) for i in range(processor.get_piece_size())]
+    special = sum(processor.is_control(i) or processor.is_unknown(i) for i in range(len(vocabulary)))
+    outputs = [Path(f"{prefix}.{suffix}") for suffix in ("model", "vocab", "dict.txt")]
+    with streams.whole_files(*outputs) as (model_file, vocab_file, dictionary):
+        model_file.write(model.getvalue())
+        vocab_file.writelines(f"{piece}\t{score:g}\n".encode() for piece, score in vocabulary)
+        # fairseq puts its own special symbols first, and wants a count behind every other
+        dictionary.writelines(f"{piece} 1\n".encode() for piece, _ in vocabulary[special:])
 
 
-def encode(model: Path, source: Path, target: Path) -> int:
-    """Write the pieces of every line of ``source`` to ``target``, separated by blanks; return the number of lines."""
+_processor = None
+
+
+def _load(model: str) -> None:
+    global _processor
     import sentencepiece
 
-    processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
-    unfinished = target.with_name(f"{target.name}.tmp{os.getpid()}")
+    _processor = sentencepiece.SentencePieceProcessor(model_file=model)
+
+
+def _pieces(block: list[str]) -> bytes:
+    return "".join(" ".join(pieces) + "\n" for pieces in _processor.encode(block, out_type=str)).encode()
+
+
+def encode(model: Path, source: Path, target: Path, workers: int | None = None) -> int:
+    """Write the pieces of every line of ``source`` to ``target``, separated by blanks; return the number of lines.
+
+    Raises:
+        ValueError: ``source`` is not UTF-8.
+    """
     lines = 0
-    try:
-        # newline="\n": other Unicode line separators are part of the text
-        with (
-            open(source, encoding="utf-8", newline="\n") as text,
-            open(unfinished, "w", encoding="utf-8", newline="\n") as pieces,
-        ):
-            for line in text:
-                pieces.write(" ".join(processor.encode(line.rstrip("\n"), out_type=str)) + "\n")
-                lines += 1
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+
+    def text() -> Iterator[list[str]]:
+        nonlocal lines
+        for (block,) in streams.blocks(source):
+            yield [decoded(line, source, lines + number) for number, line in enumerate(block, start=1)]
+            lines += len(block)
+
+    with streams.whole_files(target) as (file,):
+        file.writelines(streams.parallel_map(_pieces, text(), workers, _load, (str(model),)))
     return lines
 
 
@@ -65,21 +126,24 @@ def main() -> None:
     trainer = commands.add_parser("train")
     trainer.add_argument("prefix", type=Path)
     trainer.add_argument("files", type=Path, nargs="+")
-    trainer.add_argument("--vocab-size", type=int, required=True)
+    size = trainer.add_mutually_exclusive_group(required=True)
+    size.add_argument("--vocab-size", type=int, help="number of pieces with SentencePiece's three special ones")
+    size.add_argument("--dictionary-size", type=int, help="number of symbols in fairseq's dictionary with its four")
     trainer.add_argument("--model-type", choices=("bpe", "unigram"), default="bpe")
+    trainer.add_argument("--max-lines", type=int, default=MAX_LINES, help="of longer text, lines to train on")
     encoder = commands.add_parser("encode")
     encoder.add_argument("model", type=Path)
     encoder.add_argument("source", type=Path)
     encoder.add_argument("target", type=Path)
+    encoder.add_argument("--workers", type=int, help="processes (default: one for each core)")
     args = parser.parse_args()
     try:
         if args.command == "train":
-            train(args.prefix, args.files, args.vocab_size, args.model_type)
+            size = args.vocab_size or args.dictionary_size - FAIRSEQ_SPECIAL_SYMBOLS + 3
+            train(args.prefix, args.files, size, args.model_type, args.max_lines)
         else:
-            encode(args.model, args.source, args.target)
-    except UnicodeDecodeError as error:
-        sys.exit(f"error: {args.source} is not UTF-8 ({error}); convert it first, for instance with iconv")
-    except (OSError, RuntimeError) as error:
+            encode(args.model, args.source, args.target, args.workers)
+    except (OSError, RuntimeError, ValueError) as error:
         sys.exit(f"error: {error}")
 
 

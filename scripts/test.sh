@@ -22,6 +22,6 @@ run_setup --dev
 say "ruff and shellcheck"
 ruff check .
 ruff format --check .
-shellcheck -x -P SCRIPTDIR .ci/run scripts/*.sh configs/*/*.sh
+shellcheck -x -P SCRIPTDIR .ci/run scripts/*.sh scripts/slurm/*.sbatch configs/*/*.sh
 say "pytest"
 exec python -m pytest "${selection[@]}" "$@"

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections import OrderedDict
+from typing import ClassVar
 
 import pytest
 import torch
@@ -241,6 +242,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 class Server(http.server.BaseHTTPRequestHandler):
     requests = 0
+    ranges: ClassVar[list] = []
 
     def do_GET(self):
         type(self).requests += 1
@@ -249,10 +251,19 @@ class Server(http.server.BaseHTTPRequestHandler):
         if kind == "busy" or kind == "missing":
             self.send_error(503 if kind == "busy" else 404)
             return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(CONTENT)))
-        self.end_headers()
         body = CONTENT.replace(b"part", b"PART") if kind == "wrong" else CONTENT
+        if kind.startswith("resumable"):
+            tag = '"new"' if kind == "resumable-changed" and self.requests > 1 else '"old"'
+            start = self.headers.get("Range") if self.headers.get("If-Range") == tag else None
+            body = body[int(start.removeprefix("bytes=").removesuffix("-")) :] if start else body
+            type(self).ranges.append(self.headers.get("Range"))
+            failing = self.requests < 3
+            self.send_response(206 if start else 200)
+            self.send_header("ETag", tag)
+        else:
+            self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
         self.wfile.write(body[: len(body) // 2] if failing else body)
 
     def log_message(self, *arguments):
@@ -263,6 +274,7 @@ class TestDownload:
     @pytest.fixture
     def url(self):
         Server.requests = 0
+        Server.ranges.clear()
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -288,6 +300,28 @@ class TestDownload:
         assert script("fetch").fetch(f"{url}/flaky", tmp_path / "file", SHA256, pause=0)
         assert (tmp_path / "file").read_bytes() == CONTENT
         assert Server.requests == 3
+
+    @pytest.mark.parametrize("checksum", [SHA256, "-"])
+    def test_cut_transfers_go_on_where_they_ended(self, url, tmp_path, checksum):
+        assert script("fetch").fetch(f"{url}/resumable", tmp_path / "file", checksum, pause=0)
+        half = len(CONTENT) // 2
+        assert Server.ranges == [None, f"bytes={half}-", f"bytes={half + (len(CONTENT) - half) // 2}-"]
+        assert (tmp_path / "file").read_bytes() == CONTENT
+        assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+    def test_a_later_call_goes_on(self, url, tmp_path, monkeypatch):
+        fetch = script("fetch")
+        monkeypatch.setattr(fetch, "ATTEMPTS", 1)
+        with pytest.raises(OSError, match="ended after"):
+            fetch.fetch(f"{url}/resumable", tmp_path / "file", SHA256)
+        Server.requests = 2
+        assert fetch.fetch(f"{url}/resumable", tmp_path / "file", SHA256)
+        assert Server.ranges == [None, f"bytes={len(CONTENT) // 2}-"]
+        assert (tmp_path / "file").read_bytes() == CONTENT
+
+    def test_parts_of_two_versions_are_not_joined(self, url, tmp_path):
+        assert script("fetch").fetch(f"{url}/resumable-changed", tmp_path / "file", "-", pause=0)
+        assert (tmp_path / "file").read_bytes() == CONTENT
 
     @pytest.mark.parametrize(
         ("kind", "error", "requests"),

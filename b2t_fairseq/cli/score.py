@@ -1,66 +1,54 @@
-"""``b2t score``: sacreBLEU and chrF of what ``fairseq-generate`` printed."""
+"""``b2t score``: BLEU, chrF and COMET of what ``fairseq-generate`` printed, for one file or for whole runs."""
 
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from ..errors import InputError
+from ..scoring import comet, newstest, tables
+from ..scoring.layout import bootstrap_table, score_table
+from ..scoring.runs import Evaluation, TestSets, evaluate
+from ..scoring.significance import paired_bootstrap
+from ..scoring.text import read_generated, read_lines, write_lines
+
+SAMPLES = 1000
 
 
 def main(argv: list[str]) -> None:
-    """Put translations back into the order of the text, check that none is missing, and score them."""
-    parser = argparse.ArgumentParser(prog="b2t score", description=main.__doc__)
-    parser.add_argument("generated", type=Path, help="output of fairseq-generate")
-    parser.add_argument("--reference", type=Path, required=True, help="reference text, detokenized")
-    parser.add_argument("--output", type=Path, help="file to write the translations to, one a line")
+    """Put translations back into the order of the text, check that none is missing, and score them.
+
+    With a reference: one output of fairseq-generate.  Without: runs on newstest2010 to newstest2016, from
+    RUN/evaluation/newstest2010.generated.txt and so on and RUN/evaluation/averaged.pt; the scores of each run, beside
+    those of the papers, go to RUN/evaluation/scores.json, .md and .tex.  Two and more runs are compared with the first
+    by paired bootstrap resampling.
+    """
+    parser = argparse.ArgumentParser(
+        prog="b2t score",
+        usage="b2t score GENERATED --reference REFERENCE [--output HYPOTHESES]\n"
+        "       b2t score RUN [RUN ...] [--comet [MODEL]] [--language-pair en-de] [--bootstrap-samples N] "
+        "[--output PREFIX]",
+        description=" ".join(main.__doc__.split()),
+    )
+    parser.add_argument("inputs", nargs="+", type=Path, help="output of fairseq-generate, or folders of runs")
+    parser.add_argument("--reference", type=Path, help="reference text, detokenized")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="of a file: where to write the translations, one a line; of several runs: where to write the comparison, "
+        "without .json (default: evaluation/comparison in the first run)",
+    )
+    parser.add_argument("--comet", nargs="?", const="", metavar="MODEL", help="COMET too; needs unbabel-comet")
+    parser.add_argument("--language-pair", metavar="PAIR", help=f"default: {newstest.PAPERS_PAIR}")
+    parser.add_argument(
+        "--bootstrap-samples", type=int, metavar="N", help=f"of the comparison of runs (default: {SAMPLES})"
+    )
     args = parser.parse_args(argv)
-    references = read_lines(args.reference)
-    hypotheses = read_generated(args.generated, len(references))
-    if args.output:
-        unfinished = args.output.with_name(f"{args.output.name}.tmp{os.getpid()}")
-        unfinished.write_text("".join(f"{line}\n" for line in hypotheses), encoding="utf-8", newline="\n")
-        unfinished.replace(args.output)
-    for line in score(hypotheses, references):
-        print(line)
-
-
-def read_lines(path: Path) -> list[str]:
-    """Return a file's lines; only LF ends a line, other Unicode line separators are text.
-
-    Raises:
-        InputError: the file is empty or not UTF-8.
-    """
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 ({error}); convert it first, for instance with iconv") from None
-    if not text:
-        raise InputError(f"{path} is empty")
-    return text.removesuffix("\n").split("\n")
-
-
-def read_generated(path: Path, expected: int) -> list[str]:
-    """Return the best translation of each of ``expected`` sentences from fairseq's D- lines, in corpus order.
-
-    Raises:
-        InputError: translations are missing or there are too many.
-    """
-    best: dict[int, str] = {}
-    for line in read_lines(path):
-        if line.startswith("D-"):
-            identifier, _, text = line.split("\t", 2)
-            best.setdefault(int(identifier[2:]), text)
-    missing = [str(i) for i in range(expected) if i not in best]
-    if missing or len(best) != expected:
-        raise InputError(
-            f"{path} has {len(best)} translations for {expected} references"
-            + (f"; missing sentences: {', '.join(missing[:10])}" if missing else "")
-            + "; generate with --required-batch-size-multiple 1 and without --skip-invalid-size-inputs-valid-test, "
-            "or fairseq leaves sentences out"
-        )
-    return [best[i] for i in range(expected)]
+    _refuse_contradictions(args)
+    if args.reference:
+        _score_file(args.inputs[0], args.reference, args.output)
+    else:
+        _score_runs(args)
 
 
 def score(hypotheses: list[str], references: list[str]) -> list[str]:
@@ -72,3 +60,68 @@ def score(hypotheses: list[str], references: list[str]) -> list[str]:
         result = metric.corpus_score(hypotheses, [references])
         lines.append(f"{result.name}|{metric.get_signature()} = {result.format(score_only=True, width=2)}")
     return lines
+
+
+def _refuse_contradictions(args: argparse.Namespace) -> None:
+    if args.reference:
+        if len(args.inputs) > 1:
+            raise InputError(
+                f"--reference {args.reference} is for one output of fairseq-generate, not {len(args.inputs)}"
+            )
+        for name in ("comet", "language_pair", "bootstrap_samples"):
+            if getattr(args, name) is not None:
+                raise InputError(f"--{name.replace('_', '-')} is for runs and has no effect with --reference; drop one")
+        return
+    for run in args.inputs:
+        if not run.is_dir():
+            raise InputError(
+                f"{run} is not the folder of a run; to score an output of fairseq-generate give its --reference"
+            )
+    if args.comet and Path(args.comet).is_dir():
+        raise InputError(f"--comet {args.comet} is a folder, not a model; put --comet after the runs")
+    if len({run.resolve() for run in args.inputs}) < len(args.inputs):
+        raise InputError(f"a run is given twice: {', '.join(map(str, args.inputs))}")
+    for name in ("output", "bootstrap_samples"):
+        if len(args.inputs) == 1 and getattr(args, name) is not None:
+            raise InputError(
+                f"--{name.replace('_', '-')} {getattr(args, name)} is for the comparison of runs, and there is only "
+                f"{args.inputs[0]}, whose scores go to its evaluation folder; drop it or give two runs"
+            )
+    if args.bootstrap_samples is not None and args.bootstrap_samples < 1:
+        raise InputError(f"--bootstrap-samples {args.bootstrap_samples}: give a positive number")
+    if args.output and not args.output.parent.is_dir():
+        raise InputError(f"--output {args.output}: there is no folder {args.output.parent}")
+
+
+def _score_file(generated: Path, reference: Path, output: Path | None) -> None:
+    references = read_lines(reference)
+    hypotheses = read_generated(generated, len(references))
+    if output:
+        write_lines(output, hypotheses)
+    for line in score(hypotheses, references):
+        print(line)
+
+
+def _score_runs(args: argparse.Namespace) -> None:
+    if args.comet is not None:
+        comet.require()
+    test_sets = TestSets(args.language_pair or newstest.PAPERS_PAIR)
+    evaluations = []
+    for run, name in zip(args.inputs, tables.labels(args.inputs, 2), strict=True):
+        evaluations.append(evaluate(run, name, test_sets, args.comet))
+        scores = evaluations[-1].scores
+        table = score_table([scores])
+        tables.write(run / "evaluation/scores", scores, [table])
+    if len(evaluations) == 1:
+        print(table.text())
+    else:
+        prefix = args.output or args.inputs[0] / "evaluation/comparison"
+        _compare(evaluations, test_sets, args.bootstrap_samples or SAMPLES, prefix)
+
+
+def _compare(evaluations: list[Evaluation], test_sets: TestSets, samples: int, prefix: Path) -> None:
+    runs = [evaluation.scores for evaluation in evaluations]
+    tests = paired_bootstrap(evaluations, test_sets, samples)
+    shown = [score_table(runs), bootstrap_table(tests, samples)]
+    tables.write(prefix, {"runs": runs, "bootstrap": {"samples": samples, "sets": tests}}, shown)
+    print("\n\n".join(table.text() for table in shown))

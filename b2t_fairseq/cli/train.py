@@ -16,7 +16,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.distributed import utils as distributed_utils
 from fairseq_cli import train as fairseq_train
 
-from .. import checkpoints
+from .. import checkpoints, stopping
 from ..errors import InputError
 from ..models.transformer import B2TTransformerModel
 
@@ -24,18 +24,22 @@ _LOG_FORMAT = "%(asctime)s | %(levelname)s | %(name)s | %(message)s"  # fairseq-
 PLUGIN = str(Path(__file__).resolve().parent.parent)
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str]) -> int:
     """Train with ``fairseq-train``'s own flags; ``--user-dir`` is this plugin unless another is given.
 
     Beyond ``fairseq-train``: ``--bf16`` trains on GPU and CPU instead of looking for a TPU; a folder that holds
-    another run is refused before anything is written; a launch that would train nothing is an error.
+    another run is refused before anything is written; a launch that would train nothing is an error; SIGUSR1 and
+    SIGTERM end the run after the current update with a checkpoint.
+
+    Returns:
+        0, or 75 if the run was ended by a signal and is not finished: the same command goes on with it.
 
     Raises:
         InputError: the folder holds another run, or there is no device for the processes asked for.
     """
     if "--help" in argv or "-h" in argv:
         _print_help()
-        return
+        return 0
     if not any(arg.split("=")[0] in ("--arch", "-a") for arg in argv):
         raise InputError("--arch is missing; for instance --arch b2t_transformer")
     logging.basicConfig(format=_LOG_FORMAT, datefmt="%Y-%m-%d %H:%M:%S", level="INFO", stream=sys.stdout)
@@ -55,9 +59,20 @@ def main(argv: list[str]) -> None:
         refuse_other_run(cfg, last)
     if last is not None and _is_finished(cfg, last):
         print(f"{cfg.checkpoint.save_dir} has its {cfg.optimization.max_update} updates: nothing to do")
-        return
-    distributed_utils.call_main(cfg, fairseq_train.main)
-    _expect_checkpoint(cfg)
+        return 0
+    with stopping.forwarded_to_spawned():
+        distributed_utils.call_main(cfg, train)
+    last = _expect_checkpoint(cfg)
+    if stopping.was_asked() and not (last and _is_finished(cfg, last)):
+        print(f"stopped by a signal, exit status {stopping.EXIT_STATUS}: the same command goes on from the checkpoint")
+        return stopping.EXIT_STATUS
+    return 0
+
+
+def train(cfg: FairseqConfig) -> None:
+    """``fairseq-train``'s main function in one training process; stops when asked to."""
+    with stopping.stopping_when_asked():
+        fairseq_train.main(cfg)
 
 
 def refuse_other_run(cfg: FairseqConfig, state: dict[str, Any]) -> None:
@@ -129,8 +144,10 @@ def _refuse_to_train_nothing(cfg: FairseqConfig) -> None:
         )
 
 
-def _expect_checkpoint(cfg: FairseqConfig) -> None:
+def _expect_checkpoint(cfg: FairseqConfig) -> dict[str, Any] | None:
+    """Return the last checkpoint of a run that has ended, ``None`` if that is another process's business."""
     if cfg.checkpoint.no_save or cfg.distributed_training.distributed_rank:
-        return
+        return None
     if not any(Path(cfg.checkpoint.save_dir).glob("checkpoint*.pt")):
         raise InputError(f"training ended without any checkpoint in --save-dir {cfg.checkpoint.save_dir}")
+    return _last_checkpoint(cfg)

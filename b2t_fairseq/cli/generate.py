@@ -1,0 +1,47 @@
+"""``b2t generate``: ``fairseq-generate`` for several subsets in one process."""
+
+from __future__ import annotations
+
+import logging
+import os
+from copy import deepcopy
+from pathlib import Path
+
+from fairseq import options
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq_cli import generate as fairseq_generate
+
+from .train import PLUGIN
+
+
+def main(argv: list[str]) -> None:
+    """Translate with ``fairseq-generate``'s own flags; ``--gen-subset`` may name several subsets (``test,test1``).
+
+    With ``--results-path DIR`` each subset's output is ``DIR/generate-SUBSET.txt``, whole or not there at all;
+    ``--user-dir`` is this plugin unless another is given.
+    """
+    if not any(arg == "--user-dir" or arg.startswith("--user-dir=") for arg in argv):
+        argv = [*argv, "--user-dir", PLUGIN]
+    args = options.parse_args_and_arch(options.get_generation_parser(), input_args=argv)
+    for subset in args.gen_subset.split(","):
+        one = deepcopy(args)
+        one.gen_subset = subset
+        cfg = convert_namespace_to_omegaconf(one)
+        if args.results_path is None:
+            fairseq_generate.main(cfg)
+        else:
+            _generate_to_file(cfg, Path(args.results_path) / f"generate-{subset}.txt")
+
+
+def _generate_to_file(cfg, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.tmp{os.getpid()}")
+    # fairseq logs into the output, and only where no logging is set up yet
+    logging.getLogger().handlers.clear()
+    try:
+        with open(unfinished, "w", buffering=1, encoding="utf-8") as output:
+            fairseq_generate._main(cfg, output)
+        unfinished.replace(path)
+    finally:
+        logging.getLogger().handlers.clear()
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,198 @@
+"""``b2t table``: one row per configuration, over its seeds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any
+
+from ..errors import InputError
+from ..scoring import tables
+from ..scoring.layout import YEARS, millions
+from ..scoring.newstest import NEWSTESTS
+from ..scoring.tables import Table, number
+from ..scoring.text import read_lines
+
+
+@dataclass
+class Run:
+    """What a run's folder says of it: its scores, ``None`` if it diverged, and the speeds it logged."""
+
+    folder: Path
+    name: str
+    scores: dict[str, Any] | None
+    speeds: list[float]
+
+
+def main(argv: list[str]) -> None:
+    """Print parameters, training speed and BLEU of runs, one row per configuration: mean and standard deviation.
+
+    Runs are SWEEP/CONFIGURATION/seed1, SWEEP/CONFIGURATION/seed2, ... or CONFIGURATION_seed1, ...  Each has
+    evaluation/scores.json, which b2t score writes, and train.log, fairseq's log with --log-format simple.
+    """
+    parser = argparse.ArgumentParser(prog="b2t table", description=" ".join(main.__doc__.split()))
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
+    parser.add_argument("--output", type=Path, metavar="PREFIX", help="write PREFIX.json, .md and .tex too")
+    args = parser.parse_args(argv)
+    groups: dict[Path, list[Run]] = {}
+    folders = {os.path.abspath(run): run for run in args.runs}
+    for (path, folder), name in zip(folders.items(), tables.labels(folders, 2), strict=True):
+        groups.setdefault(_configuration(Path(path)), []).append(read_run(folder, name))
+    _refuse_mixed_scores([run for runs in groups.values() for run in runs])
+    rows = [summarize(name, runs) for name, runs in zip(tables.labels(groups), groups.values(), strict=True)]
+    reference = rows[0]["words_per_second"]
+    for row in rows:
+        speed = row["words_per_second"]
+        row["relative_speed"] = speed / reference if speed and reference else None
+    table = build_table(rows)
+    if args.output:
+        tables.write(args.output, {"configurations": rows}, [table])
+    print(table.text())
+
+
+def read_run(folder: Path, name: str) -> Run:
+    """Read a run's scores and its log.
+
+    Args:
+        folder: the run's folder.
+        name: what the table calls it.
+
+    Raises:
+        InputError: one of them is missing or unusable.
+    """
+    log, scores = folder / "train.log", folder / "evaluation/scores.json"
+    if not log.is_file():
+        raise InputError(f"{folder} has no train.log, where training is logged with --log-format simple")
+    speeds, diverged = read_log(log)
+    if diverged:
+        return Run(folder, name, None, speeds)
+    if not scores.is_file():
+        raise InputError(f"{folder} has no scores; make them with `bash scripts/evaluate.sh {folder}`")
+    return Run(folder, name, json.loads(scores.read_text(encoding="utf-8")), speeds)
+
+
+def read_log(path: Path) -> tuple[list[float], bool]:
+    """Return the target tokens per second that a run logged, and whether it diverged.
+
+    The first report of each start is left out: it has the warming up of the device in it.  A run has diverged if
+    its last loss is not finite, or if fairseq gave up after it; one that was restarted and recovered has not.
+
+    Raises:
+        InputError: the log has no reports.
+    """
+    speeds, losses, first = [], [], True
+    for line in read_lines(path):
+        if "| train_inner |" in line:
+            values = dict(re.findall(r"(\w+)=([^,\s]+)", line))
+            if values.keys() >= {"loss", "wps"}:
+                losses.append(float(values["loss"]))
+                speeds += [] if first else [float(values["wps"])]
+                first = False
+        elif "| training on " in line:
+            first = True
+        elif re.match(r"(\[rank\d+\]: )?FloatingPointError", line):
+            losses.append(math.nan)
+    if not losses:
+        raise InputError(f"{path} has no report of a loss; train with --log-format simple and a smaller --log-interval")
+    return speeds, not math.isfinite(losses[-1])
+
+
+def summarize(name: str, runs: list[Run]) -> dict[str, Any]:
+    """Return the row of a configuration.
+
+    Raises:
+        InputError: its runs are of different models.
+    """
+    scored = [run for run in runs if run.scores]
+    for run in scored[1:]:
+        _refuse_other_model(scored[0], run)
+    bleu = {}
+    for test_set in NEWSTESTS:
+        found = [run.scores["sets"].get(test_set) for run in scored]
+        # a mean over other seeds than those of the other columns would mislead
+        bleu[test_set] = _spread([s["metrics"]["BLEU"]["score"] for s in found]) if found and all(found) else None
+    averages = [run.scores["average"] for run in scored]
+    speeds = [speed for run in runs for speed in run.speeds]
+    return {
+        "configuration": name,
+        "runs": [run.name for run in runs],
+        "diverged": [run.name for run in runs if not run.scores],
+        "missing": {run.name: run.scores["missing"] for run in scored if run.scores["missing"]},
+        "parameters": scored[0].scores["parameters"] if scored else None,
+        "words_per_second": median(speeds) if speeds else None,
+        "bleu": bleu,
+        "average": _spread([average["BLEU"] for average in averages]) if averages and all(averages) else None,
+    }
+
+
+def build_table(rows: list[dict[str, Any]]) -> Table:
+    """Return the table of configurations, see :func:`summarize`."""
+    cells, notes = [], []
+    for row in rows:
+        seeds, diverged = len(row["runs"]), len(row["diverged"])
+        scores = [*row["bleu"].values(), row["average"]]
+        shown = ["diverged" if diverged == seeds else _show(score) for score in scores]
+        cells.append(
+            [
+                row["configuration"],
+                f"{seeds - diverged} of {seeds}" if diverged else str(seeds),
+                millions(row["parameters"]) if row["parameters"] else "-",
+                number(row["relative_speed"]),
+                *shown,
+            ]
+        )
+        if 0 < diverged < seeds:
+            notes.append(f"{row['configuration']}: diverged and left out: {', '.join(row['diverged'])}")
+        notes += [f"{run}: {', '.join(missing)} missing" for run, missing in row["missing"].items()]
+    title = "BLEU on newstest2010 to newstest2016: mean ± sample standard deviation over seeds"
+    notes.append(
+        f"speed: median of the target tokens per second in train.log, relative to {rows[0]['configuration']}; "
+        "comparable only on one kind of machine"
+    )
+    header = ["configuration", "seeds", "parameters", "speed", *YEARS, "average"]
+    return Table(title, header, cells, notes)
+
+
+def _configuration(folder: Path) -> Path:
+    """Return a run's folder without the part that names the seed."""
+    name = re.sub(r"[-_.]?seed[-_.=]?\d+$", "", folder.name)
+    return folder.parent / name if name else folder.parent
+
+
+def _refuse_other_model(first: Run, run: Run) -> None:
+    ours, theirs = ({"parameters": r.scores["parameters"], **r.scores["settings"]} for r in (first, run))
+    for name in sorted(ours.keys() | theirs.keys()):
+        if ours.get(name) != theirs.get(name):
+            raise InputError(
+                f"{run.folder} is not another seed of {first.folder}: {name} is {theirs.get(name)} there and "
+                f"{ours.get(name)} in the first; put them into folders of their own"
+            )
+
+
+def _refuse_mixed_scores(runs: list[Run]) -> None:
+    known: dict[str, tuple[str, Path]] = {}
+    for run in runs:
+        for name, test_set in (run.scores or {"sets": {}})["sets"].items():
+            signature = f"{test_set['metrics']['BLEU']['signature']} {run.scores['language_pair']}"
+            first = known.setdefault(name, (signature, run.folder))
+            if signature != first[0]:
+                raise InputError(
+                    f"{name} is scored as {signature} in {run.folder}, but as {first[0]} in {first[1]}; "
+                    "score them again with one version"
+                )
+
+
+def _spread(values: list[float]) -> dict[str, Any]:
+    return {"values": values, "mean": mean(values), "std": stdev(values) if len(values) > 1 else None}
+
+
+def _show(spread: dict[str, Any] | None) -> str:
+    if spread is None or spread["std"] is None:
+        return number(spread and spread["mean"])
+    return f"{number(spread['mean'])} ± {number(spread['std'])}"

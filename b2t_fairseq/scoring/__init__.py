@@ -1,0 +1,1 @@
+"""BLEU, chrF and COMET of runs on the papers' test sets, beside the papers' own results."""

@@ -1,0 +1,7 @@
+# shellcheck shell=bash disable=SC2034
+# B2T, 18-18 layers, 149M parameters, as in the paper. Published average: 27.30.
+# shellcheck source=configs/wmt14_en_de/_b2t_paper.sh
+. "${BASH_SOURCE[0]%/*}/_b2t_paper.sh"
+model+=(--arch b2t_transformer_wmt_en_de_18l --residual b2t)
+# the paper used 0.3 to 0.4
+training+=(--dropout 0.3)

@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+"""Clean parallel text: write the pairs that are fit for training, both sides aligned, and count the others.
+
+clean.py OUTPUT_PREFIX INPUT_PREFIX... [--max-words N] [--max-characters N] [--max-ratio R]
+
+PREFIX.en and PREFIX.de (or PREFIX.en.gz and PREFIX.de.gz) are read; OUTPUT_PREFIX.en, .de and .json are written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import streams
+
+# what no text needs and some tool takes for the end of a line or of the file; tabs and line ends are white space
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a pair must keep to: the default is about what the text of the papers was cut to."""
+
+    max_words: int = 80
+    max_characters: int = 2000
+    max_ratio: float = 9.0
+
+
+def normalized(line: bytes) -> str:
+    """Return a line with single blanks: every Unicode white space and control character is one, CR and U+2028 too.
+
+    Raises:
+        UnicodeDecodeError: the line is not UTF-8.
+    """
+    text = line.decode("utf-8")
+    if _CONTROL.search(text):
+        text = _CONTROL.sub(" ", text)
+    return " ".join(text.split())
+
+
+def fault(source: str, target: str, limits: Limits) -> str | None:
+    """Return why a pair is left out, ``None`` if it is kept."""
+    lengths = source.count(" ") + 1, target.count(" ") + 1
+    if not source or not target:
+        return "empty"
+    if max(lengths) > limits.max_words or max(len(source), len(target)) > limits.max_characters:
+        return "too long"
+    if max(lengths) > limits.max_ratio * min(lengths):
+        return "lengths too different"
+    return None
+
+
+def clean(block: list[list[bytes]], limits: Limits) -> tuple[bytes, bytes, Counter]:
+    """Return the kept lines of both sides, and how many pairs were kept and left out for which reason."""
+    kept: tuple[list[str], list[str]] = [], []
+    counts: Counter = Counter()
+    for pair in zip(*block, strict=True):
+        try:
+            source, target = map(normalized, pair)
+        except UnicodeDecodeError:
+            counts["not UTF-8"] += 1
+            continue
+        reason = fault(source, target, limits)
+        counts[reason or "kept"] += 1
+        if reason is None:
+            kept[0].append(source)
+            kept[1].append(target)
+    return (*("".join(f"{line}\n" for line in side).encode() for side in kept), counts)
+
+
+def sides(prefix: Path, languages: list[str]) -> list[Path]:
+    """Return the files of the two sides.
+
+    Raises:
+        FileNotFoundError: a side is there neither plain nor packed.
+    """
+    found = []
+    for language in languages:
+        candidates = [Path(f"{prefix}.{language}"), Path(f"{prefix}.{language}.gz")]
+        present = [path for path in candidates if path.is_file()]
+        if not present:
+            raise FileNotFoundError(f"neither {candidates[0]} nor {candidates[1].name} is there")
+        found.append(present[0])
+    return found
+
+
+def clean_corpora(
+    output: Path, prefixes: list[Path], languages: list[str], limits: Limits, workers: int | None = None
+) -> dict[str, dict[str, int]]:
+    """Write the kept pairs of all corpora, one after the other; return the counts of each corpus.
+
+    Raises:
+        ValueError: the sides of a corpus have unequal numbers of lines, or nothing is left.
+        OSError: a file is missing, cut short or cannot be written.
+    """
+    corpora: dict[str, Counter] = {}
+    with streams.whole_files(*(Path(f"{output}.{language}") for language in languages)) as files:
+        for prefix in prefixes:
+            counts = corpora.setdefault(prefix.name, Counter())
+            work = streams.parallel_map(
+                partial(clean, limits=limits), streams.blocks(*sides(prefix, languages)), workers
+            )
+            for *kept, block_counts in work:
+                counts.update(block_counts)
+                for file, lines in zip(files, kept, strict=True):
+                    file.write(lines)
+            if not counts["kept"]:
+                raise ValueError(f"{prefix}: of {counts.total()} pairs none is fit for training ({dict(counts)})")
+    return {name: {"pairs": counts.total(), **dict(sorted(counts.items()))} for name, counts in corpora.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("inputs", type=Path, nargs="+")
+    parser.add_argument("--languages", nargs=2, default=["en", "de"], metavar="LANG")
+    parser.add_argument("--max-words", type=int, default=Limits.max_words, help="on either side")
+    parser.add_argument("--max-characters", type=int, default=Limits.max_characters, help="on either side")
+    parser.add_argument("--max-ratio", type=float, default=Limits.max_ratio, help="of the longer to the shorter side")
+    parser.add_argument("--workers", type=int, help="processes (default: one for each core)")
+    args = parser.parse_args()
+    limits = Limits(args.max_words, args.max_characters, args.max_ratio)
+    try:
+        report = clean_corpora(args.output, args.inputs, args.languages, limits, args.workers)
+        with streams.whole_files(Path(f"{args.output}.json")) as (file,):
+            file.write(json.dumps(report, indent=2).encode() + b"\n")
+    except (OSError, ValueError, EOFError) as error:
+        sys.exit(f"error: {error}")
+    for name, counts in report.items():
+        others = ", ".join(f"{key} {n:,}" for key, n in counts.items() if key not in ("pairs", "kept"))
+        print(f"{name}: {counts['kept']:,} of {counts['pairs']:,} pairs kept{f' ({others})' if others else ''}")
+
+
+if __name__ == "__main__":
+    main()

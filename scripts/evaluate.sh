@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# Average the last checkpoints of a run, translate newstest2010 to 2016, score, and set the papers' rows beside it.
+#
+#   bash scripts/evaluate.sh RUN [--data DIR] [--last N] [--sets "NAME ..."] [--comet] [fairseq-generate flags]
+#
+#   RUN               a folder that scripts/train.sh wrote
+#   --data DIR        fairseq's binary data (default: the run's own)
+#   --last N          checkpoints to average (default: the configuration's)
+#   --sets "NAME ..." only these sets, for instance "newstest2014 newstest2016"
+#   --comet           also COMET, if its command comet-score is installed
+#   flags             for instance --fp16, --max-tokens 8000
+#
+# Everything goes to RUN/evaluation: averaged.pt, for each set what fairseq-generate printed and the translations, and
+# scores.json, scores.md, scores.tex. A second call goes on where the first one stopped. Length penalty 0.6 for
+# newstest2014 and 1.0 for the others, as in the papers. SACREBLEU names sacreBLEU's cache of test sets.
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+case ${1:-} in
+    "" | -h | --help)
+        usage
+        exit
+        ;;
+    -*) die "the run comes first: bash scripts/evaluate.sh RUN ...; see --help" ;;
+esac
+[ -d "$1" ] || die "$1: no such run"
+run=$(cd "$1" && pwd)
+shift
+data='' last=() sets=() comet=() asked=()
+while [ $# -gt 0 ]; do
+    case $1 in
+        --data) need_value "$1" $# && data=$2 && shift ;;
+        --last) need_value "$1" $# && last=(--last "$2") && shift ;;
+        --sets) need_value "$1" $# && read -ra sets <<<"$2" && shift ;;
+        --comet) comet=(--comet) ;;
+        *) asked+=("$1") ;;
+    esac
+    shift
+done
+[ -n "$data" ] || [ ! -f "$run/data.txt" ] || data=$(cat "$run/data.txt")
+[ -n "$data" ] || die "$run does not say which data it was trained on; give --data"
+[ -f "$data/test_sets.txt" ] ||
+    die "--data $data: there is no test_sets.txt; scripts/prepare_wmt14_en_de.sh makes data that can be evaluated on newstest"
+use_environment
+
+# the configuration's, if there is one
+average=(--by epochs --last 10) generation=(--beam 4)
+# shellcheck disable=SC1091
+[ ! -f "$run/settings.sh" ] || . "$run/settings.sh"
+mapfile -t names <"$data/test_sets.txt"
+mapfile -t detokenize <"$data/detokenize.txt"
+for name in "${sets[@]}"; do
+    printf '%s\n' "${names[@]}" | grep -qx -- "$name" || die "--sets $name: $data has ${names[*]}"
+done
+[ ${#sets[@]} -gt 0 ] || sets=("${names[@]}")
+
+evaluation=$run/evaluation
+mkdir -p "$evaluation"
+lock "$evaluation/.lock" "another evaluation is at work in $run; wait for it"
+
+# what is older than the last checkpoint, or made with other settings, is made anew
+settings="$data ${average[*]} ${last[*]} ${generation[*]} ${asked[*]}"
+if [ "$(cat "$evaluation/settings.txt" 2>/dev/null)" != "$settings" ] ||
+    [ "$run/checkpoint_last.pt" -nt "$evaluation/averaged.pt" ]; then
+    rm -f "$evaluation"/averaged.pt "$evaluation"/{newstest,generate-,scores.}*
+fi
+printf '%s\n' "$settings" >"$evaluation/settings.txt"
+
+say "average"
+if [ -e "$evaluation/averaged.pt" ]; then
+    echo "done before"
+else
+    b2t average "$run" "${average[@]}" "${last[@]}" --output "$evaluation/averaged.pt"
+fi
+
+# subset I: what fairseq calls the data's set I
+subset() { if [ "$1" -eq 0 ]; then echo test; else echo "test$1"; fi; }
+
+# take_finished: give the finished translations the names of their sets
+take_finished() {
+    local i
+    for i in "${!names[@]}"; do
+        [ ! -e "$evaluation/generate-$(subset "$i").txt" ] ||
+            mv "$evaluation/generate-$(subset "$i").txt" "$evaluation/${names[i]}.generated.txt"
+    done
+}
+
+# translate LENPEN NAME...: all that is missing of the sets named, in one process
+translate() {
+    local lenpen=$1 i subsets=() wanted=()
+    shift
+    take_finished
+    for i in "${!names[@]}"; do
+        if [[ " $* " == *" ${names[i]} "* ]] && [ ! -e "$evaluation/${names[i]}.generated.txt" ]; then
+            subsets+=("$(subset "$i")")
+            wanted+=("${names[i]}")
+        fi
+    done
+    [ ${#subsets[@]} -gt 0 ] || return 0
+    echo "${wanted[*]}, length penalty $lenpen"
+    quietly "$evaluation/generate.log" b2t generate "$data" -s en -t de --path "$evaluation/averaged.pt" \
+        --gen-subset "$(IFS=, && echo "${subsets[*]}")" --results-path "$evaluation" \
+        --required-batch-size-multiple 1 --max-tokens 8000 "${detokenize[@]}" "${generation[@]}" --lenpen "$lenpen" \
+        "${asked[@]}"
+    take_finished
+}
+at_one=()
+for name in "${sets[@]}"; do [ "$name" = newstest2014 ] || at_one+=("$name"); done
+say "translate"
+if [[ " ${sets[*]} " == *" newstest2014 "* ]]; then translate 0.6 newstest2014; fi
+[ ${#at_one[@]} -eq 0 ] || translate 1.0 "${at_one[@]}"
+
+say "score"
+b2t score "$run" "${comet[@]}"

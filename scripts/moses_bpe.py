@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""Moses tokens and BPE (subword-nmt), as in the papers; every output is complete or absent.
+
+moses_bpe.py tokenize LANGUAGE INPUT OUTPUT
+moses_bpe.py learn CODES --merges N FILE...      from tokenized files together
+moses_bpe.py apply CODES INPUT OUTPUT            of a tokenized file
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from collections import Counter
+from pathlib import Path
+
+import streams
+
+# of more distinct words than this, those seen once are dropped while counting, so that memory stays bounded
+MAX_WORDS = 1_500_000
+
+_worker = None
+
+
+def _load_tokenizer(language: str) -> None:
+    global _worker
+    from sacremoses import MosesTokenizer
+
+    _worker = MosesTokenizer(language)
+
+
+def _load_codes(codes: str) -> None:
+    global _worker
+    from subword_nmt.apply_bpe import BPE
+
+    with open(codes, encoding="utf-8") as file:
+        _worker = BPE(file)
+
+
+def _tokenize(block: list[bytes]) -> bytes:
+    # the settings of fairseq's --tokenizer moses, which turns the tokens back into text
+    lines = (_worker.tokenize(line.decode(), aggressive_dash_splits=True, return_str=True) for line in block)
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _apply(block: list[bytes]) -> bytes:
+    return "".join(_worker.segment(line.decode()) + "\n" for line in block).encode()
+
+
+def _count(block: list[bytes]) -> Counter:
+    return Counter(word for line in block for word in line.decode().split())
+
+
+def convert(function, initializer, argument: str, source: Path, target: Path, workers: int | None) -> None:
+    """Write what ``function`` makes of every block of lines of ``source`` to ``target``."""
+    lines = (block for (block,) in streams.blocks(source))
+    with streams.whole_files(target) as (file,):
+        file.writelines(streams.parallel_map(function, lines, workers, initializer, (argument,)))
+
+
+def learn(codes: Path, files: list[Path], merges: int, workers: int | None = None) -> None:
+    """Learn ``merges`` merge operations on all files together and write them to ``codes``."""
+    from subword_nmt.learn_bpe import learn_bpe
+
+    counts: Counter = Counter()
+    for file in files:
+        for part in streams.parallel_map(_count, (block for (block,) in streams.blocks(file)), workers):
+            counts.update(part)
+            if len(counts) > 2 * MAX_WORDS:
+                counts = Counter({word: n for word, n in counts.items() if n > 1})
+    frequent = sorted(counts.most_common(MAX_WORDS), key=lambda item: (-item[1], item[0]))
+    learned = io.StringIO()
+    learn_bpe([f"{word} {n}" for word, n in frequent], learned, merges, is_dict=True)
+    with streams.whole_files(codes) as (file,):
+        file.write(learned.getvalue().encode())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, first in (("tokenize", "language"), ("apply", "codes")):
+        command = commands.add_parser(name)
+        command.add_argument(first)
+        command.add_argument("source", type=Path)
+        command.add_argument("target", type=Path)
+    learner = commands.add_parser("learn")
+    learner.add_argument("codes", type=Path)
+    learner.add_argument("files", type=Path, nargs="+")
+    learner.add_argument("--merges", type=int, required=True)
+    for command in commands.choices.values():
+        command.add_argument("--workers", type=int, help="processes (default: one for each core)")
+    args = parser.parse_args()
+    try:
+        if args.command == "tokenize":
+            convert(_tokenize, _load_tokenizer, args.language, args.source, args.target, args.workers)
+        elif args.command == "learn":
+            learn(args.codes, args.files, args.merges, args.workers)
+        else:
+            convert(_apply, _load_codes, args.codes, args.source, args.target, args.workers)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    except ImportError as error:
+        sys.exit(f"error: {error}; install what is missing: pip install sacremoses subword-nmt")
+
+
+if __name__ == "__main__":
+    main()

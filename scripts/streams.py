@@ -1,0 +1,102 @@
+"""Reading parallel text in blocks and working on the blocks with all cores; memory does not grow with the text."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, BinaryIO
+
+MAX_LINES = 10_000
+MAX_BYTES = 4 << 20
+
+
+def open_text(path: Path) -> BinaryIO:
+    """Open a file, unpacking it on the way if its name ends in ``.gz``; read as bytes, only LF ends a line."""
+    return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")  # type: ignore[return-value]
+
+
+def blocks(*paths: Path) -> Iterator[list[list[bytes]]]:
+    """Yield consecutive lines of files that belong together line by line: one list per file, without line ends.
+
+    A block ends after ``MAX_LINES`` lines or ``MAX_BYTES`` bytes, whichever comes first.
+
+    Raises:
+        ValueError: one file ends before another.
+        OSError: a packed file is cut short or damaged.
+    """
+    with ExitStack() as stack:
+        files = [stack.enter_context(open_text(path)) for path in paths]
+        rows: list[tuple[bytes, ...]] = []
+        size = 0
+        for number, row in enumerate(zip_longest(*map(_lines, files, paths))):
+            if None in row:
+                counts = [
+                    f"{path} {number + (line is not None) + sum(1 for _ in file)}"
+                    for path, line, file in zip(paths, row, files, strict=True)
+                ]
+                raise ValueError(f"unequal numbers of lines ({', '.join(counts)}): the sides do not belong together")
+            rows.append(row)
+            size += sum(map(len, row))
+            if len(rows) == MAX_LINES or size >= MAX_BYTES:
+                yield _columns(rows)
+                rows, size = [], 0
+        if rows:
+            yield _columns(rows)
+
+
+def _lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    try:
+        yield from file
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise OSError(f"{path} is cut short or damaged ({error})") from error
+
+
+def _columns(rows: list[tuple[bytes, ...]]) -> list[list[bytes]]:
+    return [[line.removesuffix(b"\n") for line in column] for column in zip(*rows, strict=True)]
+
+
+def parallel_map(
+    function: Callable[[Any], Any],
+    items: Iterable[Any],
+    workers: int | None = None,
+    initializer: Callable[..., None] | None = None,
+    initargs: tuple = (),
+) -> Iterator[Any]:
+    """Yield ``function(item)`` in the order of the items, computed by several processes.
+
+    Only a few items a worker are read ahead, so that memory stays bounded whatever the number of items.
+
+    Args:
+        workers: number of processes (default: one for each core).
+        initializer: called once in each process, with ``initargs``.
+    """
+    workers = workers or len(os.sched_getaffinity(0))
+    with ProcessPoolExecutor(workers, initializer=initializer, initargs=initargs) as pool:
+        waiting: deque = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+@contextmanager
+def whole_files(*paths: Path) -> Iterator[list[BinaryIO]]:
+    """Open files for writing that get their names only when all of them are complete."""
+    unfinished = [path.with_name(f"{path.name}.tmp{os.getpid()}") for path in paths]
+    try:
+        with ExitStack() as stack:
+            yield [stack.enter_context(open(path, "wb")) for path in unfinished]
+        for temporary, path in zip(unfinished, paths, strict=True):
+            temporary.replace(path)
+    finally:
+        for temporary in unfinished:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Train and evaluate several configurations with several seeds, and set them side by side in one table.
+#
+#   bash scripts/sweep.sh [--seeds "1 2 3"] [--out DIR] [--data DIR] [--slurm] CONFIG... [-- fairseq flags]
+#
+#   CONFIG          for instance configs/wmt14_en_de/cycle_rev_12.sh; the first is what speed is compared with
+#   --seeds "..."   seeds (default: 1)
+#   --out DIR       where the runs go, as DIR/CONFIG/seedN (default: runs/sweep)
+#   --data DIR      fairseq's binary data (default: each configuration's own)
+#   --slurm         submit the runs as one SLURM array, and the table as a job after it, instead of running them here;
+#                   SBATCH_... variables and scripts/slurm/sweep.sbatch set what each run gets
+#   fairseq flags   for every training, as in scripts/train.sh
+#
+# The table is DIR/table.md, .json and .tex: BLEU of each test set as mean and standard deviation over the seeds,
+# parameters, and training speed relative to the first configuration. Runs that are finished are not done again.
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+seeds=(1) out=$PROJECT/runs/sweep data=() slurm='' configs=() flags=() only=''
+while [ $# -gt 0 ]; do
+    case $1 in
+        --seeds) need_value "$1" $# && read -ra seeds <<<"$2" && shift ;;
+        --out) need_value "$1" $# && out=$2 && shift ;;
+        --data) need_value "$1" $# && data=(--data "$(realpath "$2")") && shift ;;
+        --slurm) slurm=1 ;;
+        # one run of the array, or the table that follows it: used by sweep.sbatch
+        --only) need_value "$1" $# && only=$2 && shift ;;
+        -h | --help)
+            usage
+            exit
+            ;;
+        --)
+            shift
+            flags=("$@")
+            break
+            ;;
+        -*) die "unknown option $1; see --help (fairseq's flags come after --)" ;;
+        *) configs+=("$1") ;;
+    esac
+    shift
+done
+[ ${#configs[@]} -gt 0 ] || die "no configuration given; see --help"
+for seed in "${seeds[@]}"; do [[ $seed =~ ^[0-9]+$ ]] || die "--seeds: $seed is not a whole number"; done
+names=()
+for config in "${configs[@]}"; do
+    [ -f "$config" ] || die "$config: no such configuration"
+    name=$(basename "$config" .sh)
+    [[ " ${names[*]} " != *" $name "* ]] || die "two configurations are named $name; their runs would go to one folder"
+    names+=("$name")
+done
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+
+runs=()
+for name in "${names[@]}"; do
+    for seed in "${seeds[@]}"; do runs+=("$out/$name/seed$seed"); done
+done
+
+# the signals that end a training run end the sweep after it; exit status 75 as in train.sh: the same command goes on
+stopped=''
+trap 'stopped=1' USR1 TERM
+
+# one_run I: train and evaluate
+one_run() {
+    local config=${configs[$1 / ${#seeds[@]}]} seed=${seeds[$1 % ${#seeds[@]}]}
+    say "run $(($1 + 1)) of ${#runs[@]}: $config, seed $seed"
+    local status=0
+    { bash "$PROJECT/scripts/train.sh" "$config" "${data[@]}" --save-dir "${runs[$1]}" --seed "$seed" "${flags[@]}" &&
+        bash "$PROJECT/scripts/evaluate.sh" "${runs[$1]}"; } || status=$?
+    if [ -n "$stopped" ] || [ "$status" -eq 75 ]; then exit 75; fi
+    return "$status"
+}
+table() {
+    say "table"
+    use_environment
+    b2t table "${runs[@]}" --output "$out/table"
+}
+
+if [ -n "$slurm" ]; then
+    again=("$PROJECT/scripts/slurm/sweep.sbatch" --seeds "${seeds[*]}" --out "$out" "${data[@]}" "${configs[@]}")
+    [ ${#flags[@]} -eq 0 ] || again+=(-- "${flags[@]}")
+    cd "$PROJECT"
+    job=$(sbatch --parsable --array "0-$((${#runs[@]} - 1))" --output "$out/slurm-%A-%a.log" "${again[@]}")
+    # the table comes after all runs have ended, however they ended
+    sbatch --parsable --dependency "afterany:${job%%;*}" --gpus-per-node 0 --time 00:30:00 \
+        --output "$out/slurm-table.log" "${again[@]}" >"$out/table.job"
+    echo "array ${job%%;*} with ${#runs[@]} runs, then table job $(cat "$out/table.job"): $out/table.md"
+elif [ "$only" = table ]; then
+    table
+elif [ -n "$only" ]; then
+    one_run "$only"
+else
+    failed=()
+    for i in "${!runs[@]}"; do one_run "$i" || failed+=("${runs[i]}"); done
+    [ ${#failed[@]} -eq 0 ] || echo "failed, see train.log there; the same command tries again: ${failed[*]}" >&2
+    table
+fi

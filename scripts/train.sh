@@ -1,0 +1,182 @@
+#!/usr/bin/env bash
+# Train the model of a configuration on whatever GPUs there are: one, several, or those of several nodes.
+#
+#   bash scripts/train.sh CONFIG [--data DIR] [--gpus N] [--dry-run] [fairseq flags]
+#
+#   CONFIG          for instance configs/wmt14_en_de/b2t_18l_release.sh
+#   --data DIR      fairseq's binary data (default: data/NAME/bin, NAME being the configuration's folder)
+#   --gpus N        GPUs to use on each node (default: all that are visible)
+#   --dry-run       print what would be run, and end
+#   fairseq flags   anything fairseq-train knows; these win over the configuration's, for instance
+#                   --save-dir DIR (default: runs/NAME/CONFIG), --max-tokens N, --seed N
+#
+# Gradients are accumulated so that an update stays at the configuration's tokens_per_update, whatever the number of
+# GPUs and --max-tokens; --update-freq overrides that. bf16 where the GPUs have it, fp16 on older ones.
+#
+# The same command goes on with a run that was stopped; SIGUSR1 or SIGTERM stops one after the current update, with a
+# checkpoint and exit status 75. Everything is also logged to train.log and, for TensorBoard, to tensorboard/ in the
+# run's folder.
+#
+# Several nodes:  sbatch scripts/slurm/train.sbatch CONFIG ...   (one task on each node)
+#                 torchrun --nnodes 2 --nproc-per-node 8 ... --no-python bash scripts/train.sh CONFIG ...
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+case ${1:-} in
+    "" | -h | --help)
+        usage
+        exit
+        ;;
+    -*) die "the configuration comes first: bash scripts/train.sh CONFIG ...; see --help" ;;
+esac
+[ -f "$1" ] || die "$1: no such configuration; those of the papers are in configs/wmt14_en_de"
+config=$(realpath "$1")
+shift
+
+name=$(basename "$(dirname "$config")")
+data=$PROJECT/data/$name/bin save_dir=$PROJECT/runs/$name/$(basename "$config" .sh)
+gpus='' dry_run='' cpu='' precision='' update_freq='' asked_max_tokens='' flags=() machine_flags=()
+while [ $# -gt 0 ]; do
+    # --flag=value is --flag value
+    if [[ $1 == --*=* ]]; then set -- "${1%%=*}" "${1#*=}" "${@:2}"; fi
+    case $1 in
+        --data) need_value "$1" $# && data=$2 && shift ;;
+        --gpus) need_value "$1" $# && gpus=$2 && shift ;;
+        --dry-run) dry_run=1 ;;
+        --save-dir) need_value "$1" $# && save_dir=$2 && shift ;;
+        --max-tokens) need_value "$1" $# && asked_max_tokens=$2 && shift ;;
+        --update-freq) need_value "$1" $# && update_freq=$2 && shift ;;
+        --distributed-world-size) die "--distributed-world-size follows from the machine; use --gpus N" ;;
+        --cpu) cpu=1 machine_flags+=("$1") ;;
+        --fp16 | --bf16 | --amp | --memory-efficient-fp16 | --memory-efficient-bf16) precision=$1 machine_flags+=("$1") ;;
+        --num-workers | --log-interval | --ddp-backend) need_value "$1" $# && machine_flags+=("$1" "$2") && shift ;;
+        -h | --help)
+            usage
+            exit
+            ;;
+        *) flags+=("$1") ;;
+    esac
+    shift
+done
+for number in $gpus $asked_max_tokens $update_freq; do
+    [[ $number =~ ^[1-9][0-9]*$ ]] || die "$number: --gpus, --max-tokens and --update-freq take a positive whole number"
+done
+
+tokens_per_update='' max_tokens='' max_update='' model=() training=() average=() generation=()
+# shellcheck source=configs/wmt14_en_de/b2t_18l_release.sh
+. "$config"
+[ ${#model[@]} -gt 0 ] || die "$config does not set model=(...): it is not a configuration"
+
+# the processes: how many in all, and which of them this script starts
+in_slurm_step=${SLURM_STEP_ID:-}
+if [ -n "${RANK:-}" ] && [ -n "${WORLD_SIZE:-}" ] && [ -n "${MASTER_ADDR:-}" ]; then
+    launcher=torchrun
+elif [ "${SLURM_NNODES:-1}" -gt 1 ]; then
+    launcher=slurm
+    [ -n "$in_slurm_step" ] || die "this job has $SLURM_NNODES nodes: start with srun, as scripts/slurm/train.sbatch does"
+    [ "${SLURM_NTASKS:-$SLURM_NNODES}" -eq "$SLURM_NNODES" ] ||
+        die "$SLURM_NTASKS tasks on $SLURM_NNODES nodes: ask for --ntasks-per-node=1, fairseq starts a process for each GPU"
+else
+    launcher=spawn
+fi
+if [ "$launcher" = spawn ] && [ -z "$in_slurm_step" ]; then
+    # shellcheck disable=SC2119
+    run_setup >&2
+else
+    use_environment
+fi
+
+visible=0 has_bf16=False
+if [ -z "$cpu" ]; then
+    read -r visible has_bf16 < <(python -c '
+import torch
+count = torch.cuda.device_count()
+print(count, all(torch.cuda.get_device_capability(i) >= (8, 0) for i in range(count)))')
+fi
+if [ -n "$gpus" ] && [ "$gpus" -gt "$visible" ]; then
+    [ -n "$dry_run" ] || die "--gpus $gpus, but $visible are visible here"
+    echo "$visible GPUs are visible here; planning for $gpus with bf16" >&2
+    has_bf16=True
+elif [ -z "$gpus" ]; then
+    gpus=$visible
+fi
+on_cpu=$([ "$gpus" -gt 0 ] || echo 1)
+if [ -z "$precision" ] && [ -z "$on_cpu" ]; then
+    if [ "$has_bf16" = True ]; then precision=--bf16; else precision=--fp16; fi
+    machine_flags+=("$precision")
+fi
+
+rank=0
+case $launcher in
+    spawn)
+        world=$((gpus > 0 ? gpus : 1))
+        distributed=(--distributed-world-size "$world")
+        ;;
+    slurm)
+        [ -z "$on_cpu" ] || die "no GPU is visible on ${SLURMD_NODENAME:-this node}; ask SLURM for some, for instance --gpus-per-node=8"
+        world=$((SLURM_NNODES * gpus)) rank=$SLURM_NODEID
+        # fairseq finds the first node's name and this node's ranks itself; all nodes must agree on the port
+        distributed=(--distributed-world-size "$world" --distributed-port $((20000 + SLURM_JOB_ID % 20000)))
+        ;;
+    torchrun)
+        world=$WORLD_SIZE rank=$RANK
+        # explicit, because fairseq would take a process that sees one GPU for a whole run
+        distributed=(
+            --distributed-world-size "$world" --distributed-rank "$rank" --distributed-no-spawn
+            --distributed-init-method env:// --device-id $((gpus > 0 ? ${LOCAL_RANK:-0} % gpus : 0))
+        )
+        ;;
+esac
+if [ -n "$on_cpu" ] && [ "$world" -gt 1 ]; then
+    distributed+=(--cpu --distributed-backend gloo --ddp-backend legacy_ddp)
+fi
+
+max_tokens=${asked_max_tokens:-$max_tokens}
+batch=()
+[ -z "$max_tokens" ] || batch=(--max-tokens "$max_tokens")
+if [ -n "$tokens_per_update" ] && [ -n "$max_tokens" ] && [ -z "$update_freq" ]; then
+    update_freq=$((tokens_per_update / (world * max_tokens)))
+    if [ $((update_freq * world * max_tokens)) -ne "$tokens_per_update" ]; then
+        fitting=$max_tokens devices=$world
+        while [ $((tokens_per_update % devices)) -ne 0 ]; do devices=$((devices - 1)); done
+        while [ $((tokens_per_update % (devices * fitting))) -ne 0 ]; do fitting=$((fitting - 1)); done
+        die "$world processes with --max-tokens $max_tokens cannot make updates of $tokens_per_update tokens;" \
+            "$devices processes with --max-tokens $fitting can (or give --update-freq, for updates of another size)"
+    fi
+fi
+[ -z "$update_freq" ] || batch+=(--update-freq "$update_freq")
+
+[ -f "$data/dict.en.txt" ] || compgen -G "$data/dict.*.txt" >/dev/null || [ -n "$dry_run" ] ||
+    die "--data $data: no binary data there; make it, for instance with scripts/prepare_wmt14_en_de.sh, or give --data"
+command=(
+    b2t train "$data" --save-dir "$save_dir" --log-format simple --log-interval 50
+    ${max_update:+--max-update "$max_update"} "${model[@]}" "${training[@]}" "${batch[@]}" "${distributed[@]}"
+    "${machine_flags[@]}"
+)
+if python -c 'import torch.utils.tensorboard' 2>/dev/null; then
+    command+=(--tensorboard-logdir "$save_dir/tensorboard")
+fi
+command+=("${flags[@]}")
+
+if [ "$rank" -eq 0 ] || [ -n "$dry_run" ]; then
+    if [ -n "$on_cpu" ]; then where="$world process(es) on the CPU"; else where="$world GPU(s), ${precision#--}"; fi
+    if [ -n "$update_freq" ] && [ -n "$max_tokens" ]; then
+        where+="; updates of $((update_freq * world * max_tokens)) tokens = $world x $max_tokens x $update_freq"
+    fi
+    say "$where"
+    printf '%q ' "${command[@]}"
+    echo
+fi
+[ -z "$dry_run" ] || exit 0
+
+if [ "$rank" -eq 0 ]; then
+    mkdir -p "$save_dir"
+    lock "$save_dir/.lock" "a run is at work in $save_dir; wait for it, or give another --save-dir"
+    # what evaluate.sh needs to know of the configuration; of the flags, only those that do not depend on the machine
+    same_settings "$save_dir/settings.sh" \
+        "$(declare -p tokens_per_update max_update model training flags average generation)" "the run in $save_dir"
+    realpath "$data" >"$save_dir/data.txt"
+    # signals end the training, not the log of it
+    exec > >(trap '' INT TERM USR1 && exec tee -a "$save_dir/train.log" 9>&-) 2>&1
+fi
+export PYTHONUNBUFFERED=1 PYTHONWARNINGS=${PYTHONWARNINGS:-ignore}
+exec "${command[@]}"

@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+"""Take the two sides of a parallel text out of a .tgz archive and check that they are whole.
+
+unpack.py ARCHIVE MEMBER OUTPUT_PREFIX [--pairs N]
+
+MEMBER.en and MEMBER.de of the archive become OUTPUT_PREFIX.en and .de, byte by byte.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import sys
+import tarfile
+import zlib
+from pathlib import Path
+
+import streams
+
+
+def unpack(archive: Path, member: str, output: Path, languages: list[str], pairs: int | None = None) -> int:
+    """Write both sides and return the number of pairs.
+
+    Args:
+        archive: a tar file packed with gzip.
+        member: path inside the archive, without the language.
+        output: path of the result, without the language.
+        languages: endings of the two sides.
+        pairs: how many pairs there must be, ``None`` if that is not known.
+
+    Raises:
+        OSError: the archive is missing, cut short or damaged, or the disk is full.
+        ValueError: a side is not in the archive, or the numbers of lines are wrong.
+    """
+    wanted = {f"{member}.{language}": i for i, language in enumerate(languages)}
+    counts: dict[str, int] = {}
+    outputs = [Path(f"{output}.{language}") for language in languages]
+    with streams.whole_files(*outputs) as files:
+        try:
+            # tarfile's own reader of packed files does not look at their checksum
+            with gzip.open(archive) as unpacked:
+                with tarfile.open(fileobj=unpacked, mode="r|") as tar:
+                    for info in tar:
+                        name = info.name.removeprefix("./")
+                        if info.isfile() and name in wanted:
+                            counts[name] = _copy(tar.extractfile(info), files[wanted[name]])
+                while unpacked.read(1 << 20):
+                    pass
+        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise OSError(f"{archive} is cut short or damaged ({error})") from error
+        missing = [name for name in wanted if name not in counts]
+        if missing:
+            raise ValueError(f"{archive} does not hold {' and '.join(missing)}")
+        first, second = (counts[name] for name in wanted)
+        if first != second:
+            raise ValueError(f"{archive}: {member} has {first} and {second} lines: the sides do not belong together")
+        if pairs is not None and first != pairs:
+            raise ValueError(f"{archive}: {member} has {first} pairs, not {pairs}: not the published text")
+    return first
+
+
+def _copy(source, target) -> int:
+    lines, last = 0, b"\n"
+    while chunk := source.read(1 << 20):
+        target.write(chunk)
+        lines += chunk.count(b"\n")
+        last = chunk[-1:]
+    return lines + (last != b"\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("archive", type=Path)
+    parser.add_argument("member")
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--languages", nargs=2, default=["en", "de"], metavar="LANG")
+    parser.add_argument("--pairs", type=int, help="how many there must be")
+    args = parser.parse_args()
+    try:
+        pairs = unpack(args.archive, args.member, args.output, args.languages, args.pairs)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    print(f"{args.archive.name}: {pairs:,} pairs{'' if args.pairs is None else ', as published'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,403 @@
+"""From WMT's archives to binary data: whole runs, interrupted runs, and everything that raw text can have in it."""
+
+import functools
+import gzip
+import http.server
+import itertools
+import json
+import resource
+import shutil
+import tarfile
+import threading
+
+import clean
+import pytest
+import spm
+import streams
+import unpack
+from fairseq.data import Dictionary, indexed_dataset
+from training import BIN
+from wmt import PARTS, pairs, script, stand_in, write_archives, write_cache, write_table
+
+PREPARE = "prepare_wmt14_en_de.sh"
+NEWSTESTS = [f"newstest{year}" for year in range(2010, 2017)]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Archives on a server's disk, their table, and a cache of test sets; a blank in the path."""
+    folder = tmp_path_factory.mktemp("a world")
+    write_archives(folder / "mirror")
+    write_table(folder / "archives.tsv")
+    write_cache(folder / "sacrebleu")
+    return folder
+
+
+def prepare(world, out, *arguments, check=True, **variables):
+    variables = {
+        "SACREBLEU": str(world / "sacrebleu"),
+        "WMT_MIRROR": f"file://{world}/mirror".replace(" ", "%20"),
+        **variables,
+    }
+    return script(
+        PREPARE,
+        "--out",
+        out,
+        "--table",
+        world / "archives.tsv",
+        "--vocabulary",
+        120,
+        *arguments,
+        check=check,
+        **variables,
+    )
+
+
+@pytest.fixture(scope="module")
+def prepared(world):
+    prepare(world, world / "prepared")
+    return world / "prepared"
+
+
+def sentences(folder, split, language):
+    """Return the sentences of binary data, as pieces."""
+    dictionary = Dictionary.load(str(folder / f"bin/dict.{language}.txt"))
+    data = indexed_dataset.make_dataset(str(folder / f"bin/{split}.en-de.{language}"), impl="mmap")
+    return [dictionary.string(data[i]) for i in range(len(data))]
+
+
+def text_of(pieces):
+    return pieces.replace(" ", "").replace("▁", " ").strip()
+
+
+class TestWholePath:
+    def test_binary_data_is_the_text(self, world, prepared):
+        """Every pair of the three archives, in order, in pieces; newstest2013 to validate; all seven to test."""
+        expected = [pair for seed, (_, _, count) in enumerate([*PARTS.values()][:3]) for pair in pairs(count, seed)]
+        for side, language in enumerate(("en", "de")):
+            found = [text_of(line) for line in sentences(prepared, "train", language)]
+            assert found == [pair[side] for pair in expected]
+            for number, name in enumerate(NEWSTESTS):
+                test = [text_of(line) for line in sentences(prepared, f"test{number or ''}", language)]
+                assert test == [pair[side] for pair in pairs(5, 100 + number)], name
+            assert sentences(prepared, "valid", language) == sentences(prepared, "test3", language)
+        assert (prepared / "bin/test_sets.txt").read_text().split() == NEWSTESTS
+        assert len(Dictionary.load(str(prepared / "bin/dict.en.txt"))) == 120
+        assert (prepared / "bin/dict.en.txt").read_bytes() == (prepared / "bin/dict.de.txt").read_bytes()
+
+    def test_manifest(self, prepared):
+        manifest = json.loads((prepared / "manifest.json").read_text())
+        assert manifest["files"]["clean/train.en"]["lines"] == manifest["files"]["clean/train.de"]["lines"] == 350
+        assert {"bin/train.en-de.de.bin", "subwords/spm.model", "archives.sha256"} <= manifest["files"].keys()
+        assert manifest["files"]["archives.sha256"]["lines"] == 3
+        assert json.loads((prepared / "clean/train.json").read_text())["europarl-v7"] == {"pairs": 150, "kept": 150}
+        assert str(prepared) not in (prepared / "manifest.json").read_text()
+
+    def test_a_second_call_does_nothing(self, world, prepared):
+        before = {path: path.stat().st_mtime_ns for path in prepared.rglob("*.*") if path.is_file()}
+        assert prepare(world, prepared).stdout.count("done before") == 5
+        assert before == {path: path.stat().st_mtime_ns for path in prepared.rglob("*.*") if path.is_file()}
+
+    def test_other_settings_are_refused(self, world, prepared):
+        result = prepare(world, prepared, "--max-words", 5, check=False)
+        assert result.returncode == 1
+        assert "there: max-words 80" in result.stdout
+        assert "now:   max-words 5" in result.stdout
+        assert "was begun with other settings" in result.stdout
+
+    def test_interrupted_at_every_stage(self, world, prepared):
+        """Each command of each stage in turn is cut while it writes, and the script killed; then the same manifest."""
+        out = world / "interrupted"
+        commands = ["fetch.py", "test_sets.py", "unpack.py", "clean.py", "spm.py train", "spm.py encode"]
+        commands += ["fairseq-preprocess", "manifest.py"]
+        for number, command in enumerate(commands):
+            # the first time that the command is called, its files may have 1,024 bytes and then its caller is killed
+            kill = (
+                f'case "$0 $*" in *"{command}"*) if mkdir "{out}.{number}" 2>/dev/null; then\n'
+                f'(ulimit -f 1; "{BIN}/$(basename "$0")" "$@") >/dev/null 2>&1; kill -9 $PPID; exit 1; fi;; esac\n'
+                f'exec "{BIN}/$(basename "$0")" "$@"\n'
+            )
+            for name in ("python", "fairseq-preprocess"):
+                path = stand_in(world / "bin", name, kill)
+            result = prepare(world, out, check=False, PATH=path)
+            assert result.returncode == -9, (command, result.stdout)
+        result = prepare(world, out)
+        assert result.stdout.count("done before") == 4
+        assert (out / "manifest.json").read_text() == (prepared / "manifest.json").read_text()
+        leftovers = [path for path in out.rglob("*") if ".tmp" in path.name or ".part" in path.name]
+        assert [path for path in leftovers if (out / "bin") in path.parents] == []
+
+    def test_own_text_packed(self, world, tmp_path):
+        for side, language in enumerate(("en", "de")):
+            with gzip.open(tmp_path / f"own.{language}.gz", "wt", encoding="utf-8") as file:
+                file.writelines(f"{pair[side]}\n" for pair in pairs(100, 7))
+        arguments = ("--corpus", tmp_path / "own", "--stop-stage", 2)
+        prepare(world, tmp_path / "out", *arguments)
+        assert (tmp_path / "out/clean/train.de").read_text().splitlines() == [pair[1] for pair in pairs(100, 7)]
+        # other text under the same name is not taken for it
+        with gzip.open(tmp_path / "own.de.gz", "at") as file:
+            file.write("more\n")
+        assert "now:   corpus own.de.gz" in prepare(world, tmp_path / "out", *arguments, check=False).stdout
+
+    @pytest.mark.slow
+    def test_moses_bpe_and_news_commentary_v11(self, world, tmp_path):
+        prepare(world, tmp_path / "out", "--tokenization", "moses_bpe", "--news-commentary", "v11")
+        found = [line.replace("@@ ", "") for line in sentences(tmp_path / "out", "train", "de")]
+        expected = [pair[1] for seed in (0, 1, 3) for pair in pairs([*PARTS.values()][seed][2], seed)]
+        assert found == expected
+        assert (tmp_path / "out/bin/detokenize.txt").read_text().split() == ["--remove-bpe", "--tokenizer", "moses"]
+
+
+class TestDownload:
+    def test_an_archive_of_other_text_is_refused_and_fetched_again(self, world, tmp_path):
+        """Over http: line counts tell, and the same command fetches anew."""
+        mirror = tmp_path / "mirror"
+        write_archives(mirror, scale=0.5)
+        handler = functools.partial(QuietHandler, directory=str(mirror))
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            url = {"WMT_MIRROR": f"http://127.0.0.1:{server.server_port}/"}
+            out = tmp_path / "out"
+            result = prepare(world, out, "--stop-stage", 2, check=False, **url)
+            assert result.returncode == 1
+            assert "has 75 pairs, not 150" in result.stdout
+            assert "the same command downloads it again" in result.stdout
+            shutil.rmtree(mirror)
+            shutil.copytree(world / "mirror", mirror)
+            for path in out.glob("archives/*.tgz"):
+                path.unlink()
+            prepare(world, out, "--stop-stage", 2, **url)
+            sums = (out / "archives.sha256").read_text()
+            # from now on its checksum is known
+            (out / "archives" / "training-parallel-nc-v9.tgz").write_bytes(b"something else")
+            prepare(world, out, "--stage", 1, "--stop-stage", 1, **url)
+            prepare(world, out, "--stop-stage", 2, **url)
+            assert (out / "archives.sha256").read_text() == sums
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+
+    def test_local_archives(self, world, tmp_path):
+        archives = tmp_path / "my archives"
+        archives.mkdir()
+        for path in (world / "mirror").rglob("*.tgz"):
+            shutil.copy(path, archives)
+        broken = archives / "training-parallel-commoncrawl.tgz"
+        whole = broken.read_bytes()
+        broken.write_bytes(whole[: len(whole) // 2])
+        arguments = ("--archives", archives, "--stop-stage", 2)
+        result = prepare(world, tmp_path / "out", *arguments, check=False, WMT_MIRROR="http://127.0.0.1:9")
+        assert "training-parallel-commoncrawl.tgz is cut short or damaged" in result.stdout
+        assert broken.exists()
+        broken.unlink()
+        result = prepare(world, tmp_path / "out", *arguments, "--stage", 1, check=False)
+        assert "there is no training-parallel-commoncrawl.tgz" in result.stdout
+        broken.write_bytes(whole)
+        prepare(world, tmp_path / "out", *arguments)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--tokenization", "words"], "--tokenization words: choose"),
+            (["--news-commentary", "v10"], "choose v9 or v11"),
+            (["--vocabulary", "many"], "many is not a whole number"),
+            (["--stage", "6"], "the stages are 1 to 5"),
+            (["--archives", "/nowhere"], "/nowhere: no such folder"),
+            (["--corpus", "/nowhere/text"], "neither /nowhere/text.en nor"),
+            (["--stage", "3"], "stage 1 (download) has not been done"),
+            (["--max-ratio"], "--max-ratio needs a value"),
+        ],
+    )
+    def test_wrong_options(self, world, tmp_path, arguments, message):
+        result = prepare(world, tmp_path / "out", *arguments, check=False)
+        assert result.returncode == 1
+        assert message in result.stdout
+
+    def test_too_little_space(self, world, tmp_path):
+        write_table(tmp_path / "huge.tsv", megabytes=10**9)
+        result = prepare(world, tmp_path / "out", "--table", tmp_path / "huge.tsv", check=False)
+        assert result.returncode == 1
+        assert "MB of free disk space, 18000000000 MB are needed" in result.stdout
+        assert not list((tmp_path / "out").glob("archives/*"))
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        """Keep the tests' output clean."""
+
+
+def write_sides(folder, source, target):
+    (folder / "text.en").write_bytes(source)
+    (folder / "text.de").write_bytes(target)
+    return folder / "text"
+
+
+def cleaned(folder, source, target, **limits):
+    """Return the kept pairs and the counts."""
+    prefix = write_sides(folder, source, target)
+    report = clean.clean_corpora(folder / "clean", [prefix], ["en", "de"], clean.Limits(**limits), workers=1)
+    sides = [(folder / f"clean.{language}").read_bytes().decode().split("\n")[:-1] for language in ("en", "de")]
+    return list(zip(*sides, strict=True)), report["text"]
+
+
+class TestClean:
+    @pytest.mark.parametrize(
+        "separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x00", "\r", "\ufeff", "\u00a0", "\t"]
+    )
+    def test_only_lf_ends_a_line(self, tmp_path, separator):
+        lines = [f"one{separator}two", "three", f"four{separator}"]
+        source = "".join(f"{line}\n" for line in lines).encode()
+        kept, counts = cleaned(tmp_path, source, b"eins zwei\ndrei\nvier\n")
+        assert kept == [("one two", "eins zwei"), ("three", "drei"), ("four", "vier")]
+        assert counts == {"pairs": 3, "kept": 3}
+
+    def test_line_ends_of_windows_and_a_last_line_without_end(self, tmp_path):
+        kept, _ = cleaned(tmp_path, b"one\r\ntwo\r\nthree", b"eins\nzwei\ndrei\n")
+        assert kept == [("one", "eins"), ("two", "zwei"), ("three", "drei")]
+
+    def test_what_is_left_out(self, tmp_path):
+        source = [b"one", b"caf\xe9", b"", b"   ", b"x" * 100_000, b"w " * 81, b"a", b"last"]
+        target = [b"eins", b"zwei", b"drei", b"vier", b"lang", b"viele", b"b " * 10, b"letzte"]
+        kept, counts = cleaned(tmp_path, b"\n".join(source) + b"\n", b"\n".join(target) + b"\n")
+        assert kept == [("one", "eins"), ("last", "letzte")]
+        reasons = {"empty": 2, "lengths too different": 1, "not UTF-8": 1, "too long": 2}
+        assert counts == {"pairs": 8, "kept": 2, **reasons}
+
+    def test_limits(self, tmp_path):
+        source, target = b"a b c\na b\n", b"a b c\na b c\n"
+        assert cleaned(tmp_path, source, target, max_ratio=1.4)[0] == [("a b c", "a b c")]
+        assert cleaned(tmp_path, source, target, max_ratio=1.5)[0] == [("a b c", "a b c"), ("a b", "a b c")]
+        assert cleaned(tmp_path, b"a b c\na b\n", b"a b c\na b\n", max_words=2)[0] == [("a b", "a b")]
+
+    @pytest.mark.parametrize("missing", [1, 25_000])
+    def test_unequal_sides(self, tmp_path, missing):
+        """Also where the difference is far beyond the block in which one side ends."""
+        (tmp_path / "clean.en").write_text("an older file\n")
+        prefix = write_sides(tmp_path, b"a\n" * 30_000, b"a\n" * (30_000 - missing))
+        with pytest.raises(ValueError, match=rf"text.en 30000, .*text.de {30_000 - missing}"):
+            clean.clean_corpora(tmp_path / "clean", [prefix], ["en", "de"], clean.Limits(), workers=1)
+        assert (tmp_path / "clean.en").read_text() == "an older file\n"
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["clean.en", "text.de", "text.en"]
+
+    def test_nothing_left(self, tmp_path):
+        with pytest.raises(ValueError, match="of 2 pairs none is fit"):
+            cleaned(tmp_path, b"\n\n", b"a\nb\n")
+
+    def test_packed_text_that_is_cut(self, tmp_path):
+        for language in ("en", "de"):
+            with gzip.open(tmp_path / f"text.{language}.gz", "wb") as file:
+                file.write(b"".join(b"line %d\n" % i for i in range(20_000)))
+        whole = (tmp_path / "text.de.gz").read_bytes()
+        (tmp_path / "text.de.gz").write_bytes(whole[:-1000])
+        with pytest.raises(OSError, match=r"text\.de\.gz is cut short or damaged"):
+            clean.clean_corpora(tmp_path / "clean", [tmp_path / "text"], ["en", "de"], clean.Limits(), workers=1)
+
+    def test_order_is_kept_by_many_workers(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(streams, "MAX_LINES", 7)
+        lines = b"".join(b"line %d\n" % i for i in range(1000))
+        prefix = write_sides(tmp_path, lines, lines)
+        clean.clean_corpora(tmp_path / "clean", [prefix], ["en", "de"], clean.Limits(), workers=4)
+        assert (tmp_path / "clean.en").read_bytes() == (tmp_path / "clean.de").read_bytes() == lines
+
+    def test_full_disk(self, tmp_path):
+        text = b"many words here\n" * 5000
+        prefix = write_sides(tmp_path, text, text)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                clean.clean_corpora(tmp_path / "clean", [prefix], ["en", "de"], clean.Limits(), workers=1)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["text.de", "text.en"]
+
+
+class TestUnpack:
+    @pytest.fixture
+    def archive(self, tmp_path):
+        def write(**files):
+            with tarfile.open(tmp_path / "archive.tgz", "w:gz") as tar:
+                for name, content in files.items():
+                    path = tmp_path / name
+                    path.write_bytes(content)
+                    tar.add(path, f"./training/{name.replace('_', '.')}")
+                    path.unlink()
+            return tmp_path / "archive.tgz"
+
+        return write
+
+    def take(self, archive, tmp_path, **keywords):
+        return unpack.unpack(archive, "training/text", tmp_path / "out", ["en", "de"], **keywords)
+
+    def test_bytes_are_kept(self, archive, tmp_path):
+        source = "a\u2028b\r\nc\x85\x00\nlast without end".encode() + b"\xff"
+        assert self.take(archive(text_en=source, text_de=b"1\n2\n3\n"), tmp_path, pairs=3) == 3
+        assert (tmp_path / "out.en").read_bytes() == source
+
+    @pytest.mark.parametrize(
+        ("files", "keywords", "message"),
+        [
+            ({"text_en": b"1\n2\n", "text_de": b"1\n"}, {}, "2 and 1 lines"),
+            ({"text_en": b"1\n", "text_de": b"1\n"}, {"pairs": 2}, "has 1 pairs, not 2"),
+            ({"text_en": b"1\n", "text_fr": b"1\n"}, {}, r"does not hold training/text\.de"),
+        ],
+    )
+    def test_wrong_content(self, archive, tmp_path, files, keywords, message):
+        with pytest.raises(ValueError, match=message):
+            self.take(archive(**files), tmp_path, **keywords)
+        assert [path.name for path in tmp_path.iterdir()] == ["archive.tgz"]
+
+    @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "page"])
+    def test_damaged(self, archive, tmp_path, damage):
+        text = "".join(str(i * i) + "\n" for i in range(20_000)).encode()
+        path = archive(text_en=text, text_de=text)
+        content = path.read_bytes()
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes(b ^ 255 for b in content[middle : middle + 50]) + content[middle + 50 :]
+        path.write_bytes(
+            {"cut": content[:middle], "flipped": flipped, "empty": b"", "page": b"<html>gone</html>"}[damage]
+        )
+        with pytest.raises(OSError, match=r"archive\.tgz is cut short or damaged"):
+            self.take(path, tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == ["archive.tgz"]
+
+
+class TestSentencePiece:
+    def test_same_text_same_model(self, tmp_path):
+        """Whatever the folder and the names, and however many lines a block has."""
+        models = []
+        for name in ("first", "second one"):
+            folder = tmp_path / name
+            folder.mkdir()
+            (folder / f"{name}.en").write_text("".join(f"{line}\n" for line, _ in pairs(200, 1)))
+            spm.train(folder / "spm", [folder / f"{name}.en"], 60, "bpe")
+            models.append((folder / "spm.model").read_bytes())
+        assert models[0] == models[1]
+
+    @pytest.mark.parametrize(("total", "take"), [(10, 3), (10, 10), (7, 20), (25_000, 100)])
+    def test_sample(self, tmp_path, total, take):
+        files = [tmp_path / "a", tmp_path / "b"]
+        files[0].write_text("".join(f"{i}\n" for i in range(total // 2)))
+        files[1].write_text("".join(f"{i}\n" for i in range(total // 2, total)))
+        chosen = [int(line) for line in spm.sample(files, take)]
+        assert len(chosen) == min(total, take)
+        steps = [b - a for a, b in itertools.pairwise(chosen)]
+        assert max(steps) - min(steps) <= 1
+
+    def test_memory_does_not_grow_with_the_text(self, tmp_path):
+        """Blocks are read a few at a time: of an endless text only what was asked for is read."""
+        read = 0
+
+        def endless():
+            nonlocal read
+            while True:
+                read += 1
+                yield read
+
+        results = streams.parallel_map(str, endless(), workers=2)
+        assert [next(results) for _ in range(20)] == [str(i) for i in range(1, 21)]
+        assert read <= 26
+        results.close()

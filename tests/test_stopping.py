@@ -1,0 +1,139 @@
+"""A run that is asked to stop ends on all ranks after the same update, with a checkpoint, and goes on from there."""
+
+import multiprocessing
+import os
+import signal
+import threading
+
+import pytest
+from fairseq.trainer import Trainer
+from test_training import two_processes
+from training import SHARED, assert_same_model, binarize, load, train, write_corpus
+
+from b2t_fairseq import stopping
+from b2t_fairseq.cli.train import main as b2t_train
+
+FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stopping")
+    write_corpus(folder)
+    return binarize(folder)
+
+
+def signal_at(monkeypatch, update, number, whom=lambda trainer: [os.getpid()]):
+    """Send a signal within an update, while it is being computed."""
+    step = Trainer.train_step
+
+    def train_step(self, *arguments, **keywords):
+        if self.get_num_updates() == update - 1:
+            for process in whom(self):
+                os.kill(process, number)
+        return step(self, *arguments, **keywords)
+
+    monkeypatch.setattr(Trainer, "train_step", train_step)
+
+
+def updates(folder):
+    return load(folder / "checkpoint_last.pt")["optimizer_history"][-1]["num_updates"]
+
+
+@pytest.mark.parametrize("number", stopping.SIGNALS)
+@pytest.mark.parametrize("update", [3, 8], ids=["within-an-epoch", "at-its-end"])
+def test_stopped_run_ends_with_the_same_weights(data, tmp_path, monkeypatch, capsys, number, update):
+    flags = [data, tmp_path / "stopped", *SHARED, "--max-update", "12", "--encoder-word-dropout", "0.1"]
+    handlers = [signal.getsignal(n) for n in stopping.SIGNALS]
+    whole = train(data, tmp_path / "whole", *flags[2:])
+    per_epoch = whole["extra_state"]["train_iterator"]["iterations_in_epoch"]
+    assert per_epoch != 3
+    with monkeypatch.context() as patch:
+        signal_at(patch, update, number)
+        status = []
+        train(*flags, command=lambda argv: status.append(b2t_train(argv)))
+    assert status == [stopping.EXIT_STATUS]
+    assert "the same command goes on" in capsys.readouterr().out
+    stopped = load(tmp_path / "stopped/checkpoint_last.pt")
+    assert stopped["optimizer_history"][-1]["num_updates"] == update
+    # an hour at most: what tells the ranks to stop must not be taken for training time
+    assert stopped["extra_state"]["previous_training_time"] < 3600
+    assert [signal.getsignal(n) for n in stopping.SIGNALS] == handlers
+    resumed = train(*flags, command=lambda argv: status.append(b2t_train(argv)))
+    assert status[1] == 0
+    assert_same_model(whole, resumed)
+    assert resumed["extra_state"]["best"] == whole["extra_state"]["best"]
+
+
+def test_signal_in_the_last_update_is_a_finished_run(data, tmp_path, monkeypatch):
+    signal_at(monkeypatch, 2, signal.SIGUSR1)
+    status = []
+    train(data, tmp_path, "--max-update", "2", command=lambda argv: status.append(b2t_train(argv)))
+    assert status == [0]
+
+
+def test_one_rank_tells_the_other(data, tmp_path, monkeypatch):
+    """Only rank 1 gets the signal; both write and leave together, and the run goes on."""
+    flags = [*SHARED, "--ddp-backend", "legacy_ddp", "--dropout", "0", "--max-update", "6"]
+    with monkeypatch.context() as patch:
+        signal_at(patch, 3, signal.SIGUSR1, lambda trainer: [os.getpid()] * (trainer.data_parallel_rank == 1))
+        lines = two_processes(data, tmp_path / "run", *flags)
+    assert any("asked to stop: ending after update 3" in line for line in lines)
+    assert updates(tmp_path / "run") == 3
+    assert load(tmp_path / "run/checkpoint_last.pt")["extra_state"]["previous_training_time"] < 3600
+    two_processes(data, tmp_path / "run", *flags)
+    whole = train(data, tmp_path / "whole", *flags, "--update-freq", "2")
+    assert_same_model(whole, load(tmp_path / "run/checkpoint_last.pt"), tolerance=1e-4)
+
+
+@pytest.mark.parametrize("number", stopping.SIGNALS)
+def test_processes_that_load_data_are_spared(data, tmp_path, monkeypatch, number):
+    """Batch systems signal them too; without batches the update could not be completed."""
+    reached = []
+
+    def everybody(_trainer):
+        reached.extend(process.pid for process in multiprocessing.active_children())
+        return [*reached, os.getpid()]
+
+    signal_at(monkeypatch, 3, number, everybody)
+    train(data, tmp_path, "--max-update", "40", "--num-workers", "2", command=b2t_train)
+    assert len(reached) >= 2
+    assert updates(tmp_path) == 3
+    # nor do they outlive the run, which ends them with SIGTERM
+    for process in multiprocessing.active_children():
+        process.terminate()
+        process.join(30)
+        assert process.exitcode == 128 + signal.SIGTERM
+
+
+def test_launcher_passes_signals_on():
+    def wait_for_signal(ready):
+        signal.pthread_sigmask(signal.SIG_BLOCK, stopping.SIGNALS)
+        ready.set()
+        os._exit(signal.sigwait(stopping.SIGNALS))
+
+    ready = FORK.Event()
+    with stopping.forwarded_to_spawned():
+        child = FORK.Process(target=wait_for_signal, args=(ready,))
+        child.start()
+        ready.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+        child.join()
+    assert child.exitcode == signal.SIGUSR1
+    assert stopping.was_asked()
+
+
+@pytest.mark.parametrize("numbers", [[signal.SIGTERM], stopping.SIGNALS])
+def test_a_process_that_hangs_does_not_outlive_sigterm(monkeypatch, numbers):
+    monkeypatch.setattr(stopping, "SECONDS_AFTER_SIGTERM", 0.1)
+
+    def hang():
+        with stopping.stopping_when_asked():
+            for number in numbers:
+                os.kill(os.getpid(), number)
+            threading.Event().wait()
+
+    child = FORK.Process(target=hang)
+    child.start()
+    child.join()
+    assert child.exitcode == 128 + signal.SIGTERM

@@ -1,0 +1,356 @@
+"""scripts/train.sh and its SLURM drivers: the resolved settings on simulated machines, and real runs of processes."""
+
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+import torch
+from fairseq import options
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.distributed import utils as distributed_utils
+from helpers import ROOT, make_model, make_task
+from training import BIN, binarize, load, write_corpus
+from wmt import environment, script, stand_in
+
+CONFIGS = sorted(path for path in ROOT.glob("configs/*/*.sh") if not path.name.startswith("_"))
+WMT = "configs/wmt14_en_de"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus with a blank")
+    write_corpus(folder)
+    binarize(folder)
+    return folder
+
+
+def machine(folder, gpus, bf16=True):
+    """Return a PATH on which Python says that it sees so many GPUs."""
+    answer = f'case "$*" in *get_device_capability*) echo {gpus} {bf16}; exit;; *tensorboard*) exit 0;; esac\n'
+    return stand_in(folder / "machine", "python", f'{answer}exec "{BIN}/python" "$@"\n')
+
+
+def planned(config, *arguments, gpus=8, bf16=True, folder, check=True, **variables):
+    """Return what --dry-run prints, and the flags of the command in it."""
+    path = machine(folder, gpus, bf16)
+    result = script(
+        "train.sh", ROOT / config, "--data", "/data", *arguments, "--dry-run", check=check, PATH=path, **variables
+    )
+    command = [line for line in result.stdout.splitlines() if line.startswith("b2t train")]
+    return result.stdout, shlex.split(command[0])[2:] if command else None
+
+
+def settings(flags):
+    """Return fairseq's configuration for the flags, as ``b2t train`` parses them."""
+    parser = options.get_training_parser()
+    args = options.parse_args_and_arch(parser, [*flags, "--user-dir", str(ROOT / "b2t_fairseq")])
+    args.tpu = False  # what fairseq makes of --bf16
+    return convert_namespace_to_omegaconf(args)
+
+
+class TestPlan:
+    @pytest.mark.parametrize(
+        ("gpus", "arguments", "max_tokens", "update_freq"),
+        [
+            (8, [], 3584, 16),
+            (4, [], 3584, 32),
+            (1, [], 3584, 128),
+            (1, ["--max-tokens", "28672"], 28672, 16),
+            (8, ["--gpus", "2", "--max-tokens=57344"], 57344, 4),
+            (8, ["--update-freq", "3"], 3584, 3),
+        ],
+    )
+    def test_updates_stay_at_the_papers_size(self, tmp_path, gpus, arguments, max_tokens, update_freq):
+        text, flags = planned(f"{WMT}/b2t_18l.sh", *arguments, gpus=gpus, folder=tmp_path)
+        cfg = settings(flags)
+        assert cfg.dataset.max_tokens == max_tokens
+        assert list(cfg.optimization.update_freq) == [update_freq]
+        world = cfg.distributed_training.distributed_world_size
+        assert world == (2 if "--gpus" in arguments else gpus)
+        assert f"updates of {world * max_tokens * update_freq} tokens" in text
+        if "--update-freq" not in arguments:
+            assert world * max_tokens * update_freq == 458752
+
+    @pytest.mark.parametrize(
+        ("gpus", "arguments", "message"),
+        [
+            (
+                3,
+                [],
+                "3 processes with --max-tokens 3584 cannot make updates of 458752 tokens;.* 2 processes .* 3584 can",
+            ),
+            (8, ["--max-tokens", "5000"], "8 processes with --max-tokens 4096 can"),
+            (8, ["--max-tokens", "0"], "0: .* take a positive whole number"),
+            (8, ["--distributed-world-size", "4"], "use --gpus"),
+        ],
+    )
+    def test_refusals(self, tmp_path, gpus, arguments, message):
+        text, flags = planned(f"{WMT}/b2t_18l.sh", *arguments, gpus=gpus, folder=tmp_path, check=False)
+        assert flags is None
+        assert re.search(f"error: .*{message}", text), text
+
+    @pytest.mark.parametrize(
+        ("gpus", "bf16", "arguments", "expected"),
+        [
+            (8, True, [], ["bf16"]),
+            (8, False, [], ["fp16"]),
+            (0, False, [], []),
+            (8, True, ["--fp16"], ["fp16"]),
+            (8, True, ["--cpu"], ["cpu"]),
+        ],
+    )
+    def test_precision(self, tmp_path, gpus, bf16, arguments, expected):
+        _, flags = planned(f"{WMT}/vanilla.sh", *arguments, gpus=gpus, bf16=bf16, folder=tmp_path)
+        common = settings(flags).common
+        assert [name for name in ("bf16", "fp16", "cpu") if common[name]] == expected
+
+    def test_flags_of_the_command_line_win(self, tmp_path):
+        arguments = ["--lr", "5e-4", "--seed", "3", "--save-dir", "/runs/mine", "--max-update=7"]
+        _, flags = planned(f"{WMT}/vanilla.sh", *arguments, folder=tmp_path)
+        cfg = settings(flags)
+        assert (list(cfg.optimization.lr), cfg.common.seed, cfg.optimization.max_update) == ([5e-4], 3, 7)
+        assert cfg.checkpoint.save_dir == "/runs/mine"
+        assert cfg.common.tensorboard_logdir == "/runs/mine/tensorboard"
+
+    def test_a_larger_machine_can_be_planned_for(self, tmp_path):
+        text, flags = planned(f"{WMT}/vanilla.sh", "--gpus", "8", gpus=0, folder=tmp_path)
+        assert "planning for 8 with bf16" in text
+        assert settings(flags).common.bf16
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["/nowhere.sh"], "/nowhere.sh: no such configuration"),
+            (["--dry-run"], "the configuration comes first"),
+            ([str(ROOT / "setup.py")], "."),
+            ([str(ROOT / "configs/small/cpu.sh"), "--cpu", "--data", "/nowhere"], "--data /nowhere: no binary data"),
+        ],
+    )
+    def test_wrong_arguments(self, tmp_path, arguments, message):
+        path = machine(tmp_path, 0)
+        result = script("train.sh", *arguments, "--save-dir", tmp_path / "run", check=False, PATH=path)
+        assert result.returncode != 0
+        assert message in result.stdout
+        assert not (tmp_path / "run").exists()
+
+
+class TestConfigurations:
+    @pytest.fixture(scope="class")
+    def parsed(self, tmp_path_factory):
+        """All configurations, planned for one GPU, as fairseq's settings."""
+        folder = tmp_path_factory.mktemp("configs")
+        return {
+            path.relative_to(ROOT / "configs").with_suffix("").as_posix(): settings(
+                planned(path.relative_to(ROOT), gpus=1, folder=folder)[1]
+            )
+            for path in CONFIGS
+        }
+
+    def test_every_configuration_is_fairseqs_flags_and_a_model(self, parsed):
+        assert len(parsed) >= 22
+        for name, cfg in parsed.items():
+            assert cfg.optimization.max_update > 0, name
+            keys = ("residual", "layer_sharing", "encoder_unique_layers", "decoder_unique_layers")
+            flags = {key: cfg.model[key] for key in keys}
+            make_model(**flags, encoder_layers=cfg.model.encoder_layers, decoder_layers=cfg.model.decoder_layers)
+
+    @pytest.mark.parametrize(
+        ("name", "millions"),
+        [
+            *(("vanilla", 60.9), ("universal", 62.9), ("big", 209.9), ("sequence_12", 60.9), ("cycle_rev_18", 60.9)),
+            *(("b2t_18l_release", 149.2), ("b2t_100l", 752), ("b2t_cycle_rev_18", 60.9), ("pre_ln_6l", 60.9)),
+        ],
+    )
+    def test_parameters_are_the_papers(self, parsed, name, millions):
+        """On the meta device: no memory is taken for the 752M of the 100-layer model."""
+        cfg = parsed[f"wmt14_en_de/{name}"]
+        flags = {key: cfg.model[key] for key in cfg.model if key != "_name"}
+        with torch.device("meta"):
+            model = make_model(task=make_task(32768 - 4), **flags)
+        assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.51)
+
+    def test_recipes(self, parsed):
+        release = parsed["wmt14_en_de/b2t_18l_release"]
+        assert (release.model.dropout, release.model.depth_scaled_init) == (0.5, True)
+        assert (release.model.encoder_word_dropout, release.optimization.clip_norm) == (0.1, 0.1)
+        assert (list(release.optimization.lr), release.lr_scheduler.warmup_updates) == ([1e-3], 4000)
+        sharing = parsed["wmt14_en_de/cycle_rev_18"]
+        assert (list(sharing.optimization.lr), sharing.lr_scheduler.warmup_updates) == ([2e-3], 8000)
+        assert (sharing.optimization.clip_norm, sharing.checkpoint.keep_last_epochs) == (0.0, 20)
+        assert (sharing.model.encoder_layers, sharing.model.encoder_unique_layers) == (18, 6)
+        assert parsed["wmt14_en_de/b2t_100l"].optimization.max_update == 25000
+
+
+SLURM = {
+    **{"SLURM_JOB_ID": "4711", "SLURM_NNODES": "2", "SLURM_NTASKS": "2", "SLURM_STEP_ID": "0", "SLURM_PROCID": "1"},
+    **{"SLURM_NODEID": "1", "SLURM_JOB_NODELIST": "gpu[07-08]", "SLURM_STEP_NODELIST": "gpu[07-08]"},
+}
+
+
+class TestClusters:
+    @pytest.mark.parametrize("node", [0, 1])
+    def test_slurm(self, tmp_path, monkeypatch, node):
+        """Two nodes with 8 GPUs, one task on each: fairseq finds the first node, and each node's ranks."""
+        variables = {**SLURM, "SLURM_NODEID": str(node), "SLURM_PROCID": str(node)}
+        text, flags = planned(f"{WMT}/b2t_18l.sh", folder=tmp_path, **variables)
+        assert "16 GPU(s), bf16; updates of 458752 tokens = 16 x 3584 x 8" in text
+        cfg = settings(flags)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("PATH", stand_in(tmp_path / "slurm", "scontrol", 'printf "gpu07\\ngpu08\\n"'))
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+        distributed_utils.infer_init_method(cfg.distributed_training)
+        distributed = cfg.distributed_training
+        assert distributed.distributed_init_method == "tcp://gpu07:24711"
+        assert (distributed.distributed_world_size, distributed.distributed_rank) == (16, 8 * node)
+        assert (distributed.distributed_num_procs, distributed.distributed_no_spawn) == (8, False)
+
+    @pytest.mark.parametrize(
+        ("variables", "gpus", "message"),
+        [
+            ({"SLURM_NTASKS": "16"}, 8, "16 tasks on 2 nodes: ask for --ntasks-per-node=1"),
+            ({"SLURM_STEP_ID": ""}, 8, "start with srun"),
+            ({}, 0, "no GPU is visible"),
+        ],
+    )
+    def test_wrong_jobs(self, tmp_path, variables, gpus, message):
+        text, _ = planned(f"{WMT}/b2t_18l.sh", folder=tmp_path, gpus=gpus, check=False, **{**SLURM, **variables})
+        assert message in text
+
+    @pytest.mark.parametrize("visible", [1, 8])
+    def test_torchrun(self, tmp_path, monkeypatch, visible):
+        """Each process is one rank of one run, whether it sees all of its node's GPUs or only its own."""
+        variables = {"RANK": "11", "LOCAL_RANK": "3", "WORLD_SIZE": "16", "MASTER_ADDR": "gpu07", "MASTER_PORT": "1234"}
+        _, flags = planned(f"{WMT}/b2t_18l.sh", folder=tmp_path, gpus=visible, **variables)
+        distributed = settings(flags).distributed_training
+        distributed_utils.infer_init_method(distributed)
+        assert (distributed.distributed_world_size, distributed.distributed_rank) == (16, 11)
+        assert (distributed.distributed_init_method, distributed.distributed_no_spawn) == ("env://", True)
+        assert distributed.device_id == (0 if visible == 1 else 3)
+
+    @pytest.mark.parametrize(("status", "requeued"), [(0, False), (1, False), (75, True)])
+    def test_job_is_requeued_when_it_was_stopped(self, tmp_path, status, requeued):
+        stand_in(tmp_path / "bin", "srun", f'echo "srun $*"; exit {status}')
+        path = stand_in(tmp_path / "bin", "scontrol", 'echo "scontrol $*"')
+        result = subprocess.run(
+            ["bash", str(ROOT / "scripts/slurm/train.sbatch"), "config.sh", "--seed", "2"],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env=environment(PATH=path, SLURM_JOB_ID="4711"),
+        )
+        assert "srun --ntasks-per-node=1 --kill-on-bad-exit=0 bash scripts/train.sh config.sh --seed 2" in result.stdout
+        assert ("scontrol requeue 4711" in result.stdout) == requeued
+        assert result.returncode == (0 if requeued else status)
+
+    def test_sweep_as_an_array(self, tmp_path):
+        """One element for each configuration and seed, then the table; each element does its own run."""
+        path = stand_in(tmp_path / "bin", "sbatch", 'printf "%q " "$@" >>"$CALLS"; echo >>"$CALLS"; echo "12;cluster"')
+        configs = [ROOT / f"{WMT}/vanilla.sh", ROOT / f"{WMT}/b2t_6l.sh"]
+        arguments = ("--seeds", "1 2 3", "--out", tmp_path / "out", "--slurm", *configs, "--", "--max-update", "5")
+        result = script("sweep.sh", *arguments, PATH=path, CALLS=str(tmp_path / "calls"))
+        assert "array 12 with 6 runs" in result.stdout
+        array, table = (shlex.split(line) for line in (tmp_path / "calls").read_text().splitlines())
+        assert array[array.index("--array") + 1] == "0-5"
+        assert table[table.index("--dependency") + 1] == "afterany:12"
+        inner = array[array.index(str(ROOT / "scripts/slurm/sweep.sbatch")) + 1 :]
+        assert inner == table[table.index(str(ROOT / "scripts/slurm/sweep.sbatch")) + 1 :]
+        # element 4 is the second configuration with the second seed
+        path = stand_in(tmp_path / "bin", "srun", 'exec "$@"')
+        stand_in(
+            tmp_path / "bin",
+            "bash",
+            'case "$1" in */train.sh) echo "$@";; */evaluate.sh) echo "$@";; *) exec /bin/bash "$@";; esac',
+        )
+        result = subprocess.run(
+            ["/bin/bash", str(ROOT / "scripts/slurm/sweep.sbatch"), *inner],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env=environment(PATH=path, SLURM_JOB_ID="16", SLURM_ARRAY_JOB_ID="12", SLURM_ARRAY_TASK_ID="4"),
+        )
+        run = tmp_path / "out/b2t_6l/seed2"
+        assert f"b2t_6l.sh --save-dir {run} --seed 2 --max-update 5" in result.stdout, result.stderr
+        assert f"evaluate.sh {run}" in result.stdout
+
+
+SMALL = """
+max_update=6 tokens_per_update=320 max_tokens=160
+model=(--arch b2t_transformer_tiny --residual b2t --share-all-embeddings --dropout 0)
+training=(--optimizer adam --lr 0.01 --criterion label_smoothed_cross_entropy --label-smoothing 0.1
+          --required-batch-size-multiple 1 --seed 7)
+average=(--by epochs --last 1)
+generation=(--beam 2)
+"""
+
+
+class TestRuns:
+    def test_two_processes_by_torchrun(self, corpus, tmp_path):
+        """torchrun starts the script twice; both are one run with the updates of one process that accumulates."""
+        (tmp_path / "config.sh").write_text(SMALL)
+        data = ("--data", corpus / "bin")
+        result = subprocess.run(
+            [
+                *(
+                    sys.executable,
+                    "-m",
+                    "torch.distributed.run",
+                    "--standalone",
+                    "--nproc-per-node",
+                    "2",
+                    "--no-python",
+                ),
+                *("bash", str(ROOT / "scripts/train.sh"), str(tmp_path / "config.sh"), *map(str, data)),
+                *("--save-dir", str(tmp_path / "two")),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=200,
+            env=environment(),
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert "2 process(es) on the CPU; updates of 320 tokens = 2 x 160 x 1" in result.stdout
+        two = load(tmp_path / "two/checkpoint_last.pt")
+        assert two["optimizer_history"][-1]["num_updates"] == 6
+        log = (tmp_path / "two/train.log").read_text()
+        assert "distributed world size 2" in log or "'distributed_world_size': 2" in log
+        assert log.count("Start iterating over samples") == log.count("begin training epoch")
+        script("train.sh", tmp_path / "config.sh", *data, "--save-dir", tmp_path / "one", "--cpu")
+        one = load(tmp_path / "one/checkpoint_last.pt")
+        assert one["optimizer_history"][-1]["num_updates"] == 6
+        assert list(one["cfg"]["optimization"]["update_freq"]) == [2]
+        for name, tensor in one["model"].items():
+            if tensor.numel() > 1:
+                assert (tensor - two["model"][name]).abs().max() < 1e-4, name
+        assert list((tmp_path / "one/tensorboard").rglob("events*"))
+
+    def test_one_run_in_a_folder(self, corpus, tmp_path):
+        """Not while another one is at work, not with another configuration; the same one is left alone when done."""
+        (tmp_path / "config.sh").write_text(SMALL.replace("max_update=6", "max_update=1"))
+        arguments = (tmp_path / "config.sh", "--data", corpus / "bin", "--save-dir", tmp_path / "run", "--cpu")
+        script("train.sh", *arguments)
+        before = (tmp_path / "run/checkpoint_last.pt").read_bytes()
+        locked = ["flock", str(tmp_path / "run/.lock"), "bash", str(ROOT / "scripts/train.sh"), *map(str, arguments)]
+        result = subprocess.run(locked, capture_output=True, text=True, env=environment())
+        assert result.returncode == 1
+        assert "a run is at work" in result.stderr
+        assert "nothing to do" in script("train.sh", *arguments).stdout
+        result = script("train.sh", *arguments, "--lr", "0.1", check=False)
+        assert result.returncode == 1
+        assert "was begun with other settings" in result.stdout
+        assert (tmp_path / "run/checkpoint_last.pt").read_bytes() == before
+
+    def test_no_checkpoint_is_an_error(self, corpus, tmp_path):
+        (tmp_path / "config.sh").write_text(SMALL)
+        arguments = ("--data", corpus / "bin", "--save-dir", tmp_path / "run", "--cpu", "--max-epoch", "1")
+        result = script(
+            "train.sh",
+            tmp_path / "config.sh",
+            *arguments,
+            *("--no-last-checkpoints", "--no-epoch-checkpoints", "--disable-validation"),
+            check=False,
+        )
+        assert result.returncode == 1
+        assert "training ended without any checkpoint" in result.stdout

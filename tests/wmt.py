@@ -1,0 +1,102 @@
+"""Small archives laid out as WMT's, a stand-in for sacreBLEU's cache, and the scripts that work on them."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+from helpers import ROOT
+from training import BIN
+
+WORDS = [
+    *(("house", "Haus"), ("cat", "Katze"), ("dog", "Hund"), ("tree", "Baum"), ("river", "Fluss"), ("hand", "Hand")),
+    *(("big", "groß"), ("small", "klein"), ("red", "rot"), ("green", "grün"), ("old", "alt"), ("new", "neu")),
+    *(("sees", "sieht"), ("takes", "nimmt"), ("and", "und"), ("the", "das"), ("not", "nicht"), ("here", "hier")),
+]
+SETS = ("wmt10", "wmt11", "wmt12", "wmt13", "wmt14/full", "wmt15", "wmt16")
+PARTS = {
+    "europarl-v7": ("wmt13/training-parallel-europarl-v7.tgz", "training/europarl-v7.de-en", 150),
+    "commoncrawl": ("wmt13/training-parallel-commoncrawl.tgz", "commoncrawl.de-en", 120),
+    "news-commentary-v9": ("wmt14/training-parallel-nc-v9.tgz", "training/news-commentary-v9.de-en", 80),
+    "news-commentary-v11": (
+        "wmt16/translation-task/training-parallel-nc-v11.tgz",
+        "training-parallel-nc-v11/news-commentary-v11.de-en",
+        90,
+    ),
+}
+
+
+def pairs(count: int, seed: int) -> list[tuple[str, str]]:
+    """Return sentences that share an order of words."""
+    rng = random.Random(seed)
+    chosen = [rng.choices(WORDS, k=rng.randint(2, 7)) for _ in range(count)]
+    return [tuple(" ".join(side).capitalize() + " ." for side in zip(*words, strict=True)) for words in chosen]
+
+
+def write_archives(folder: Path, scale: float = 1.0) -> None:
+    """Write the archives under the paths of WMT's server; other languages and files are in them too."""
+    for seed, (path, member, count) in enumerate(PARTS.values()):
+        content = folder / "content" / str(seed)
+        for language, side in zip(("en", "de"), zip(*pairs(int(count * scale), seed), strict=True), strict=True):
+            for name in (f"{member}.{language}", f"{member.replace('de-en', 'fr-en')}.{language}"):
+                (content / name).parent.mkdir(parents=True, exist_ok=True)
+                (content / name).write_text("".join(f"{line}\n" for line in side), encoding="utf-8")
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(folder / path, "w:gz") as tar:
+            for file in sorted(content.rglob("*.*")):
+                tar.add(file, file.relative_to(content))
+    shutil.rmtree(folder / "content")
+
+
+def write_table(path: Path, megabytes: int = 1) -> None:
+    """Write the table of archives with the numbers of pairs in :func:`write_archives`."""
+    hosts = {"wmt16": "https://data.statmt.org"}
+    rows = [
+        f"{name}\t{hosts.get(file[:5], 'https://www.statmt.org')}/{file}\t{member}\t{count}\t{megabytes}\t-\n"
+        for name, (file, member, count) in PARTS.items()
+    ]
+    path.write_text("# name, address, text, pairs, megabytes, SHA-256\n" + "".join(rows))
+
+
+def write_cache(folder: Path, segments: int = 5) -> None:
+    """Write a folder that sacreBLEU takes for its cache of newstest2010 to 2016, English-German."""
+    for seed, name in enumerate(SETS):
+        (folder / name).mkdir(parents=True)
+        sides = dict(zip(("src", "ref"), zip(*pairs(segments, 100 + seed), strict=True), strict=True))
+        for field in ("src", "ref", "docid", "genre", "origlang"):
+            lines = sides.get(field, ["unknown"] * segments)
+            file = folder / name / f"{name.replace('/', '_')}.en-de.{field}"
+            file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Return the environment of a user who has activated the virtual environment of the tests."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SACREBLEU", "WMT_"))}
+    path = f"{BIN}:{kept['PATH']}"
+    return {**kept, "PATH": path, "VIRTUAL_ENV": str(BIN.parent), "OMP_NUM_THREADS": "1", **variables}
+
+
+def script(name: str, *arguments: object, check: bool = True, **variables: str) -> subprocess.CompletedProcess:
+    """Run a script of the project and return what it printed, both streams together."""
+    result = subprocess.run(
+        ["bash", str(ROOT / "scripts" / name), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        env=environment(**variables),
+    )
+    assert not check or result.returncode == 0, result.stdout
+    return result
+
+
+def stand_in(folder: Path, name: str, content: str) -> str:
+    """Write an executable shell script and return a PATH on which it comes first."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/bash\n{content}")
+    (folder / name).chmod(0o755)
+    return f"{folder}:{BIN}:{os.environ['PATH']}"
