@@ -75,11 +75,7 @@ class Configuration:
 
     def published(self) -> dict[str, Any] | None:
         """Return the result of this model in the paper whose recipe it has: with scores by set, or an average only."""
-        for kind in ("rows", "averages"):
-            for row in published.results(kind):
-                if row["arxiv"] == self.arxiv and published._belongs(row, vars(self.settings)):
-                    return row
-        return None
+        return next(iter(published.matching(vars(self.settings), self.arxiv)), None)
 
 
 def checkpoint_bytes(parameters: int, saved_weights: int) -> int:

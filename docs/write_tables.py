@@ -85,6 +85,7 @@ def readme_parts() -> dict[str, str]:
         "quickstart result": included("docs/results/quickstart_grammar.md"),
         "multi30k result": included("docs/results/quickstart_multi30k.md"),
         "training speed": included("benchmarks/results/train_step.md"),
+        "small run": included("docs/results/mix.md"),
     }
 
 
@@ -96,7 +97,7 @@ def reproduction_parts() -> dict[str, str]:
         "cost": tables_reproduction.cost_table(),
         "speed": tables_reproduction.speed_table(),
         "small run": included("docs/results/mix.md"),
-        "scale": included("docs/results/wmt14_scale.md"),
+        "scale": included("benchmarks/results/prepare_at_scale.md"),
     }
 
 

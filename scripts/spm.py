@@ -16,8 +16,8 @@ from pathlib import Path
 
 import streams
 
-# SentencePiece holds its training text in memory: 3,000,000 lines of news take less than 2 GB
-MAX_LINES = 3_000_000
+# SentencePiece holds its training text in memory: so many lines of 25 words take about 1.3 GB
+MAX_LINES = 2_000_000
 FAIRSEQ_SPECIAL_SYMBOLS = 4
 
 
@@ -74,7 +74,7 @@ def train(prefix: Path, files: list[Path], vocab_size: int, model_type: str, max
         model_type=model_type,
         character_coverage=1.0,
         num_threads=len(os.sched_getaffinity(0)),
-        minloglevel=1,
+        minloglevel=2,
     )
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     vocabulary = [(processor.id_to_piece(i), processor.get_score(i)) for i in range(processor.get_piece_size())]

@@ -9,8 +9,27 @@ sys.path.insert(0, str(ROOT / "scripts"))
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import pytest  # noqa: E402
 import torch  # noqa: E402
+from wmt import prepare, write_archives, write_cache, write_table  # noqa: E402
 
 import b2t_fairseq  # noqa: E402, F401
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    """Archives on a server's disk, their table, and a cache of test sets; a blank in the path."""
+    folder = tmp_path_factory.mktemp("a world")
+    write_archives(folder / "mirror")
+    write_table(folder / "archives.tsv")
+    write_cache(folder / "sacrebleu")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared(world):
+    """The archives as binary data and all that lies beside it."""
+    prepare(world, world / "prepared")
+    return world / "prepared"

@@ -17,46 +17,9 @@ import streams
 import unpack
 from fairseq.data import Dictionary, indexed_dataset
 from training import BIN
-from wmt import PARTS, pairs, script, stand_in, write_archives, write_cache, write_table
+from wmt import PARTS, pairs, prepare, stand_in, write_archives, write_table
 
-PREPARE = "prepare_wmt14_en_de.sh"
 NEWSTESTS = [f"newstest{year}" for year in range(2010, 2017)]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """Archives on a server's disk, their table, and a cache of test sets; a blank in the path."""
-    folder = tmp_path_factory.mktemp("a world")
-    write_archives(folder / "mirror")
-    write_table(folder / "archives.tsv")
-    write_cache(folder / "sacrebleu")
-    return folder
-
-
-def prepare(world, out, *arguments, check=True, **variables):
-    variables = {
-        "SACREBLEU": str(world / "sacrebleu"),
-        "WMT_MIRROR": f"file://{world}/mirror".replace(" ", "%20"),
-        **variables,
-    }
-    return script(
-        PREPARE,
-        "--out",
-        out,
-        "--table",
-        world / "archives.tsv",
-        "--vocabulary",
-        120,
-        *arguments,
-        check=check,
-        **variables,
-    )
-
-
-@pytest.fixture(scope="module")
-def prepared(world):
-    prepare(world, world / "prepared")
-    return world / "prepared"
 
 
 def sentences(folder, split, language):

@@ -100,3 +100,13 @@ def stand_in(folder: Path, name: str, content: str) -> str:
     (folder / name).write_text(f"#!/bin/bash\n{content}")
     (folder / name).chmod(0o755)
     return f"{folder}:{BIN}:{os.environ['PATH']}"
+
+
+def prepare(
+    world: Path, out: Path, *arguments: object, check: bool = True, **variables: str
+) -> subprocess.CompletedProcess:
+    """Run scripts/prepare_wmt14_en_de.sh on the archives of ``world``."""
+    mirror = f"file://{world}/mirror".replace(" ", "%20")
+    defaults = ("--out", out, "--table", world / "archives.tsv", "--vocabulary", 120)
+    variables = {"SACREBLEU": str(world / "sacrebleu"), "WMT_MIRROR": mirror, **variables}
+    return script("prepare_wmt14_en_de.sh", *defaults, *arguments, check=check, **variables)

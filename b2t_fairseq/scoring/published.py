@@ -30,14 +30,16 @@ def about() -> str:
     return _read()["keys"]["about"]
 
 
-def matching(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+def matching(settings: Mapping[str, Any], arxiv: str | None = None) -> list[dict[str, Any]]:
     """Return the results of models with these settings: rows if there are any, otherwise averages.
 
     Args:
         settings: a model's settings as a checkpoint holds them.
+        arxiv: number of the one paper to look in; both papers have 6-6-layer Post-LN models, trained differently.
     """
     for kind in ("rows", "averages"):
-        found = [row for row in results(kind) if _belongs(row, settings)]
+        known = [row for row in results(kind) if arxiv in (None, row["arxiv"])]
+        found = [row for row in known if _belongs(row, settings)]
         if found:
             return found
     return []

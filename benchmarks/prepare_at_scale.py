@@ -1,0 +1,177 @@
+#!/usr/bin/env python3
+"""Time and memory of scripts/prepare_wmt14_en_de.sh on synthetic archives with the names and numbers of pairs of WMT14.
+
+    python benchmarks/prepare_at_scale.py FOLDER [--fraction 1.0] [--output benchmarks/results/prepare_at_scale]
+
+Words are drawn from two made-up languages by Zipf's law, some of them new, so that text and vocabulary grow as those of
+real text do.  Only sacreBLEU's cache has to be there.  FOLDER gets about 12 GB, which may be deleted afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import resource
+import subprocess
+import sys
+import tarfile
+import threading
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+PREPARE = ROOT / "scripts/prepare_wmt14_en_de.sh"
+STAGES = ("download", "clean", "subwords", "binarize", "write_manifest")
+SYLLABLES = {
+    "en": "the er in to re con ing sta men ver ate pro ous ble com al tion ly un de for sion able est".split(),  # noqa: SIM905
+    "de": "der ge ver en un be schaft heit ung aus ein lich keit ster mit nach vor ü ö ä ß sch ten ler".split(),  # noqa: SIM905
+}
+WORD_TYPES = 400_000
+MEAN_WORDS = 25  # of a sentence
+POOL = 200_000  # half sentences from which all are made
+
+
+def words(language: str, rng: np.random.Generator) -> np.ndarray:
+    """Return the words of a made-up language, frequent and short ones first."""
+    syllables = np.array(SYLLABLES[language])
+    lengths = 1 + (np.log2(np.arange(WORD_TYPES) + 2) / 4).astype(int)
+    return np.array(["".join(rng.choice(syllables, n)) for n in lengths], dtype=object)
+
+
+def halves(vocabulary: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> list[str]:
+    """Return half sentences of the given numbers of words, drawn by Zipf's law."""
+    ranks = np.minimum(rng.zipf(1.2, lengths.sum()) - 1, WORD_TYPES - 1)
+    return [" ".join(line) for line in np.split(vocabulary[ranks], np.cumsum(lengths)[:-1])]
+
+
+def write_text(path: Path, pool: list[str], vocabulary: np.ndarray, choices: np.ndarray, seed: int) -> None:
+    """Write one line for each row of ``choices``: two halves and, in every third line, a word that is new."""
+    rng = np.random.default_rng(seed)
+    with open(path, "w", encoding="utf-8") as file:
+        for block in np.array_split(choices, len(choices) // 10_000 + 1):
+            parts = vocabulary[rng.integers(WORD_TYPES, size=(len(block), 2))]
+            new = rng.random(len(block)) < 1 / 3
+            file.writelines(
+                f"{pool[first]} {pool[second]}{f' {a}{b}' if is_new else ''} .\n"
+                for (first, second), (a, b), is_new in zip(block, parts, new, strict=True)
+            )
+
+
+def write_archives(folder: Path, table: Path, fraction: float) -> int:
+    """Write the archives of the table and a table for them; return the number of pairs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(1)
+    lengths = 1 + rng.poisson(rng.gamma(3, MEAN_WORDS / 6, POOL))
+    vocabularies = {language: words(language, rng) for language in SYLLABLES}
+    pools = {language: halves(vocabulary, lengths, rng) for language, vocabulary in vocabularies.items()}
+    rows = [line.split("\t") for line in (ROOT / "scripts/wmt14_archives.tsv").read_text().splitlines()]
+    total = 0
+    with open(table, "w") as adapted:
+        for seed, (name, url, member, pairs, *_) in enumerate(r for r in rows if r[0][0] != "#" and r[3] != "-"):
+            count = int(int(pairs) * fraction)
+            total += count
+            adapted.write("\t".join([name, url, member, str(count), str(count // 2000 + 1), "-"]) + "\n")
+            choices = rng.integers(POOL, size=(count, 2))
+            archive = folder / url.rsplit("/", 1)[1]
+            with gzip.open(archive, "wb", compresslevel=1) as packed, tarfile.open(fileobj=packed, mode="w|") as tar:
+                for language, pool in pools.items():
+                    text = folder / f"text.{language}"
+                    write_text(text, pool, vocabularies[language], choices, seed)
+                    tar.add(text, f"{member}.{language}")
+                    text.unlink()
+    return total
+
+
+class Memory(threading.Thread):
+    """The largest memory, in bytes, that all processes of a session had at the same time."""
+
+    def __init__(self, session: int) -> None:
+        super().__init__(daemon=True)
+        self.session = session
+        self.peak = 0
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        while not self.ended.wait(0.2):
+            self.peak = max(self.peak, sum(map(self._memory, os.listdir("/proc"))))
+
+    def _memory(self, process: str) -> int:
+        try:
+            if not process.isdigit() or os.getsid(int(process)) != self.session:
+                return 0
+            # shared pages count once: each process has its share of them
+            lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+        except OSError:
+            return 0
+        return next((1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+
+
+def measure(out: Path, number: int, arguments: list[str]) -> dict[str, float]:
+    """Run one stage; return its seconds, the seconds of all its processors, and its peak memory."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    stage = [*arguments, "--stop-stage", str(number)]
+    with open(out.parent / f"stage{number}.log", "w") as log:
+        process = subprocess.Popen(["bash", str(PREPARE), *stage], stdout=log, stderr=log, start_new_session=True)
+        memory = Memory(process.pid)
+        memory.start()
+        if process.wait():
+            sys.exit(f"stage {number} failed, see {log.name}")
+    memory.ended.set()
+    memory.join()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processors = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    seconds = int((out / f".done/{number}-{STAGES[number - 1]}").read_text())
+    return {"seconds": seconds, "processor_seconds": processors, "peak_bytes": memory.peak}
+
+
+def machine() -> str:
+    """Return the processor's name and the number of cores."""
+    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return f"{len(os.sched_getaffinity(0))} cores of {models[0].split(': ')[1].strip() if models else 'unknown'}"
+
+
+def markdown(result: dict) -> str:
+    """Return the table for docs/reproduction.md."""
+    millions = result["pairs"] / 1e6
+    lines = ["| stage | minutes | processor seconds for a million pairs | peak memory |", "| --- | --: | --: | --: |"]
+    for name, stage in result["stages"].items():
+        lines.append(
+            f"| {name} | {stage['seconds'] / 60:.1f} | {stage['processor_seconds'] / millions:.0f} "
+            f"| {stage['peak_bytes'] / 1e9:.2f} GB |"
+        )
+    text = (
+        f"\n{result['pairs']:,} synthetic pairs in archives of WMT14's names and sizes; {result['machine']}"
+        f"{'; ' + result['note'] if result['note'] else ''}. Processor seconds are those of all cores together. "
+        f"Command: `{result['command']}`"
+    )
+    return "\n".join(lines) + "\n" + text + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--fraction", type=float, default=1.0, help="of WMT14's numbers of pairs")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/prepare_at_scale")
+    parser.add_argument("--note", default="", help="what else the machine was doing")
+    args = parser.parse_args()
+    folder = args.folder.resolve()
+    out, table = folder / "out", folder / "archives.tsv"
+    pairs = write_archives(folder / "archives", table, args.fraction)
+    arguments = ["--out", str(out), "--archives", str(folder / "archives"), "--table", str(table)]
+    stages = {name: measure(out, number, arguments) for number, name in enumerate(STAGES, start=1)}
+    command = "python benchmarks/prepare_at_scale.py FOLDER"
+    command += f" --fraction {args.fraction}" if args.fraction != 1 else ""
+    result = {"pairs": pairs, "machine": machine(), "note": args.note, "stages": stages, "command": command}
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    for ending, content in ((".json", json.dumps(result, indent=2) + "\n"), (".md", markdown(result))):
+        unfinished = args.output.with_name(f"{args.output.name}{ending}.tmp{os.getpid()}")
+        unfinished.write_text(content)
+        unfinished.replace(args.output.with_name(args.output.name + ending))
+    print(markdown(result))
+
+
+if __name__ == "__main__":
+    main()
