@@ -5,7 +5,8 @@
 
 A file that is there with the right checksum is left alone.  URL is http, https or file, or the path of a file; SHA256
 is a dash where no checksum is known, and then the server's count of bytes has to be met.  A transfer that was cut goes
-on where it ended, in a later call too, if the server can do that and still has the same file.
+on where it ended, in a later call too, if the server can do that and still has the same file.  FETCH_PAUSE sets the
+seconds to wait before the second attempt (default: 2), doubled before each later one.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ def main() -> None:
         sys.exit(__doc__)
     for url, name, sha256 in zip(arguments[::3], arguments[1::3], arguments[2::3], strict=True):
         try:
-            downloaded = fetch(url, Path(name), sha256)
+            downloaded = fetch(url, Path(name), sha256, float(os.environ.get("FETCH_PAUSE", "2")))
         except (OSError, ValueError) as error:
             sys.exit(f"error: {error}")
         checked = "no checksum known" if sha256 == UNKNOWN else "checksum right"

@@ -113,12 +113,9 @@ train_sentencepiece() {
 
 preprocess() {
     rm -rf "$work/data.tmp"
-    fairseq-preprocess -s en -t de --joined-dictionary --workers "$cores" --destdir "$work/data.tmp" \
-        --trainpref "$work/pieces/${splits[0]}" --validpref "$work/pieces/${splits[1]}" \
-        --testpref "$work/pieces/${splits[2]}" >"$work/preprocess.log" 2>&1 || {
-        tail -n 20 "$work/preprocess.log" >&2
-        die "fairseq-preprocess failed; the whole log is $work/preprocess.log"
-    }
+    quietly "$work/preprocess.log" fairseq-preprocess -s en -t de --joined-dictionary --workers "$cores" \
+        --destdir "$work/data.tmp" --trainpref "$work/pieces/${splits[0]}" \
+        --validpref "$work/pieces/${splits[1]}" --testpref "$work/pieces/${splits[2]}"
     rm -rf "$work/data"
     mv "$work/data.tmp" "$work/data"
 }
@@ -145,15 +142,8 @@ generate() {
 }
 
 # what was made with other settings is neither mixed in nor overwritten
-exec 9>"$work/.lock"
-flock -n 9 || die "another quickstart is at work in $work (or its training still is); wait for it, or give another --work"
-settings=$(sed '/^ *#/d' "$config" && echo "$corpus")
-if [ -e "$work/settings.txt" ]; then
-    [ "$(cat "$work/settings.txt")" = "$settings" ] ||
-        die "$work holds a run with other settings (see settings.txt there); give another --work, or delete it"
-else
-    printf '%s\n' "$settings" >"$work/settings.txt"
-fi
+lock "$work/.lock" "another quickstart is at work in $work (or its training still is); wait for it, or give another --work"
+same_settings "$work/settings.txt" "$(sed '/^ *#/d' "$config" && echo "$corpus")" "the run in $work"
 
 test_set=$work/raw/${splits[2]}
 say "2/7 corpus: $corpus"

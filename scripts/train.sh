@@ -73,10 +73,11 @@ if [ -n "${RANK:-}" ] && [ -n "${WORLD_SIZE:-}" ] && [ -n "${MASTER_ADDR:-}" ]; 
 elif [ "${SLURM_NNODES:-1}" -gt 1 ]; then
     launcher=slurm
     [ -n "$in_slurm_step" ] || die "this job has $SLURM_NNODES nodes: start with srun, as scripts/slurm/train.sbatch does"
-    [ "${SLURM_NTASKS:-$SLURM_NNODES}" -eq "$SLURM_NNODES" ] ||
-        die "$SLURM_NTASKS tasks on $SLURM_NNODES nodes: ask for --ntasks-per-node=1, fairseq starts a process for each GPU"
 else
     launcher=spawn
+fi
+if [ "$launcher" != torchrun ] && [ -n "$in_slurm_step" ] && [ "${SLURM_NTASKS:-1}" -ne "${SLURM_NNODES:-1}" ]; then
+    die "$SLURM_NTASKS tasks on ${SLURM_NNODES:-1} node(s): ask for --ntasks-per-node=1, fairseq starts a process for each GPU"
 fi
 if [ "$launcher" = spawn ] && [ -z "$in_slurm_step" ]; then
     # shellcheck disable=SC2119
@@ -85,12 +86,16 @@ else
     use_environment
 fi
 
-visible=0 has_bf16=False
+visible=0 has_bf16=False port=''
 if [ -z "$cpu" ]; then
-    read -r visible has_bf16 < <(python -c '
-import torch
+    found=$(python -c '
+import socket, torch
 count = torch.cuda.device_count()
-print(count, all(torch.cuda.get_device_capability(i) >= (8, 0) for i in range(count)))')
+has_bf16 = all(torch.cuda.get_device_capability(i) >= (8, 0) for i in range(count))
+with socket.socket() as free:
+    free.bind(("localhost", 0))
+    print(count, has_bf16, free.getsockname()[1])')
+    read -r visible has_bf16 port <<<"$found"
 fi
 if [ -n "$gpus" ] && [ "$gpus" -gt "$visible" ]; then
     [ -n "$dry_run" ] || die "--gpus $gpus, but $visible are visible here"
@@ -110,6 +115,8 @@ case $launcher in
     spawn)
         world=$((gpus > 0 ? gpus : 1))
         distributed=(--distributed-world-size "$world")
+        # explicit, because fairseq would take the variables of an interactive SLURM job for those of a launched one
+        [ "$world" -eq 1 ] || distributed+=(--distributed-init-method "tcp://localhost:$port")
         ;;
     slurm)
         [ -z "$on_cpu" ] || die "no GPU is visible on ${SLURMD_NODENAME:-this node}; ask SLURM for some, for instance --gpus-per-node=8"

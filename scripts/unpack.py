@@ -17,6 +17,12 @@ from pathlib import Path
 
 import streams
 
+UNUSABLE = 3  # exit status: the archive is at fault, not the disk
+
+
+class UnusableArchive(ValueError):
+    """The archive is damaged, or is not the one that was meant."""
+
 
 def unpack(archive: Path, member: str, output: Path, languages: list[str], pairs: int | None = None) -> int:
     """Write both sides and return the number of pairs.
@@ -29,8 +35,8 @@ def unpack(archive: Path, member: str, output: Path, languages: list[str], pairs
         pairs: how many pairs there must be, ``None`` if that is not known.
 
     Raises:
-        OSError: the archive is missing, cut short or damaged, or the disk is full.
-        ValueError: a side is not in the archive, or the numbers of lines are wrong.
+        UnusableArchive: it is cut short or damaged, lacks a side, or the numbers of lines are wrong.
+        OSError: the archive is missing, or the disk is full.
     """
     wanted = {f"{member}.{language}": i for i, language in enumerate(languages)}
     counts: dict[str, int] = {}
@@ -47,15 +53,17 @@ def unpack(archive: Path, member: str, output: Path, languages: list[str], pairs
                 while unpacked.read(1 << 20):
                     pass
         except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise OSError(f"{archive} is cut short or damaged ({error})") from error
+            raise UnusableArchive(f"{archive} is cut short or damaged ({error})") from error
         missing = [name for name in wanted if name not in counts]
         if missing:
-            raise ValueError(f"{archive} does not hold {' and '.join(missing)}")
+            raise UnusableArchive(f"{archive} does not hold {' and '.join(missing)}")
         first, second = (counts[name] for name in wanted)
         if first != second:
-            raise ValueError(f"{archive}: {member} has {first} and {second} lines: the sides do not belong together")
+            raise UnusableArchive(
+                f"{archive}: {member} has {first} and {second} lines: the sides do not belong together"
+            )
         if pairs is not None and first != pairs:
-            raise ValueError(f"{archive}: {member} has {first} pairs, not {pairs}: not the published text")
+            raise UnusableArchive(f"{archive}: {member} has {first} pairs, not {pairs}: not the published text")
     return first
 
 
@@ -78,7 +86,10 @@ def main() -> None:
     args = parser.parse_args()
     try:
         pairs = unpack(args.archive, args.member, args.output, args.languages, args.pairs)
-    except (OSError, ValueError) as error:
+    except UnusableArchive as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(UNUSABLE)
+    except OSError as error:
         sys.exit(f"error: {error}")
     print(f"{args.archive.name}: {pairs:,} pairs{'' if args.pairs is None else ', as published'}")
 

@@ -6,13 +6,15 @@ import sys
 
 import pytest
 import torch
+from fairseq.data import Dictionary
 from fairseq_cli import generate
-from helpers import ROOT
+from helpers import ROOT, make_dictionary
 from training import MODEL_FLAGS, PLUGIN, SHARED, binarize, load, run, train, write_corpus
 
 from b2t_fairseq import checkpoints
 from b2t_fairseq.cli import main as b2t
 from b2t_fairseq.cli.average import average, last_checkpoints
+from b2t_fairseq.cli.generate import main as b2t_generate
 from b2t_fairseq.cli.train import main as b2t_train
 from b2t_fairseq.models.transformer import B2TTransformerModel
 
@@ -65,6 +67,22 @@ def test_generate_interactive_and_from_pretrained_agree(trained, monkeypatch, ca
         str(trained / "run"), "checkpoint_last.pt", data_name_or_path=str(trained / "bin")
     )
     assert model.translate(sources, beam=4, max_len_b=20) == [translations[i] for i in range(21)]
+
+
+def test_b2t_generate_is_fairseq_generate_for_several_sets(trained, tmp_path, monkeypatch, capsys):
+    """Each set's file has what fairseq-generate prints for it; a set that fails leaves none, those before it stay."""
+    flags = [str(trained / "bin"), "--path", str(trained / "run/checkpoint_last.pt"), "--beam", "4", "--cpu"]
+    flags += ["--required-batch-size-multiple", "1", "--max-len-b", "20"]
+    results = ["--results-path", str(tmp_path / "results")]
+    assert b2t(["generate", *flags, *results, "--gen-subset", "test,valid"]) == 0
+    for subset in ("test", "valid"):
+        written = best((tmp_path / f"results/generate-{subset}.txt").read_text())
+        assert written == best(generated(trained, monkeypatch, capsys, "--gen-subset", subset))
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        b2t_generate([*flags, *results, "--gen-subset", "train,nowhere"])
+    assert sorted(p.name for p in (tmp_path / "results").iterdir()) == [
+        f"generate-{subset}.txt" for subset in ("test", "train", "valid")
+    ]
 
 
 def test_batching_does_not_change_translations(trained, monkeypatch, capsys):
@@ -234,6 +252,22 @@ def test_namespace_checkpoint_loads(trained, tmp_path):
     torch.save(state, tmp_path / "old.pt")
     assert checkpoints.model_settings(checkpoints.load(tmp_path / "old.pt"))["residual"] == "b2t"
     B2TTransformerModel.from_pretrained(str(tmp_path), "old.pt", data_name_or_path=str(trained / "bin"))
+
+
+@pytest.mark.parametrize("add", [False, True])
+@pytest.mark.parametrize("append_eos", [False, True])
+@pytest.mark.parametrize("reverse_order", [False, True])
+def test_words_are_looked_up_as_fairseq_does(add, append_eos, reverse_order):
+    """Unknown words, empty lines and Unicode white space too; and whoever listens hears the same."""
+    lines = ["w01 w02 never w01", "", "  ", "w03\u2028w04\u00a0w05\n", "w01 " * 50]
+    results = []
+    for encode in (Dictionary.encode_line.__wrapped__, Dictionary.encode_line):
+        dictionary, heard = make_dictionary(), []
+        flags = {"add_if_not_exist": add, "append_eos": append_eos, "reverse_order": reverse_order}
+        flags["consumer"] = lambda *pair, to=heard: to.append(pair)
+        tensors = [encode(dictionary, line, **flags) for line in lines]
+        results.append(([(t.dtype, t.tolist()) for t in tensors], heard, len(dictionary)))
+    assert results[0] == results[1]
 
 
 def test_root_is_this_checkout():

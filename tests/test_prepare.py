@@ -1,5 +1,6 @@
 """From WMT's archives to binary data: whole runs, interrupted runs, and everything that raw text can have in it."""
 
+import contextlib
 import functools
 import gzip
 import http.server
@@ -9,6 +10,9 @@ import resource
 import shutil
 import tarfile
 import threading
+from collections import Counter
+from pathlib import Path
+from typing import ClassVar
 
 import clean
 import pytest
@@ -112,36 +116,45 @@ class TestWholePath:
 
 
 class TestDownload:
-    def test_an_archive_of_other_text_is_refused_and_fetched_again(self, world, tmp_path):
-        """Over http: line counts tell, and the same command fetches anew."""
+    def test_a_server_with_faults(self, world, tmp_path):
+        """Each file is refused with 503, cut short, and then sent; one of them is other text, which line counts tell.
+
+        The same command fetches that one again; and from then on the checksums are known.
+        """
         mirror = tmp_path / "mirror"
-        write_archives(mirror, scale=0.5)
-        handler = functools.partial(QuietHandler, directory=str(mirror))
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            url = {"WMT_MIRROR": f"http://127.0.0.1:{server.server_port}/"}
-            out = tmp_path / "out"
-            result = prepare(world, out, "--stop-stage", 2, check=False, **url)
+        shutil.copytree(world / "mirror", mirror)
+        write_archives(tmp_path / "other", scale=0.5)
+        other = "wmt13/training-parallel-europarl-v7.tgz"
+        shutil.copy(tmp_path / "other" / other, mirror / other)
+        with served(mirror) as url:
+            out, settings = tmp_path / "out", {"WMT_MIRROR": url, "FETCH_PAUSE": "0"}
+            result = prepare(world, out, "--stop-stage", 2, check=False, **settings)
             assert result.returncode == 1
             assert "has 75 pairs, not 150" in result.stdout
             assert "the same command downloads it again" in result.stdout
-            shutil.rmtree(mirror)
-            shutil.copytree(world / "mirror", mirror)
-            for path in out.glob("archives/*.tgz"):
-                path.unlink()
-            prepare(world, out, "--stop-stage", 2, **url)
+            assert all(count == 3 for count in FaultyHandler.requests.values()), FaultyHandler.requests
+            shutil.copy(world / "mirror" / other, mirror / other)
+            prepare(world, out, "--stop-stage", 2, **settings)
+            assert FaultyHandler.requests[f"/{other}"] == 4
             sums = (out / "archives.sha256").read_text()
-            # from now on its checksum is known
             (out / "archives" / "training-parallel-nc-v9.tgz").write_bytes(b"something else")
-            prepare(world, out, "--stage", 1, "--stop-stage", 1, **url)
-            prepare(world, out, "--stop-stage", 2, **url)
+            prepare(world, out, "--stage", 1, "--stop-stage", 1, **settings)
+            assert (out / "archives" / "training-parallel-nc-v9.tgz").stat().st_size > 1000
             assert (out / "archives.sha256").read_text() == sums
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
+
+    def test_an_archive_is_not_blamed_for_a_full_disk(self, world, tmp_path):
+        limited = f'case "$*" in *unpack.py*) ulimit -f 1;; esac; exec "{BIN}/python" "$@"\n'
+        path = stand_in(tmp_path / "bin", "python", limited)
+        result = prepare(world, tmp_path / "out", "--stop-stage", 2, check=False, PATH=path)
+        assert result.returncode == 1
+        assert "could not be unpacked, see above" in result.stdout
+        assert len(list((tmp_path / "out/archives").glob("*.tgz"))) == 3
+
+    def test_a_server_that_is_down(self, world, tmp_path):
+        result = prepare(world, tmp_path / "out", check=False, WMT_MIRROR="http://127.0.0.1:9", FETCH_PAUSE="0")
+        assert result.returncode == 1
+        assert "europarl-v7.tgz could not be fetched" in result.stdout
+        assert "attempts: 4" in result.stdout
 
     def test_local_archives(self, world, tmp_path):
         archives = tmp_path / "my archives"
@@ -170,6 +183,7 @@ class TestDownload:
             (["--stage", "6"], "the stages are 1 to 5"),
             (["--archives", "/nowhere"], "/nowhere: no such folder"),
             (["--corpus", "/nowhere/text"], "neither /nowhere/text.en nor"),
+            (["--corpus", "/nowhere/text", "--corpus", "/nowhere/text"], "a --corpus is given twice"),
             (["--stage", "3"], "stage 1 (download) has not been done"),
             (["--max-ratio"], "--max-ratio needs a value"),
         ],
@@ -187,9 +201,40 @@ class TestDownload:
         assert not list((tmp_path / "out").glob("archives/*"))
 
 
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
+class FaultyHandler(http.server.SimpleHTTPRequestHandler):
+    """Answers the first request for a file with 503, the second with half of it, and later ones with all of it."""
+
+    requests: ClassVar[Counter] = Counter()
+
+    def do_GET(self):
+        self.requests[self.path] += 1
+        if self.requests[self.path] == 1:
+            self.send_error(503)
+            return
+        content = Path(self.translate_path(self.path)).read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2] if self.requests[self.path] == 2 else content)
+
     def log_message(self, *arguments):
         """Keep the tests' output clean."""
+
+
+@contextlib.contextmanager
+def served(folder):
+    """Serve a folder over http, with faults; give the address."""
+    FaultyHandler.requests.clear()
+    handler = functools.partial(FaultyHandler, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def write_sides(folder, source, target):
@@ -309,7 +354,7 @@ class TestUnpack:
         ],
     )
     def test_wrong_content(self, archive, tmp_path, files, keywords, message):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(unpack.UnusableArchive, match=message):
             self.take(archive(**files), tmp_path, **keywords)
         assert [path.name for path in tmp_path.iterdir()] == ["archive.tgz"]
 
@@ -323,7 +368,7 @@ class TestUnpack:
         path.write_bytes(
             {"cut": content[:middle], "flipped": flipped, "empty": b"", "page": b"<html>gone</html>"}[damage]
         )
-        with pytest.raises(OSError, match=r"archive\.tgz is cut short or damaged"):
+        with pytest.raises(unpack.UnusableArchive, match=r"archive\.tgz is cut short or damaged"):
             self.take(path, tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == ["archive.tgz"]
 

@@ -120,8 +120,8 @@ def test_published_result_is_what_the_configuration_says(name):
 
 
 def test_measured_parts_are_the_files_of_the_measurements():
-    for name, file in (("scale", "wmt14_scale"), ("small run", "mix")):
-        assert part(name) == (ROOT / f"docs/results/{file}.md").read_text(encoding="utf-8").strip()
+    for name, file in (("scale", "benchmarks/results/prepare_at_scale.md"), ("small run", "docs/results/mix.md")):
+        assert part(name) == (ROOT / file).read_text(encoding="utf-8").strip()
 
 
 def test_size_of_a_checkpoint(tmp_path):

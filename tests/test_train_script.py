@@ -28,7 +28,7 @@ def corpus(tmp_path_factory):
 
 def machine(folder, gpus, bf16=True):
     """Return a PATH on which Python says that it sees so many GPUs."""
-    answer = f'case "$*" in *get_device_capability*) echo {gpus} {bf16}; exit;; *tensorboard*) exit 0;; esac\n'
+    answer = f'case "$*" in *get_device_capability*) echo {gpus} {bf16} 23456; exit;; *tensorboard*) exit 0;; esac\n'
     return stand_in(folder / "machine", "python", f'{answer}exec "{BIN}/python" "$@"\n')
 
 
@@ -210,7 +210,8 @@ class TestClusters:
     @pytest.mark.parametrize(
         ("variables", "gpus", "message"),
         [
-            ({"SLURM_NTASKS": "16"}, 8, "16 tasks on 2 nodes: ask for --ntasks-per-node=1"),
+            ({"SLURM_NTASKS": "16"}, 8, "16 tasks on 2 node(s): ask for --ntasks-per-node=1"),
+            ({"SLURM_NNODES": "1", "SLURM_NTASKS": "4"}, 8, "4 tasks on 1 node(s)"),
             ({"SLURM_STEP_ID": ""}, 8, "start with srun"),
             ({}, 0, "no GPU is visible"),
         ],
@@ -218,6 +219,17 @@ class TestClusters:
     def test_wrong_jobs(self, tmp_path, variables, gpus, message):
         text, _ = planned(f"{WMT}/b2t_18l.sh", folder=tmp_path, gpus=gpus, check=False, **{**SLURM, **variables})
         assert message in text
+
+    def test_interactive_job(self, tmp_path, monkeypatch):
+        """One node with 4 GPUs and 4 tasks, no srun: fairseq spawns the processes, and asks nobody else."""
+        variables = {"SLURM_JOB_ID": "4711", "SLURM_NNODES": "1", "SLURM_NTASKS": "4", "SLURM_JOB_NODELIST": "gpu07"}
+        _, flags = planned(f"{WMT}/b2t_18l.sh", folder=tmp_path, gpus=4, **variables)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        distributed = settings(flags).distributed_training
+        distributed_utils.infer_init_method(distributed)
+        assert (distributed.distributed_world_size, distributed.distributed_no_spawn) == (4, False)
+        assert distributed.distributed_init_method == "tcp://localhost:23456"
 
     @pytest.mark.parametrize("visible", [1, 8])
     def test_torchrun(self, tmp_path, monkeypatch, visible):
