@@ -15,11 +15,13 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.context import SpawnProcess
 
 import torch
 from fairseq import checkpoint_utils
 from fairseq.trainer import Trainer
 from fairseq_cli import train as fairseq_train
+from torch.utils.data._utils import signal_handling
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +44,16 @@ def was_asked() -> bool:
 
 
 @contextmanager
+def held_back() -> Iterator[None]:
+    """Let signals wait until there is a handler for them: they arrive when one of the contexts below is entered."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextmanager
 def forwarded_to_spawned() -> Iterator[None]:
     """Let signals to this process, which only waits for those that it spawns, reach all of them."""
 
@@ -50,9 +62,21 @@ def forwarded_to_spawned() -> Iterator[None]:
         for process in multiprocessing.active_children():
             os.kill(process.pid, signal.SIGUSR1)
 
+    def start(process):
+        # what is spawned now has no handler for a while, and inherits that signals have to wait
+        with held_back():
+            plain_start(process)
+        if _asked.is_set():
+            os.kill(process.pid, signal.SIGUSR1)
+
     _asked.clear()
-    with _handled_by(forward):
-        yield
+    plain_start = SpawnProcess.start
+    SpawnProcess.start = start
+    try:
+        with _handled_by(forward):
+            yield
+    finally:
+        SpawnProcess.start = plain_start
 
 
 @contextmanager
@@ -77,11 +101,15 @@ def _mend_fairseq() -> None:
 @contextmanager
 def _handled_by(handler) -> Iterator[None]:
     previous = {number: signal.signal(number, handler) for number in SIGNALS}
+    mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     try:
         yield
     finally:
-        for number, old in previous.items():
-            signal.signal(number, old)
+        # a spawned process keeps them to its end: the launcher may pass on one more signal
+        if multiprocessing.parent_process() is None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            for number, old in previous.items():
+                signal.signal(number, old)
 
 
 def _ask(number: int, _frame) -> None:
@@ -118,7 +146,8 @@ def _stopping(validate_and_save):
         trainer._cumulative_training_time = trainer._local_cumulative_training_time()
         losses = [None]
         intervals = (cfg.checkpoint.save_interval_updates, cfg.dataset.validate_interval_updates)
-        if end_of_epoch or any(interval > 0 and updates % interval == 0 for interval in intervals):
+        finished = 0 < cfg.optimization.max_update <= updates
+        if finished or end_of_epoch or any(interval > 0 and updates % interval == 0 for interval in intervals):
             # here the run would have validated anyway: its best checkpoint must not depend on being stopped
             losses, _ = validate_and_save(cfg, trainer, task, epoch_itr, valid_subsets, end_of_epoch)
         logger.info(f"asked to stop: ending after update {updates} with a checkpoint")
@@ -133,11 +162,20 @@ def _stopping(validate_and_save):
 
 def _serve_to_the_end() -> None:
     """Let a process that loads data outlive the signals, until the process that it serves has done its training."""
+    if not _training[0]:
+        return
+    set_handlers = signal_handling._set_worker_signal_handlers
 
     def end_with_trainer(number, _frame):
         if not _training[0]:
             os._exit(128 + number)
 
-    if _training[0]:
+    def set_handlers_and_ours():
+        # PyTorch's own one for SIGTERM ends the worker
+        set_handlers()
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, end_with_trainer)
+
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, end_with_trainer)
+    signal_handling._set_worker_signal_handlers = set_handlers_and_ours

@@ -28,10 +28,14 @@ shift
 data='' last=() sets=() comet=() asked=()
 while [ $# -gt 0 ]; do
     case $1 in
-        --data) need_value "$1" $# && data=$2 && shift ;;
-        --last) need_value "$1" $# && last=(--last "$2") && shift ;;
-        --sets) need_value "$1" $# && read -ra sets <<<"$2" && shift ;;
+        --data) need_value "$1" $# "${2:-}" && data=$2 && shift ;;
+        --last) need_value "$1" $# "${2:-}" && last=(--last "$2") && shift ;;
+        --sets) need_value "$1" $# "${2:-}" && read -ra sets <<<"$2" && shift ;;
         --comet) comet=(--comet) ;;
+        -h | --help)
+            usage
+            exit
+            ;;
         *) asked+=("$1") ;;
     esac
     shift
@@ -40,6 +44,7 @@ done
 [ -n "$data" ] || die "$run does not say which data it was trained on; give --data"
 [ -f "$data/test_sets.txt" ] ||
     die "--data $data: there is no test_sets.txt; scripts/prepare_wmt14_en_de.sh makes data that can be evaluated on newstest"
+data=$(cd "$data" && pwd)
 use_environment
 
 # the configuration's, if there is one
@@ -54,15 +59,17 @@ done
 [ ${#sets[@]} -gt 0 ] || sets=("${names[@]}")
 
 evaluation=$run/evaluation
-mkdir -p "$evaluation"
-lock "$evaluation/.lock" "another evaluation is at work in $run; wait for it"
-
-# what is older than the last checkpoint, or made with other settings, is made anew
-settings="$data ${average[*]} ${last[*]} ${generation[*]} ${asked[*]}"
-if [ "$(cat "$evaluation/settings.txt" 2>/dev/null)" != "$settings" ] ||
-    [ "$run/checkpoint_last.pt" -nt "$evaluation/averaged.pt" ]; then
-    rm -f "$evaluation"/averaged.pt "$evaluation"/{newstest,generate-,scores.}*
+lock "$run/.evaluation.lock" "another evaluation is at work in $run; wait for it"
+[ -f "$run/checkpoint_last.pt" ] || die "$run has no checkpoint_last.pt: it is not a run, or has not got far enough"
+# what was made of other checkpoints or with other settings is put aside
+settings="$data ${average[*]} ${last[*]} ${generation[*]} ${asked[*]} $(stat -Lc '%Y %s' "$run/checkpoint_last.pt")"
+if [ -d "$evaluation" ] && [ "$(cat "$evaluation/settings.txt" 2>/dev/null)" != "$settings" ]; then
+    rm -rf "$evaluation.previous"
+    mv "$evaluation" "$evaluation.previous"
+    echo "the evaluation that was there is of other checkpoints or settings; it is now $evaluation.previous"
 fi
+mkdir -p "$evaluation"
+remove_unfinished "$evaluation"
 printf '%s\n' "$settings" >"$evaluation/settings.txt"
 
 say "average"

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # What the drivers share; source it first: . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 set -euo pipefail
+unset CDPATH # cd would print
 
 PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -14,8 +15,8 @@ die() {
 # usage: print the comment at the head of the running script
 usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; }
 
-# need_value OPTION COUNT: an option of a command line must have a value behind it
-need_value() { [ "$2" -ge 2 ] || die "$1 needs a value; --help tells more"; }
+# need_value OPTION COUNT VALUE: an option of a command line must have a value behind it
+need_value() { [ "$2" -ge 2 ] && [ -n "$3" ] || die "$1 needs a value; --help tells more"; }
 
 # shellcheck disable=SC2120
 # run_setup [--dev]: install what is missing and put the environment's commands first on the path
@@ -42,8 +43,11 @@ free_space() {
 
 # lock FILE WHAT: end if another process has it; the training processes inherit it, so it outlives a killed script
 lock() {
+    local status=0
     exec 9>>"$1"
-    flock -n 9 || die "$2 ($1 is locked)"
+    flock -n -E 75 9 || status=$?
+    [ "$status" -ne 75 ] || die "$2 ($1 is locked)"
+    [ "$status" -eq 0 ] || die "$1 cannot be locked: the file system must know flock"
 }
 
 # same_settings FILE SETTINGS WHERE: what was made with other settings is neither mixed in nor overwritten
@@ -56,6 +60,9 @@ same_settings() {
         die "$3 was begun with other settings, see above ($1); give another folder, or delete it"
     fi
 }
+
+# remove_unfinished DIR: files that a killed process of ours left half written; only while DIR is locked
+remove_unfinished() { find "$1" -name '*.tmp[0-9]*' -delete; }
 
 # quietly LOG COMMAND...: keep the output in a file, show its end if the command fails
 quietly() {

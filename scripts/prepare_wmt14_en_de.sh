@@ -30,18 +30,18 @@ out='' archives='' news_commentary=v9 corpora=() tokenization=sentencepiece voca
 max_words=80 max_ratio=9 workers=$(nproc) table=$PROJECT/scripts/wmt14_archives.tsv
 while [ $# -gt 0 ]; do
     case $1 in
-        --out) need_value "$1" $# && out=$2 && shift ;;
-        --archives) need_value "$1" $# && archives=$2 && shift ;;
-        --news-commentary) need_value "$1" $# && news_commentary=$2 && shift ;;
-        --corpus) need_value "$1" $# && corpora+=("$2") && shift ;;
-        --tokenization) need_value "$1" $# && tokenization=$2 && shift ;;
-        --vocabulary) need_value "$1" $# && vocabulary=$2 && shift ;;
-        --max-words) need_value "$1" $# && max_words=$2 && shift ;;
-        --max-ratio) need_value "$1" $# && max_ratio=$2 && shift ;;
-        --workers) need_value "$1" $# && workers=$2 && shift ;;
-        --stage) need_value "$1" $# && first=$2 && shift ;;
-        --stop-stage) need_value "$1" $# && last=$2 && shift ;;
-        --table) need_value "$1" $# && table=$2 && shift ;;
+        --out) need_value "$1" $# "${2:-}" && out=$2 && shift ;;
+        --archives) need_value "$1" $# "${2:-}" && archives=$2 && shift ;;
+        --news-commentary) need_value "$1" $# "${2:-}" && news_commentary=$2 && shift ;;
+        --corpus) need_value "$1" $# "${2:-}" && corpora+=("$2") && shift ;;
+        --tokenization) need_value "$1" $# "${2:-}" && tokenization=$2 && shift ;;
+        --vocabulary) need_value "$1" $# "${2:-}" && vocabulary=$2 && shift ;;
+        --max-words) need_value "$1" $# "${2:-}" && max_words=$2 && shift ;;
+        --max-ratio) need_value "$1" $# "${2:-}" && max_ratio=$2 && shift ;;
+        --workers) need_value "$1" $# "${2:-}" && workers=$2 && shift ;;
+        --stage) need_value "$1" $# "${2:-}" && first=$2 && shift ;;
+        --stop-stage) need_value "$1" $# "${2:-}" && last=$2 && shift ;;
+        --table) need_value "$1" $# "${2:-}" && table=$2 && shift ;;
         -h | --help)
             usage
             exit
@@ -61,6 +61,7 @@ for number in "$vocabulary" "$max_words" "$workers" "$first" "$last"; do
 done
 [[ $max_ratio =~ ^[0-9]+(\.[0-9]+)?$ ]] || die "--max-ratio $max_ratio is not a number"
 if [ "$first" -gt 5 ] || [ "$last" -lt 1 ] || [ "$last" -gt 5 ]; then die "the stages are 1 to 5; see --help"; fi
+[ "$first" -le "$last" ] || die "--stage $first is after --stop-stage $last"
 [ -z "$archives" ] || [ -d "$archives" ] || die "--archives $archives: no such folder"
 [ -z "$archives" ] || [ ${#corpora[@]} -eq 0 ] || die "--archives and --corpus exclude each other"
 [ -f "$table" ] || die "--table $table: no such file"
@@ -74,13 +75,15 @@ done
 out=${out:-$PROJECT/data/wmt14_en_de}
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
+[[ $out != *,* ]] || die "--out $out: fairseq-preprocess takes a comma for the end of a file name; give another folder"
 archives=${archives:+$(cd "$archives" && pwd)}
 
 # the rows of the table that are wanted
 names=() urls=() members=() pairs=() sums=() megabytes=0
 if [ ${#corpora[@]} -eq 0 ]; then
-    while IFS=$'\t' read -r name url member count size sum; do
+    while IFS=$'\t' read -r name url member count size sum || [ -n "$name" ]; do
         [[ $name == \#* ]] && continue
+        [[ $size =~ ^[0-9]+$ ]] || die "--table $table: $name has no megabytes but $size"
         [[ $name == news-commentary-* && $name != news-commentary-"$news_commentary" ]] && continue
         [ -z "${WMT_MIRROR:-}" ] || url=${WMT_MIRROR%/}/${url#*//*/}
         names+=("$name") urls+=("$url") members+=("$member") pairs+=("$count") sums+=("$sum")
@@ -104,13 +107,15 @@ fi
 say "setup"
 # shellcheck disable=SC2119
 run_setup
-[ "$tokenization" = sentencepiece ] || python -c 'import sacremoses, subword_nmt' 2>/dev/null ||
-    quietly "$out/pip.log" python -m pip install "${PROJECT}[moses_bpe]"
-
 lock "$out/.lock" "another preparation is at work in $out; wait for it, or give another --out"
-# the corpora's names with their sizes: a text that has changed is another one
+remove_unfinished "$out"
+[ "$tokenization" = sentencepiece ] || python -c 'import sacremoses, subword_nmt' 2>/dev/null ||
+    quietly "$out/pip.log" python -m pip install 'sacremoses>=0.1' 'subword-nmt>=0.3.8'
+# the corpora's checksums: a text that has changed is another one
 described=$(for prefix in "${corpora[@]}"; do
-    for file in "$prefix".{en,de}{,.gz}; do [ ! -f "$file" ] || echo "corpus ${file##*/} $(stat -Lc %s "$file") bytes"; done
+    for file in "$prefix".{en,de}{,.gz}; do
+        [ ! -f "$file" ] || echo "corpus ${file##*/} $(sha256sum <"$file" | cut -d ' ' -f 1)"
+    done
 done)
 same_settings "$out/settings.txt" "tokenization $tokenization
 vocabulary $vocabulary
@@ -219,13 +224,14 @@ subwords() {
 }
 
 binarize() {
-    local new=$out/bin.tmp dictionary=() sets
+    local new=$out/bin.tmp dictionary=() sets plugin
     rm -rf "$new"
+    plugin=$(b2t path)
     # SentencePiece's own list: its size does not depend on which pieces occur
     [ "$tokenization" != sentencepiece ] || dictionary=(--srcdict "$out/subwords/spm.dict.txt")
     sets=("$out"/pieces/newstest*.en)
     # with the plugin, which makes it faster
-    quietly "$out/preprocess.log" fairseq-preprocess --user-dir "$(b2t path)" -s en -t de --joined-dictionary \
+    quietly "$out/preprocess.log" fairseq-preprocess --user-dir "$plugin" -s en -t de --joined-dictionary \
         --workers "$workers" "${dictionary[@]}" --destdir "$new" \
         --trainpref "$out/pieces/train" --validpref "$out/pieces/newstest2013" \
         --testpref "$(IFS=, && echo "${sets[*]%.en}")"
@@ -262,7 +268,8 @@ for number in 1 2 3 4 5; do
     if [ "$first" -gt 0 ]; then rm -f "$done_file"; fi
     say "$number/5 $name"
     if [ ! -e "$done_file" ]; then
-        free_space "$out" "$need"
+        present=$(du -sm "$out" | cut -f 1)
+        [ "$present" -ge "$need" ] || free_space "$out" $((need - present))
         for ((later = number + 1; later <= 5; later++)); do rm -f "$out/.done/$later-${stages[later - 1]}"; done
     fi
     stage "$out" "$number-$name" "$name"

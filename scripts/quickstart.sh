@@ -16,10 +16,10 @@
 corpus=grammar from='' config='' work=''
 while [ $# -gt 0 ]; do
     case $1 in
-        --corpus) need_value "$1" $# && corpus=$2 && shift ;;
-        --from) need_value "$1" $# && from=$2 && shift ;;
-        --config) need_value "$1" $# && config=$2 && shift ;;
-        --work) need_value "$1" $# && work=$2 && shift ;;
+        --corpus) need_value "$1" $# "${2:-}" && corpus=$2 && shift ;;
+        --from) need_value "$1" $# "${2:-}" && from=$2 && shift ;;
+        --config) need_value "$1" $# "${2:-}" && config=$2 && shift ;;
+        --work) need_value "$1" $# "${2:-}" && work=$2 && shift ;;
         -h | --help)
             usage
             exit

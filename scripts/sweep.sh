@@ -18,12 +18,12 @@
 seeds=(1) out=$PROJECT/runs/sweep data=() slurm='' configs=() flags=() only=''
 while [ $# -gt 0 ]; do
     case $1 in
-        --seeds) need_value "$1" $# && read -ra seeds <<<"$2" && shift ;;
-        --out) need_value "$1" $# && out=$2 && shift ;;
-        --data) need_value "$1" $# && data=(--data "$(realpath "$2")") && shift ;;
+        --seeds) need_value "$1" $# "${2:-}" && read -ra seeds <<<"$2" && shift ;;
+        --out) need_value "$1" $# "${2:-}" && out=$2 && shift ;;
+        --data) need_value "$1" $# "${2:-}" && data=(--data "$(realpath "$2")") && shift ;;
         --slurm) slurm=1 ;;
         # one run of the array, or the table that follows it: used by sweep.sbatch
-        --only) need_value "$1" $# && only=$2 && shift ;;
+        --only) need_value "$1" $# "${2:-}" && only=$2 && shift ;;
         -h | --help)
             usage
             exit
@@ -34,11 +34,12 @@ while [ $# -gt 0 ]; do
             break
             ;;
         -*) die "unknown option $1; see --help (fairseq's flags come after --)" ;;
-        *) configs+=("$1") ;;
+        *) configs+=("$(realpath "$1")") ;;
     esac
     shift
 done
 [ ${#configs[@]} -gt 0 ] || die "no configuration given; see --help"
+[ ${#seeds[@]} -gt 0 ] || die "--seeds names no seed"
 for seed in "${seeds[@]}"; do [[ $seed =~ ^[0-9]+$ ]] || die "--seeds: $seed is not a whole number"; done
 names=()
 for config in "${configs[@]}"; do
@@ -52,7 +53,8 @@ out=$(cd "$out" && pwd)
 
 runs=()
 for name in "${names[@]}"; do
-    for seed in "${seeds[@]}"; do runs+=("$out/$name/seed$seed"); done
+    [ ${#seeds[@]} -gt 0 ] || die "--seeds names no seed"
+for seed in "${seeds[@]}"; do runs+=("$out/$name/seed$seed"); done
 done
 
 # the signals that end a training run end the sweep after it; exit status 75 as in train.sh: the same command goes on
@@ -91,6 +93,6 @@ elif [ -n "$only" ]; then
 else
     failed=()
     for i in "${!runs[@]}"; do one_run "$i" || failed+=("${runs[i]}"); done
-    [ ${#failed[@]} -eq 0 ] || echo "failed, see train.log there; the same command tries again: ${failed[*]}" >&2
     table
+    [ ${#failed[@]} -eq 0 ] || die "these runs failed, see train.log there; the same command tries again: ${failed[*]}"
 fi

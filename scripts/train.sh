@@ -11,15 +11,17 @@
 #                   --save-dir DIR (default: runs/NAME/CONFIG), --max-tokens N, --seed N
 #
 # Gradients are accumulated so that an update stays at the configuration's tokens_per_update, whatever the number of
-# GPUs and --max-tokens; --update-freq overrides that. bf16 where the GPUs have it, fp16 on older ones.
+# GPUs and --max-tokens; where that cannot be, this is refused with what can. --update-freq overrides it. bf16 where the GPUs have it, fp16 on older ones.
 #
-# The same command goes on with a run that was stopped; SIGUSR1 or SIGTERM stops one after the current update, with a
-# checkpoint and exit status 75. Everything is also logged to train.log and, for TensorBoard, to tensorboard/ in the
+# The same command goes on with a run that was stopped; SIGUSR1 to any process of a run stops all of it after the current
+# update, with a checkpoint and exit status 75. So does SIGTERM, if that takes no longer than a minute. Everything is also logged to train.log and, for TensorBoard, to tensorboard/ in the
 # run's folder.
 #
 # Several nodes:  sbatch scripts/slurm/train.sbatch CONFIG ...   (one task on each node)
 #                 torchrun --nnodes 2 --nproc-per-node 8 ... --no-python bash scripts/train.sh CONFIG ...
+#                 (torchrun passes on SIGTERM only, waits half a minute, and itself ends with status 1)
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+trap 'exit 75' USR1 TERM # nothing has begun
 
 case ${1:-} in
     "" | -h | --help)
@@ -39,16 +41,21 @@ while [ $# -gt 0 ]; do
     # --flag=value is --flag value
     if [[ $1 == --*=* ]]; then set -- "${1%%=*}" "${1#*=}" "${@:2}"; fi
     case $1 in
-        --data) need_value "$1" $# && data=$2 && shift ;;
-        --gpus) need_value "$1" $# && gpus=$2 && shift ;;
+        --data) need_value "$1" $# "${2:-}" && data=$2 && shift ;;
+        --gpus) need_value "$1" $# "${2:-}" && gpus=$2 && shift ;;
         --dry-run) dry_run=1 ;;
-        --save-dir) need_value "$1" $# && save_dir=$2 && shift ;;
-        --max-tokens) need_value "$1" $# && asked_max_tokens=$2 && shift ;;
-        --update-freq) need_value "$1" $# && update_freq=$2 && shift ;;
+        --save-dir) need_value "$1" $# "${2:-}" && save_dir=$2 && shift ;;
+        --max-tokens) need_value "$1" $# "${2:-}" && asked_max_tokens=$2 && shift ;;
+        --update-freq) need_value "$1" $# "${2:-}" && update_freq=$2 && shift ;;
         --distributed-world-size) die "--distributed-world-size follows from the machine; use --gpus N" ;;
         --cpu) cpu=1 machine_flags+=("$1") ;;
         --fp16 | --bf16 | --amp | --memory-efficient-fp16 | --memory-efficient-bf16) precision=$1 machine_flags+=("$1") ;;
-        --num-workers | --log-interval | --ddp-backend) need_value "$1" $# && machine_flags+=("$1" "$2") && shift ;;
+        --checkpoint-activations) machine_flags+=("$1") ;;
+        --num-workers | --log-interval | --ddp-backend | --max-tokens-valid | --data-buffer-size | --max-update)
+            need_value "$1" $# "${2:-}"
+            machine_flags+=("$1" "$2")
+            shift
+            ;;
         -h | --help)
             usage
             exit
@@ -76,8 +83,13 @@ elif [ "${SLURM_NNODES:-1}" -gt 1 ]; then
 else
     launcher=spawn
 fi
-if [ "$launcher" != torchrun ] && [ -n "$in_slurm_step" ] && [ "${SLURM_NTASKS:-1}" -ne "${SLURM_NNODES:-1}" ]; then
-    die "$SLURM_NTASKS tasks on ${SLURM_NNODES:-1} node(s): ask for --ntasks-per-node=1, fairseq starts a process for each GPU"
+if [ "$launcher" != torchrun ] && [ -n "$in_slurm_step" ]; then
+    # the step's own numbers: a shell within a job has the job's besides
+    tasks=${SLURM_STEP_NUM_TASKS:-${SLURM_NTASKS:-1}} nodes=${SLURM_STEP_NUM_NODES:-${SLURM_NNODES:-1}}
+    [ "$tasks" -eq "$nodes" ] ||
+        die "$tasks tasks on $nodes node(s): ask for --ntasks-per-node=1, fairseq starts a process for each GPU"
+    [ "$launcher" != slurm ] || [ "$nodes" -eq "$SLURM_NNODES" ] ||
+        die "this step has $nodes of the job's $SLURM_NNODES nodes: start with srun, as scripts/slurm/train.sbatch does"
 fi
 if [ "$launcher" = spawn ] && [ -z "$in_slurm_step" ]; then
     # shellcheck disable=SC2119
@@ -120,6 +132,8 @@ case $launcher in
         ;;
     slurm)
         [ -z "$on_cpu" ] || die "no GPU is visible on ${SLURMD_NODENAME:-this node}; ask SLURM for some, for instance --gpus-per-node=8"
+        [ "$gpus" -eq "$visible" ] || [ -n "$dry_run" ] ||
+            die "--gpus $gpus, but $visible are visible: on several nodes fairseq takes all of them; ask SLURM for fewer"
         world=$((SLURM_NNODES * gpus)) rank=$SLURM_NODEID
         # fairseq finds the first node's name and this node's ranks itself; all nodes must agree on the port
         distributed=(--distributed-world-size "$world" --distributed-port $((20000 + SLURM_JOB_ID % 20000)))
@@ -178,12 +192,15 @@ fi
 if [ "$rank" -eq 0 ]; then
     mkdir -p "$save_dir"
     lock "$save_dir/.lock" "a run is at work in $save_dir; wait for it, or give another --save-dir"
-    # what evaluate.sh needs to know of the configuration; of the flags, only those that do not depend on the machine
+    # evaluate.sh reads this too.  Neither flags that depend on the machine are in it nor max_update: a run may be prolonged
+    update_size=${update_freq:+${max_tokens:+$((update_freq * world * max_tokens))}}
+    dictionaries=$(cat "$data"/dict.*.txt | sha256sum | cut -d ' ' -f 1)
     same_settings "$save_dir/settings.sh" \
-        "$(declare -p tokens_per_update max_update model training flags average generation)" "the run in $save_dir"
+        "$(declare -p update_size dictionaries model training flags average generation)" "the run in $save_dir"
     realpath "$data" >"$save_dir/data.txt"
     # signals end the training, not the log of it
     exec > >(trap '' INT TERM USR1 && exec tee -a "$save_dir/train.log" 9>&-) 2>&1
 fi
 export PYTHONUNBUFFERED=1 PYTHONWARNINGS=${PYTHONWARNINGS:-ignore}
+trap '' USR1 # until b2t train handles it, some seconds from now
 exec "${command[@]}"

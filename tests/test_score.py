@@ -396,9 +396,9 @@ def test_table_over_seeds(cache, tmp_path, capsys):
     runs = [f"sweep/b2t/seed{seed}" for seed in (1, 2, 3)]
     runs += ["sweep/shared_seed7", "sweep/post_ln/seed1", "sweep/post_ln/seed2"]
     assert b2t(["table", *runs]) == 1
-    assert "sweep/b2t/seed1 has no scores; make them with `bash scripts/evaluate.sh sweep/b2t/seed1`" in (
-        capsys.readouterr().err
-    )
+    shown = capsys.readouterr().out
+    assert "b2t/seed1 left out: no scores; make them with `bash scripts/evaluate.sh sweep/b2t/seed1`" in shown
+    assert re.search(r"b2t +0 of 3 .*( +failed){8}", shown)
     for name in ("sweep/b2t/seed1", "sweep/b2t/seed2", "sweep/shared_seed7"):
         assert b2t(["score", name]) == 0
     capsys.readouterr()
@@ -440,9 +440,21 @@ def test_table_refuses_what_cannot_be_compared(cache, tmp_path, capsys):
     (folder / "evaluation/scores.json").write_text(json.dumps(found))
     assert b2t(["table", "a/seed1", "a/seed2"]) == 1
     assert "newstest2010 is scored as tok:intl en-de in a/seed2" in capsys.readouterr().err
+
+
+def test_table_leaves_failed_runs_out(cache, tmp_path, capsys):
+    """What has finished is shown; the exit status says that not everything has."""
+    for seed in (1, 2):
+        folder = make_run(tmp_path / f"a/seed{seed}", seed, ["newstest2010"])
+        assert b2t(["score", str(folder)]) == 0
+        write_log(folder, [(9.1, 10), (8.1, 1000)])
     write_log(folder, [])
-    assert b2t(["table", "a/seed2"]) == 1
-    assert "a/seed2/train.log has no report of a loss" in capsys.readouterr().err
-    (folder / "train.log").unlink()
-    assert b2t(["table", "a/seed2"]) == 1
-    assert "a/seed2 has no train.log" in capsys.readouterr().err
+    for fault in ("a/seed2/train.log has no report of a loss", "no train.log"):
+        capsys.readouterr()
+        assert b2t(["table", "a/seed1", "a/seed2", "--output", "table"]) == 1
+        shown = capsys.readouterr().out
+        assert f"a/seed2 left out: {fault}" in shown
+        assert re.search(r"\na +1 of 2 +\d", shown)
+        (folder / "train.log").unlink(missing_ok=True)
+    assert b2t(["table", "a/seed1", "a/seed3"]) == 1
+    assert "a/seed3: no such run" in capsys.readouterr().err

@@ -66,10 +66,12 @@ def test_stopped_run_ends_with_the_same_weights(data, tmp_path, monkeypatch, cap
 
 
 def test_signal_in_the_last_update_is_a_finished_run(data, tmp_path, monkeypatch):
+    """With the validation that belongs to its end."""
     signal_at(monkeypatch, 2, signal.SIGUSR1)
     status = []
     train(data, tmp_path, "--max-update", "2", command=lambda argv: status.append(b2t_train(argv)))
     assert status == [0]
+    assert (tmp_path / "checkpoint_best.pt").exists()
 
 
 def test_one_rank_tells_the_other(data, tmp_path, monkeypatch):
@@ -88,22 +90,36 @@ def test_one_rank_tells_the_other(data, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("number", stopping.SIGNALS)
 def test_processes_that_load_data_are_spared(data, tmp_path, monkeypatch, number):
-    """Batch systems signal them too; without batches the update could not be completed."""
-    reached = []
+    """Batch systems signal them too; without their batches, more than are read ahead, no update could be completed."""
+    loaders = []
 
     def everybody(_trainer):
-        reached.extend(process.pid for process in multiprocessing.active_children())
-        return [*reached, os.getpid()]
+        loaders.extend(multiprocessing.active_children())
+        return [*(process.pid for process in loaders), os.getpid()]
 
-    signal_at(monkeypatch, 3, number, everybody)
-    train(data, tmp_path, "--max-update", "40", "--num-workers", "2", command=b2t_train)
-    assert len(reached) >= 2
-    assert updates(tmp_path) == 3
+    def send_from_outside(pids):
+        for pid in pids:
+            os.kill(pid, number)
+
+    step = Trainer.train_step
+
+    def train_step(self, *arguments, **keywords):
+        if self.get_num_updates() == 1:
+            sender = FORK.Process(target=send_from_outside, args=(everybody(self),))
+            sender.start()
+            sender.join()
+        return step(self, *arguments, **keywords)
+
+    monkeypatch.setattr(Trainer, "train_step", train_step)
+    flags = ["--batch-size", "1", "--update-freq", "20", "--data-buffer-size", "2", "--num-workers", "2"]
+    train(data, tmp_path, "--max-update", "40", *flags, command=b2t_train)
+    assert len(loaders) >= 2
+    assert updates(tmp_path) == 2
     # nor do they outlive the run, which ends them with SIGTERM
-    for process in multiprocessing.active_children():
+    for process in loaders:
         process.terminate()
         process.join(30)
-        assert process.exitcode == 128 + signal.SIGTERM
+        assert process.exitcode is not None
 
 
 def test_launcher_passes_signals_on():
@@ -121,6 +137,21 @@ def test_launcher_passes_signals_on():
         child.join()
     assert child.exitcode == signal.SIGUSR1
     assert stopping.was_asked()
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["while-it-starts", "before-it-starts"])
+def test_a_spawned_process_that_has_no_handler_yet(early):
+    """The signal waits until there is one; here, until the process asks for it."""
+    child = multiprocessing.get_context("spawn").Process(target=signal.sigwait, args=([signal.SIGUSR1],))
+    with stopping.forwarded_to_spawned():
+        if early:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        child.start()
+        if not early:
+            os.kill(os.getpid(), signal.SIGTERM)
+        child.join()
+    assert child.exitcode == 0
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 @pytest.mark.parametrize("numbers", [[signal.SIGTERM], stopping.SIGNALS])

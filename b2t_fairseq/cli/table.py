@@ -7,7 +7,7 @@ import json
 import math
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
@@ -19,22 +19,26 @@ from ..scoring.newstest import NEWSTESTS
 from ..scoring.tables import Table, number
 from ..scoring.text import read_lines
 
+DIVERGED = "diverged"
+
 
 @dataclass
 class Run:
-    """What a run's folder says of it: its scores, ``None`` if it diverged, and the speeds it logged."""
+    """What a run's folder says of it: its scores, or else why it has none, and the speeds it logged."""
 
     folder: Path
     name: str
-    scores: dict[str, Any] | None
-    speeds: list[float]
+    scores: dict[str, Any] | None = None
+    speeds: list[float] = field(default_factory=list)
+    fault: str = ""
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str]) -> int:
     """Print parameters, training speed and BLEU of runs, one row per configuration: mean and standard deviation.
 
     Runs are SWEEP/CONFIGURATION/seed1, SWEEP/CONFIGURATION/seed2, ... or CONFIGURATION_seed1, ...  Each has
-    evaluation/scores.json, which b2t score writes, and train.log, fairseq's log with --log-format simple.
+    evaluation/scores.json, which b2t score writes, and train.log, fairseq's log with --log-format simple.  A run that
+    has not is left out with a note, and the exit status is 1.
     """
     parser = argparse.ArgumentParser(prog="b2t table", description=" ".join(main.__doc__.split()))
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
@@ -54,6 +58,7 @@ def main(argv: list[str]) -> None:
     if args.output:
         tables.write(args.output, {"configurations": rows}, [table])
     print(table.text())
+    return int(any(row["failed"] for row in rows))
 
 
 def read_run(folder: Path, name: str) -> Run:
@@ -64,16 +69,21 @@ def read_run(folder: Path, name: str) -> Run:
         name: what the table calls it.
 
     Raises:
-        InputError: one of them is missing or unusable.
+        InputError: there is no such folder.
     """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such run")
     log, scores = folder / "train.log", folder / "evaluation/scores.json"
     if not log.is_file():
-        raise InputError(f"{folder} has no train.log, where training is logged with --log-format simple")
-    speeds, diverged = read_log(log)
+        return Run(folder, name, fault="no train.log, where training is logged with --log-format simple")
+    try:
+        speeds, diverged = read_log(log)
+    except InputError as error:
+        return Run(folder, name, fault=str(error))
     if diverged:
-        return Run(folder, name, None, speeds)
+        return Run(folder, name, speeds=speeds, fault=DIVERGED)
     if not scores.is_file():
-        raise InputError(f"{folder} has no scores; make them with `bash scripts/evaluate.sh {folder}`")
+        return Run(folder, name, speeds=speeds, fault=f"no scores; make them with `bash scripts/evaluate.sh {folder}`")
     return Run(folder, name, json.loads(scores.read_text(encoding="utf-8")), speeds)
 
 
@@ -122,7 +132,8 @@ def summarize(name: str, runs: list[Run]) -> dict[str, Any]:
     return {
         "configuration": name,
         "runs": [run.name for run in runs],
-        "diverged": [run.name for run in runs if not run.scores],
+        "diverged": [run.name for run in runs if run.fault == DIVERGED],
+        "failed": {run.name: run.fault for run in runs if run.fault not in ("", DIVERGED)},
         "missing": {run.name: run.scores["missing"] for run in scored if run.scores["missing"]},
         "parameters": scored[0].scores["parameters"] if scored else None,
         "words_per_second": median(speeds) if speeds else None,
@@ -135,13 +146,15 @@ def build_table(rows: list[dict[str, Any]]) -> Table:
     """Return the table of configurations, see :func:`summarize`."""
     cells, notes = [], []
     for row in rows:
-        seeds, diverged = len(row["runs"]), len(row["diverged"])
+        seeds, diverged, failed = len(row["runs"]), len(row["diverged"]), len(row["failed"])
         scores = [*row["bleu"].values(), row["average"]]
-        shown = ["diverged" if diverged == seeds else _show(score) for score in scores]
+        shown = [_show(score) for score in scores]
+        if diverged + failed == seeds:
+            shown = ["failed" if failed else DIVERGED] * len(scores)
         cells.append(
             [
                 row["configuration"],
-                f"{seeds - diverged} of {seeds}" if diverged else str(seeds),
+                f"{seeds - diverged - failed} of {seeds}" if diverged + failed else str(seeds),
                 millions(row["parameters"]) if row["parameters"] else "-",
                 number(row["relative_speed"]),
                 *shown,
@@ -149,6 +162,7 @@ def build_table(rows: list[dict[str, Any]]) -> Table:
         )
         if 0 < diverged < seeds:
             notes.append(f"{row['configuration']}: diverged and left out: {', '.join(row['diverged'])}")
+        notes += [f"{run} left out: {fault}" for run, fault in row["failed"].items()]
         notes += [f"{run}: {', '.join(missing)} missing" for run, missing in row["missing"].items()]
     title = "BLEU on newstest2010 to newstest2016: mean ± sample standard deviation over seeds"
     notes.append(

@@ -24,6 +24,7 @@ _LOG_FORMAT = "%(asctime)s | %(levelname)s | %(name)s | %(message)s"  # fairseq-
 PLUGIN = str(Path(__file__).resolve().parent.parent)
 
 
+@stopping.held_back()
 def main(argv: list[str]) -> int:
     """Train with ``fairseq-train``'s own flags; ``--user-dir`` is this plugin unless another is given.
 
@@ -62,7 +63,7 @@ def main(argv: list[str]) -> int:
         return 0
     with stopping.forwarded_to_spawned():
         distributed_utils.call_main(cfg, train)
-    last = _expect_checkpoint(cfg)
+        last = _expect_checkpoint(cfg)
     if stopping.was_asked() and not (last and _is_finished(cfg, last)):
         print(f"stopped by a signal, exit status {stopping.EXIT_STATUS}: the same command goes on from the checkpoint")
         return stopping.EXIT_STATUS
