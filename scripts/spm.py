@@ -16,7 +16,7 @@ from pathlib import Path
 
 import streams
 
-# SentencePiece holds its training text in memory: so many lines of 25 words take about 1.3 GB
+# SentencePiece holds its training text in memory: so many lines of 25 words take less than 1.8 GB
 MAX_LINES = 2_000_000
 FAIRSEQ_SPECIAL_SYMBOLS = 4
 

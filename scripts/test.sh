@@ -24,4 +24,6 @@ ruff check .
 ruff format --check .
 shellcheck -x -P SCRIPTDIR .ci/run scripts/*.sh scripts/slurm/*.sbatch configs/*/*.sh
 say "pytest"
-exec python -m pytest "${selection[@]}" "$@"
+# a process for each core, up to four; all tests of a file in one, as they share what they are tested on
+cores=$(nproc)
+exec python -m pytest --numprocesses $((cores < 4 ? cores : 4)) --dist loadfile "${selection[@]}" "$@"
