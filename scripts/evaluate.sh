@@ -91,30 +91,27 @@ take_finished() {
     done
 }
 
-# translate LENPEN NAME...: all that is missing of the sets named, in one process
-translate() {
-    local lenpen=$1 i subsets=() wanted=()
-    shift
-    take_finished
-    for i in "${!names[@]}"; do
-        if [[ " $* " == *" ${names[i]} "* ]] && [ ! -e "$evaluation/${names[i]}.generated.txt" ]; then
-            subsets+=("$(subset "$i")")
-            wanted+=("${names[i]}")
-        fi
-    done
-    [ ${#subsets[@]} -gt 0 ] || return 0
-    echo "${wanted[*]}, length penalty $lenpen"
-    quietly "$evaluation/generate.log" b2t generate "$data" -s en -t de --path "$evaluation/averaged.pt" \
-        --gen-subset "$(IFS=, && echo "${subsets[*]}")" --results-path "$evaluation" \
-        --required-batch-size-multiple 1 --max-tokens 8000 "${detokenize[@]}" "${generation[@]}" --lenpen "$lenpen" \
-        "${asked[@]}"
-    take_finished
-}
-at_one=()
-for name in "${sets[@]}"; do [ "$name" = newstest2014 ] || at_one+=("$name"); done
 say "translate"
-if [[ " ${sets[*]} " == *" newstest2014 "* ]]; then translate 0.6 newstest2014; fi
-[ ${#at_one[@]} -eq 0 ] || translate 1.0 "${at_one[@]}"
+take_finished
+subsets=() lenpen=() wanted=()
+for i in "${!names[@]}"; do
+    if [[ " ${sets[*]} " == *" ${names[i]} "* ]] && [ ! -e "$evaluation/${names[i]}.generated.txt" ]; then
+        subsets+=("$(subset "$i")")
+        wanted+=("${names[i]}")
+        [ "${names[i]}" != newstest2014 ] || lenpen=(--subset-lenpen "$(subset "$i")=0.6")
+    fi
+done
+if [ ${#subsets[@]} -eq 0 ]; then
+    echo "done before"
+else
+    echo "${wanted[*]}"
+    # no process that loads data: it would take five seconds to end, for each set
+    quietly "$evaluation/generate.log" b2t generate "$data" -s en -t de --path "$evaluation/averaged.pt" --num-workers 0 \
+        --gen-subset "$(IFS=, && echo "${subsets[*]}")" --results-path "$evaluation" \
+        --required-batch-size-multiple 1 --max-tokens 8000 "${detokenize[@]}" "${generation[@]}" \
+        --lenpen 1.0 "${lenpen[@]}" "${asked[@]}"
+    take_finished
+fi
 
 say "score"
 b2t score "$run" "${comet[@]}"

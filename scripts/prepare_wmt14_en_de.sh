@@ -224,14 +224,13 @@ subwords() {
 }
 
 binarize() {
-    local new=$out/bin.tmp dictionary=() sets plugin
+    local new=$out/bin.tmp dictionary=() sets
     rm -rf "$new"
-    plugin=$(b2t path)
     # SentencePiece's own list: its size does not depend on which pieces occur
     [ "$tokenization" != sentencepiece ] || dictionary=(--srcdict "$out/subwords/spm.dict.txt")
     sets=("$out"/pieces/newstest*.en)
     # with the plugin, which makes it faster
-    quietly "$out/preprocess.log" fairseq-preprocess --user-dir "$plugin" -s en -t de --joined-dictionary \
+    quietly "$out/preprocess.log" fairseq-preprocess --user-dir "$PROJECT/b2t_fairseq" -s en -t de --joined-dictionary \
         --workers "$workers" "${dictionary[@]}" --destdir "$new" \
         --trainpref "$out/pieces/train" --validpref "$out/pieces/newstest2013" \
         --testpref "$(IFS=, && echo "${sets[*]%.en}")"

@@ -33,3 +33,10 @@ def prepared(world):
     """The archives as binary data and all that lies beside it."""
     prepare(world, world / "prepared")
     return world / "prepared"
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take longest, so that no process ends up with one of them while the others wait."""
+    longest = ("test_whole_path", "test_train_script", "test_training", "test_prepare", "test_commands")
+    rank = {name: number for number, name in enumerate(longest)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from typing import ClassVar
 
 import pytest
+import spm
 import torch
 from helpers import ROOT, make_model, randomize
 from training import PLUGIN, SHARED, binarize, load, run, train, write_corpus
@@ -340,7 +341,6 @@ class TestText:
     def test_sentencepiece_encodes_line_by_line(self, tmp_path):
         """Only LF ends a line: other Unicode separators must not shift one side against the other."""
         (tmp_path / "text").write_text("a b c d e\n" * 50)
-        spm = script("spm")
         spm.train(tmp_path / "spm", [tmp_path / "text"], vocab_size=12, model_type="bpe")
         (tmp_path / "odd").write_text("a\u2028b\nc\x85d\r\n\ne\n", newline="")
         assert spm.encode(tmp_path / "spm.model", tmp_path / "odd", tmp_path / "pieces") == 4
@@ -424,9 +424,11 @@ class TestDrivers:
     def test_second_quickstart_in_one_folder(self, tmp_path):
         with open(tmp_path / ".lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            result = bash(f"exec 9>{tmp_path}/.lock; flock -n 9 || die busy")
-        assert "busy" in result.stderr
-        assert "flock -n 9" in (ROOT / "scripts/quickstart.sh").read_text()
+            result = bash(f"lock {tmp_path}/.lock 'somebody is at work'")
+        assert result.returncode == 1
+        assert "somebody is at work" in result.stderr
+        assert bash(f"lock {tmp_path}/.lock 'somebody is at work'").returncode == 0
+        assert 'lock "$work/.lock"' in (ROOT / "scripts/quickstart.sh").read_text()
 
     def test_interrupted_stages_run_again(self, tmp_path):
         assert bash(f"stage {tmp_path} one false").returncode != 0

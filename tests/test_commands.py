@@ -16,6 +16,7 @@ from b2t_fairseq.cli import main as b2t
 from b2t_fairseq.cli.average import average, last_checkpoints
 from b2t_fairseq.cli.generate import main as b2t_generate
 from b2t_fairseq.cli.train import main as b2t_train
+from b2t_fairseq.errors import InputError
 from b2t_fairseq.models.transformer import B2TTransformerModel
 
 
@@ -74,15 +75,23 @@ def test_b2t_generate_is_fairseq_generate_for_several_sets(trained, tmp_path, mo
     flags = [str(trained / "bin"), "--path", str(trained / "run/checkpoint_last.pt"), "--beam", "4", "--cpu"]
     flags += ["--required-batch-size-multiple", "1", "--max-len-b", "20"]
     results = ["--results-path", str(tmp_path / "results")]
-    assert b2t(["generate", *flags, *results, "--gen-subset", "test,valid"]) == 0
-    for subset in ("test", "valid"):
-        written = best((tmp_path / f"results/generate-{subset}.txt").read_text())
-        assert written == best(generated(trained, monkeypatch, capsys, "--gen-subset", subset))
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        b2t_generate([*flags, *results, "--gen-subset", "train,nowhere"])
-    assert sorted(p.name for p in (tmp_path / "results").iterdir()) == [
-        f"generate-{subset}.txt" for subset in ("test", "train", "valid")
-    ]
+        b2t_generate([*flags, *results, "--gen-subset", "test,valid,nowhere", "--subset-lenpen", "valid=3"])
+    files = {path.name: path.read_text() for path in (tmp_path / "results").iterdir()}
+    assert sorted(files) == ["generate-test.txt", "generate-valid.txt"]
+    assert len(best(files["generate-test.txt"])) == 21
+    expected = generated(trained, monkeypatch, capsys, "--gen-subset", "valid", "--lenpen", "3")
+    assert best(files["generate-valid.txt"]) == best(expected)
+    assert "'lenpen': 1," in files["generate-test.txt"].replace("1.0,", "1,")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [("valid=3", "--gen-subset has only test"), ("test", "give SUBSET=NUMBER"), ("=x", "=x: give")],
+)
+def test_wrong_length_penalties(value, message):
+    with pytest.raises(InputError, match=message):
+        b2t_generate(["data", "--path", "model.pt", "--subset-lenpen", value])
 
 
 def test_batching_does_not_change_translations(trained, monkeypatch, capsys):

@@ -349,6 +349,7 @@ class TestRuns:
         assert result.returncode == 1
         assert "a run is at work" in result.stderr
         assert "nothing to do" in script("train.sh", *arguments).stdout
+        # refused before any model is made
         result = script("train.sh", *arguments, "--lr", "0.1", check=False)
         assert result.returncode == 1
         assert "was begun with other settings" in result.stdout

@@ -64,6 +64,7 @@ class TestEvaluate:
         assert again[again.index("== score") :] == text[text.index("== score") :]
         assert files == {path: path.stat().st_mtime_ns for path in files}
 
+    @pytest.mark.slow
     def test_interrupted_after_one_set(self, world, trained, tmp_path):
         """Killed before the second set is translated: the first is kept, and not translated again."""
         run = tmp_path / "run"
