@@ -382,7 +382,7 @@ class TestText:
 
 
 def bash(code):
-    return subprocess.run(["bash", "-c", f". {ROOT}/scripts/lib.sh; {code}"], capture_output=True, text=True)
+    return subprocess.run(["bash", "-c", f". '{ROOT}/scripts/lib.sh'; {code}"], capture_output=True, text=True)
 
 
 class TestDrivers:
