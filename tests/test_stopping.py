@@ -6,6 +6,7 @@ import signal
 import threading
 
 import pytest
+from fairseq.data.iterators import GroupedIterator
 from fairseq.trainer import Trainer
 from test_training import two_processes
 from training import SHARED, assert_same_model, binarize, load, train, write_corpus
@@ -91,9 +92,9 @@ def test_one_rank_tells_the_other(data, tmp_path, monkeypatch):
 @pytest.mark.parametrize("number", stopping.SIGNALS)
 def test_processes_that_load_data_are_spared(data, tmp_path, monkeypatch, number):
     """Batch systems signal them too; without their batches, more than are read ahead, no update could be completed."""
-    loaders = []
+    loaders, groups = [], []
 
-    def everybody(_trainer):
+    def everybody():
         loaders.extend(multiprocessing.active_children())
         return [*(process.pid for process in loaders), os.getpid()]
 
@@ -101,16 +102,18 @@ def test_processes_that_load_data_are_spared(data, tmp_path, monkeypatch, number
         for pid in pids:
             os.kill(pid, number)
 
-    step = Trainer.train_step
+    next_group = GroupedIterator.__next__
 
-    def train_step(self, *arguments, **keywords):
-        if self.get_num_updates() == 1:
-            sender = FORK.Process(target=send_from_outside, args=(everybody(self),))
+    def signal_before_second(self):
+        # before the batches of the second update are collected
+        groups.append(self)
+        if len(groups) == 2:
+            sender = FORK.Process(target=send_from_outside, args=(everybody(),))
             sender.start()
             sender.join()
-        return step(self, *arguments, **keywords)
+        return next_group(self)
 
-    monkeypatch.setattr(Trainer, "train_step", train_step)
+    monkeypatch.setattr(GroupedIterator, "__next__", signal_before_second)
     flags = ["--batch-size", "1", "--update-freq", "20", "--data-buffer-size", "2", "--num-workers", "2"]
     train(data, tmp_path, "--max-update", "40", *flags, command=b2t_train)
     assert len(loaders) >= 2
