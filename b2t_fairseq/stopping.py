@@ -170,12 +170,14 @@ def _serve_to_the_end() -> None:
         if not _training[0]:
             os._exit(128 + number)
 
-    def set_handlers_and_ours():
-        # PyTorch's own one for SIGTERM ends the worker
-        set_handlers()
+    def set_ours():
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, end_with_trainer)
 
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, end_with_trainer)
-    signal_handling._set_worker_signal_handlers = set_handlers_and_ours
+    def set_theirs_and_ours():
+        # PyTorch's own one for SIGTERM ends the worker
+        set_handlers()
+        set_ours()
+
+    set_ours()
+    signal_handling._set_worker_signal_handlers = set_theirs_and_ours

@@ -23,6 +23,11 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import machine  # noqa: E402
+import streams  # noqa: E402
+
 PREPARE = ROOT / "scripts/prepare_wmt14_en_de.sh"
 STAGES = ("download", "clean", "subwords", "binarize", "write_manifest")
 SYLLABLES = {
@@ -127,12 +132,6 @@ def measure(out: Path, number: int, arguments: list[str]) -> dict[str, float]:
     return {"seconds": seconds, "processor_seconds": processors, "peak_bytes": memory.peak}
 
 
-def machine() -> str:
-    """Return the processor's name and the number of cores."""
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return f"{len(os.sched_getaffinity(0))} cores of {models[0].split(': ')[1].strip() if models else 'unknown'}"
-
-
 def markdown(result: dict) -> str:
     """Return the table for docs/reproduction.md."""
     millions = result["pairs"] / 1e6
@@ -164,12 +163,11 @@ def main() -> None:
     stages = {name: measure(out, number, arguments) for number, name in enumerate(STAGES, start=1)}
     command = "python benchmarks/prepare_at_scale.py FOLDER"
     command += f" --fraction {args.fraction}" if args.fraction != 1 else ""
-    result = {"pairs": pairs, "machine": machine(), "note": args.note, "stages": stages, "command": command}
+    result = {"pairs": pairs, "machine": machine.cores(), "note": args.note, "stages": stages, "command": command}
     args.output.parent.mkdir(parents=True, exist_ok=True)
     for ending, content in ((".json", json.dumps(result, indent=2) + "\n"), (".md", markdown(result))):
-        unfinished = args.output.with_name(f"{args.output.name}{ending}.tmp{os.getpid()}")
-        unfinished.write_text(content)
-        unfinished.replace(args.output.with_name(args.output.name + ending))
+        with streams.whole_files(args.output.with_name(args.output.name + ending)) as (file,):
+            file.write(content.encode())
     print(markdown(result))
 
 

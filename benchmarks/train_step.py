@@ -23,11 +23,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 import torch
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 from fairseq.data import Dictionary
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
+from machine import processor
 
 import b2t_fairseq
 from b2t_fairseq.residual import SCHEMES
@@ -170,12 +172,7 @@ def measure(args: argparse.Namespace) -> list[dict]:
 
 def machine(device: str) -> str:
     """Describe where the numbers come from."""
-    if device == "cuda":
-        where = torch.cuda.get_device_name()
-    else:
-        cpuinfo = Path("/proc/cpuinfo")
-        models = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        where = f"{torch.get_num_threads()} cores of {models[0] if models else platform.processor()}"
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} cores of {processor()}"
     return (
         f"{where}, torch {torch.__version__}, Python {platform.python_version()}, b2t_fairseq {b2t_fairseq.__version__}"
     )

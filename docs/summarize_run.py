@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
+import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
-def machine() -> str:
-    """Return the processor's name and the number of cores."""
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return f"{len(os.sched_getaffinity(0))} cores of {models[0].split(': ')[1].strip() if models else 'unknown'}"
+import machine
 
 
 def summary(run: Path, note: str) -> str:
@@ -39,7 +37,7 @@ def summary(run: Path, note: str) -> str:
     signatures = {f"`{m}|{r['signature']}`" for s in scores["sets"].values() for m, r in s["metrics"].items()}
     text = (
         f"{kept:,} of {pairs:,} pairs, {scores['parameters']:,} parameters, {int(updates):,} updates in "
-        f"{seconds / 60:.0f} minutes on {machine()}{note and f'; {note}'}. {', '.join(sorted(signatures))}"
+        f"{seconds / 60:.0f} minutes on {machine.cores()}{note and f'; {note}'}. {', '.join(sorted(signatures))}"
     )
     return "\n".join([*lines, "", text])
 

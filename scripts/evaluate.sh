@@ -16,10 +16,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 case ${1:-} in
-    "" | -h | --help)
-        usage
-        exit
-        ;;
+    "" | -h | --help) show_help ;;
     -*) die "the run comes first: bash scripts/evaluate.sh RUN ...; see --help" ;;
 esac
 [ -d "$1" ] || die "$1: no such run"
@@ -28,14 +25,11 @@ shift
 data='' last=() sets=() comet=() asked=()
 while [ $# -gt 0 ]; do
     case $1 in
-        --data) need_value "$1" $# "${2:-}" && data=$2 && shift ;;
-        --last) need_value "$1" $# "${2:-}" && last=(--last "$2") && shift ;;
-        --sets) need_value "$1" $# "${2:-}" && read -ra sets <<<"$2" && shift ;;
+        --data) need_value "$@" && data=$2 && shift ;;
+        --last) need_value "$@" && last=(--last "$2") && shift ;;
+        --sets) need_value "$@" && read -ra sets <<<"$2" && shift ;;
         --comet) comet=(--comet) ;;
-        -h | --help)
-            usage
-            exit
-            ;;
+        -h | --help) show_help ;;
         *) asked+=("$1") ;;
     esac
     shift

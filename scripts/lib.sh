@@ -12,11 +12,14 @@ die() {
     exit 1
 }
 
-# usage: print the comment at the head of the running script
-usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; }
+# show_help: print the comment at the head of the running script, and end
+show_help() {
+    sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+    exit
+}
 
-# need_value OPTION COUNT VALUE: an option of a command line must have a value behind it
-need_value() { [ "$2" -ge 2 ] && [ -n "$3" ] || die "$1 needs a value; --help tells more"; }
+# need_value "$@": an option of a command line must have a value behind it
+need_value() { [ -n "${2:-}" ] || die "$1 needs a value; --help tells more"; }
 
 # shellcheck disable=SC2120
 # run_setup [--dev]: install what is missing and put the environment's commands first on the path

@@ -30,22 +30,19 @@ out='' archives='' news_commentary=v9 corpora=() tokenization=sentencepiece voca
 max_words=80 max_ratio=9 workers=$(nproc) table=$PROJECT/scripts/wmt14_archives.tsv
 while [ $# -gt 0 ]; do
     case $1 in
-        --out) need_value "$1" $# "${2:-}" && out=$2 && shift ;;
-        --archives) need_value "$1" $# "${2:-}" && archives=$2 && shift ;;
-        --news-commentary) need_value "$1" $# "${2:-}" && news_commentary=$2 && shift ;;
-        --corpus) need_value "$1" $# "${2:-}" && corpora+=("$2") && shift ;;
-        --tokenization) need_value "$1" $# "${2:-}" && tokenization=$2 && shift ;;
-        --vocabulary) need_value "$1" $# "${2:-}" && vocabulary=$2 && shift ;;
-        --max-words) need_value "$1" $# "${2:-}" && max_words=$2 && shift ;;
-        --max-ratio) need_value "$1" $# "${2:-}" && max_ratio=$2 && shift ;;
-        --workers) need_value "$1" $# "${2:-}" && workers=$2 && shift ;;
-        --stage) need_value "$1" $# "${2:-}" && first=$2 && shift ;;
-        --stop-stage) need_value "$1" $# "${2:-}" && last=$2 && shift ;;
-        --table) need_value "$1" $# "${2:-}" && table=$2 && shift ;;
-        -h | --help)
-            usage
-            exit
-            ;;
+        --out) need_value "$@" && out=$2 && shift ;;
+        --archives) need_value "$@" && archives=$2 && shift ;;
+        --news-commentary) need_value "$@" && news_commentary=$2 && shift ;;
+        --corpus) need_value "$@" && corpora+=("$2") && shift ;;
+        --tokenization) need_value "$@" && tokenization=$2 && shift ;;
+        --vocabulary) need_value "$@" && vocabulary=$2 && shift ;;
+        --max-words) need_value "$@" && max_words=$2 && shift ;;
+        --max-ratio) need_value "$@" && max_ratio=$2 && shift ;;
+        --workers) need_value "$@" && workers=$2 && shift ;;
+        --stage) need_value "$@" && first=$2 && shift ;;
+        --stop-stage) need_value "$@" && last=$2 && shift ;;
+        --table) need_value "$@" && table=$2 && shift ;;
+        -h | --help) show_help ;;
         *) die "unknown option $1; see --help" ;;
     esac
     shift

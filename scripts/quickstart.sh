@@ -16,14 +16,11 @@
 corpus=grammar from='' config='' work=''
 while [ $# -gt 0 ]; do
     case $1 in
-        --corpus) need_value "$1" $# "${2:-}" && corpus=$2 && shift ;;
-        --from) need_value "$1" $# "${2:-}" && from=$2 && shift ;;
-        --config) need_value "$1" $# "${2:-}" && config=$2 && shift ;;
-        --work) need_value "$1" $# "${2:-}" && work=$2 && shift ;;
-        -h | --help)
-            usage
-            exit
-            ;;
+        --corpus) need_value "$@" && corpus=$2 && shift ;;
+        --from) need_value "$@" && from=$2 && shift ;;
+        --config) need_value "$@" && config=$2 && shift ;;
+        --work) need_value "$@" && work=$2 && shift ;;
+        -h | --help) show_help ;;
         *) die "unknown option $1; see --help" ;;
     esac
     shift

@@ -16,10 +16,7 @@ extras='[plots]'
 case ${1:-} in
     "") ;;
     --dev) extras='[plots,test]' ;;
-    -h | --help)
-        usage
-        exit
-        ;;
+    -h | --help) show_help ;;
     *) die "unknown option $1; see --help" ;;
 esac
 

@@ -18,16 +18,13 @@
 seeds=(1) out=$PROJECT/runs/sweep data=() slurm='' configs=() flags=() only=''
 while [ $# -gt 0 ]; do
     case $1 in
-        --seeds) need_value "$1" $# "${2:-}" && read -ra seeds <<<"$2" && shift ;;
-        --out) need_value "$1" $# "${2:-}" && out=$2 && shift ;;
-        --data) need_value "$1" $# "${2:-}" && data=(--data "$(realpath "$2")") && shift ;;
+        --seeds) need_value "$@" && read -ra seeds <<<"$2" && shift ;;
+        --out) need_value "$@" && out=$2 && shift ;;
+        --data) need_value "$@" && data=(--data "$(realpath "$2")") && shift ;;
         --slurm) slurm=1 ;;
         # one run of the array, or the table that follows it: used by sweep.sbatch
-        --only) need_value "$1" $# "${2:-}" && only=$2 && shift ;;
-        -h | --help)
-            usage
-            exit
-            ;;
+        --only) need_value "$@" && only=$2 && shift ;;
+        -h | --help) show_help ;;
         --)
             shift
             flags=("$@")
@@ -53,8 +50,7 @@ out=$(cd "$out" && pwd)
 
 runs=()
 for name in "${names[@]}"; do
-    [ ${#seeds[@]} -gt 0 ] || die "--seeds names no seed"
-for seed in "${seeds[@]}"; do runs+=("$out/$name/seed$seed"); done
+    for seed in "${seeds[@]}"; do runs+=("$out/$name/seed$seed"); done
 done
 
 # the signals that end a training run end the sweep after it; exit status 75 as in train.sh: the same command goes on

@@ -13,10 +13,7 @@ case ${1:-} in
         selection=()
         shift
         ;;
-    -h | --help)
-        usage
-        exit
-        ;;
+    -h | --help) show_help ;;
 esac
 run_setup --dev
 say "ruff and shellcheck"

@@ -11,11 +11,12 @@
 #                   --save-dir DIR (default: runs/NAME/CONFIG), --max-tokens N, --seed N
 #
 # Gradients are accumulated so that an update stays at the configuration's tokens_per_update, whatever the number of
-# GPUs and --max-tokens; where that cannot be, this is refused with what can. --update-freq overrides it. bf16 where the GPUs have it, fp16 on older ones.
+# GPUs and --max-tokens; where that cannot be, this is refused with what can. --update-freq overrides it. bf16 where the
+# GPUs have it, fp16 on older ones.
 #
 # The same command goes on with a run that was stopped; SIGUSR1 to any process of a run stops all of it after the current
-# update, with a checkpoint and exit status 75. So does SIGTERM, if that takes no longer than a minute. Everything is also logged to train.log and, for TensorBoard, to tensorboard/ in the
-# run's folder.
+# update, with a checkpoint and exit status 75. So does SIGTERM, if that takes no longer than a minute. Everything is also
+# logged to train.log and, for TensorBoard, to tensorboard/ in the run's folder.
 #
 # Several nodes:  sbatch scripts/slurm/train.sbatch CONFIG ...   (one task on each node)
 #                 torchrun --nnodes 2 --nproc-per-node 8 ... --no-python bash scripts/train.sh CONFIG ...
@@ -24,10 +25,7 @@
 trap 'exit 75' USR1 TERM # nothing has begun
 
 case ${1:-} in
-    "" | -h | --help)
-        usage
-        exit
-        ;;
+    "" | -h | --help) show_help ;;
     -*) die "the configuration comes first: bash scripts/train.sh CONFIG ...; see --help" ;;
 esac
 [ -f "$1" ] || die "$1: no such configuration; those of the papers are in configs/wmt14_en_de"
@@ -41,25 +39,22 @@ while [ $# -gt 0 ]; do
     # --flag=value is --flag value
     if [[ $1 == --*=* ]]; then set -- "${1%%=*}" "${1#*=}" "${@:2}"; fi
     case $1 in
-        --data) need_value "$1" $# "${2:-}" && data=$2 && shift ;;
-        --gpus) need_value "$1" $# "${2:-}" && gpus=$2 && shift ;;
+        --data) need_value "$@" && data=$2 && shift ;;
+        --gpus) need_value "$@" && gpus=$2 && shift ;;
         --dry-run) dry_run=1 ;;
-        --save-dir) need_value "$1" $# "${2:-}" && save_dir=$2 && shift ;;
-        --max-tokens) need_value "$1" $# "${2:-}" && asked_max_tokens=$2 && shift ;;
-        --update-freq) need_value "$1" $# "${2:-}" && update_freq=$2 && shift ;;
+        --save-dir) need_value "$@" && save_dir=$2 && shift ;;
+        --max-tokens) need_value "$@" && asked_max_tokens=$2 && shift ;;
+        --update-freq) need_value "$@" && update_freq=$2 && shift ;;
         --distributed-world-size) die "--distributed-world-size follows from the machine; use --gpus N" ;;
         --cpu) cpu=1 machine_flags+=("$1") ;;
         --fp16 | --bf16 | --amp | --memory-efficient-fp16 | --memory-efficient-bf16) precision=$1 machine_flags+=("$1") ;;
         --checkpoint-activations) machine_flags+=("$1") ;;
         --num-workers | --log-interval | --ddp-backend | --max-tokens-valid | --data-buffer-size | --max-update)
-            need_value "$1" $# "${2:-}"
+            need_value "$@"
             machine_flags+=("$1" "$2")
             shift
             ;;
-        -h | --help)
-            usage
-            exit
-            ;;
+        -h | --help) show_help ;;
         *) flags+=("$1") ;;
     esac
     shift
@@ -165,8 +160,9 @@ if [ -n "$tokens_per_update" ] && [ -n "$max_tokens" ] && [ -z "$update_freq" ];
     fi
 fi
 [ -z "$update_freq" ] || batch+=(--update-freq "$update_freq")
+update_size=${update_freq:+${max_tokens:+$((update_freq * world * max_tokens))}}
 
-[ -f "$data/dict.en.txt" ] || compgen -G "$data/dict.*.txt" >/dev/null || [ -n "$dry_run" ] ||
+compgen -G "$data/dict.*.txt" >/dev/null || [ -n "$dry_run" ] ||
     die "--data $data: no binary data there; make it, for instance with scripts/prepare_wmt14_en_de.sh, or give --data"
 command=(
     b2t train "$data" --save-dir "$save_dir" --log-format simple --log-interval 50
@@ -180,9 +176,7 @@ command+=("${flags[@]}")
 
 if [ "$rank" -eq 0 ] || [ -n "$dry_run" ]; then
     if [ -n "$on_cpu" ]; then where="$world process(es) on the CPU"; else where="$world GPU(s), ${precision#--}"; fi
-    if [ -n "$update_freq" ] && [ -n "$max_tokens" ]; then
-        where+="; updates of $((update_freq * world * max_tokens)) tokens = $world x $max_tokens x $update_freq"
-    fi
+    [ -z "$update_size" ] || where+="; updates of $update_size tokens = $world x $max_tokens x $update_freq"
     say "$where"
     printf '%q ' "${command[@]}"
     echo
@@ -193,7 +187,6 @@ if [ "$rank" -eq 0 ]; then
     mkdir -p "$save_dir"
     lock "$save_dir/.lock" "a run is at work in $save_dir; wait for it, or give another --save-dir"
     # evaluate.sh reads this too.  Neither flags that depend on the machine are in it nor max_update: a run may be prolonged
-    update_size=${update_freq:+${max_tokens:+$((update_freq * world * max_tokens))}}
     dictionaries=$(cat "$data"/dict.*.txt | sha256sum | cut -d ' ' -f 1)
     same_settings "$save_dir/settings.sh" \
         "$(declare -p update_size dictionaries model training flags average generation)" "the run in $save_dir"

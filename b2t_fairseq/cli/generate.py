@@ -12,7 +12,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import generate as fairseq_generate
 
 from ..errors import InputError
-from .train import PLUGIN
+from .path import with_plugin
 
 
 def main(argv: list[str]) -> None:
@@ -25,11 +25,9 @@ def main(argv: list[str]) -> None:
     Raises:
         InputError: ``--subset-lenpen`` is not of that form, or names a subset that is not to be translated.
     """
-    if not any(arg == "--user-dir" or arg.startswith("--user-dir=") for arg in argv):
-        argv = [*argv, "--user-dir", PLUGIN]
     parser = options.get_generation_parser()
     parser.add_argument("--subset-lenpen", action="append", default=[], metavar="SUBSET=LENPEN")
-    args = options.parse_args_and_arch(parser, input_args=argv)
+    args = options.parse_args_and_arch(parser, input_args=with_plugin(argv))
     subsets = args.gen_subset.split(",")
     length_penalties = _length_penalties(args.subset_lenpen, subsets)
     for subset in subsets:

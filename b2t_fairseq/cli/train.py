@@ -19,9 +19,9 @@ from fairseq_cli import train as fairseq_train
 from .. import checkpoints, stopping
 from ..errors import InputError
 from ..models.transformer import B2TTransformerModel
+from .path import with_plugin
 
 _LOG_FORMAT = "%(asctime)s | %(levelname)s | %(name)s | %(message)s"  # fairseq-train's
-PLUGIN = str(Path(__file__).resolve().parent.parent)
 
 
 @stopping.held_back()
@@ -44,11 +44,9 @@ def main(argv: list[str]) -> int:
     if not any(arg.split("=")[0] in ("--arch", "-a") for arg in argv):
         raise InputError("--arch is missing; for instance --arch b2t_transformer")
     logging.basicConfig(format=_LOG_FORMAT, datefmt="%Y-%m-%d %H:%M:%S", level="INFO", stream=sys.stdout)
-    if not any(arg == "--user-dir" or arg.startswith("--user-dir=") for arg in argv):
-        argv = [*argv, "--user-dir", PLUGIN]
     # one line for every tied parameter would bury the plugin's own line about what is shared
     logging.getLogger("fairseq.trainer").addFilter(lambda record: "detected shared parameter" not in str(record.msg))
-    sys.argv = ["b2t train", *argv]
+    sys.argv = ["b2t train", *with_plugin(argv)]
     args = options.parse_args_and_arch(options.get_training_parser())
     # fairseq takes --bf16 to mean a TPU
     args.tpu = "--tpu" in argv
