@@ -1,8 +1,8 @@
 """Mends of fairseq 0.12.3.1, applied when the plugin is loaded.
 
 A killed run goes on as if it had not been killed; the two mends for this do not change what an uninterrupted run
-computes.  The moving average of ``--store-ema`` moves tied parameters once per update.  And ``fairseq-preprocess
---user-dir`` looks words up faster.
+computes.  The moving average of ``--store-ema`` moves tied parameters once per update.  ``fairseq-preprocess
+--user-dir`` looks words up faster.  And language models read one sentence a sample with today's NumPy too.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import functools
 import inspect
 from types import SimpleNamespace
 
+import numpy as np
 import torch
-from fairseq.data import Dictionary
+from fairseq.data import Dictionary, token_block_dataset
 from fairseq.file_io import PathManager
 from fairseq.models.ema.ema import EMA
 from fairseq.tasks import FairseqTask
@@ -27,8 +28,18 @@ def apply() -> None:
         FairseqTask.get_batch_iterator = _with_batches_of_first_epoch(FairseqTask.get_batch_iterator)
         EMA._step_internal = _with_tied_parameters_once(EMA._step_internal)
         Dictionary.encode_line = _with_one_tensor(Dictionary.encode_line)
+        token_block_dataset.np = _NumpyWithLong()
     # fairseq copies checkpoint_last.pt in place, where a kill leaves half a file
     PathManager.copy = staticmethod(copy_whole)
+
+
+class _NumpyWithLong:
+    """NumPy with the name ``np.compat.long``, gone since 2.0, by which fairseq makes ``--sample-break-mode eos``."""
+
+    compat = SimpleNamespace(long=np.int64)
+
+    def __getattr__(self, name):
+        return getattr(np, name)
 
 
 def _with_batches_of_first_epoch(get_batch_iterator):
