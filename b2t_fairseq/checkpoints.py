@@ -100,7 +100,7 @@ def _normalized(settings: Mapping[str, Any]) -> dict[str, Any]:
     normalize_before = settings.pop("decoder_normalize_before", False)
     normalize_before = bool(settings.pop("encoder_normalize_before", normalize_before))
     # a language model has none
-    settings.setdefault("encoder_layers", None)
+    settings.setdefault("encoder_embed_dim", None)
     # fairseq's own transformer has the scheme in that flag
     settings.setdefault("residual", "Pre-LN" if normalize_before else "Post-LN")
     settings["residual"] = getattr(SCHEMES.get(settings["residual"]), "title", settings["residual"])
