@@ -1,8 +1,8 @@
 """Mends of fairseq 0.12.3.1, applied when the plugin is loaded.
 
 A killed run goes on as if it had not been killed; the two mends for this do not change what an uninterrupted run
-computes.  The moving average of ``--store-ema`` moves tied parameters once per update.  A checkpoint holds tied parameters
-once, whatever the device and the precision.  And ``fairseq-preprocess --user-dir`` looks words up faster.
+computes.  The moving average of ``--store-ema`` moves tied parameters once per update.  A checkpoint holds tied
+parameters once, whatever the device and the precision.  And ``fairseq-preprocess --user-dir`` looks words up faster.
 """
 
 from __future__ import annotations
