@@ -1,8 +1,9 @@
 """Mends of fairseq 0.12.3.1, applied when the plugin is loaded.
 
 A killed run goes on as if it had not been killed; the two mends for this do not change what an uninterrupted run
-computes.  The moving average of ``--store-ema`` moves tied parameters once per update.  ``fairseq-preprocess
---user-dir`` looks words up faster.  And language models read one sentence a sample with today's NumPy too.
+computes.  The moving average of ``--store-ema`` moves tied parameters once per update.  A checkpoint holds tied
+parameters once, whatever the device and the precision.  ``fairseq-preprocess --user-dir`` looks words up faster.  And
+language models read one sentence a sample with today's NumPy too.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from fairseq import utils
 from fairseq.data import Dictionary, token_block_dataset
 from fairseq.file_io import PathManager
 from fairseq.models.ema.ema import EMA
@@ -29,6 +31,7 @@ def apply() -> None:
         EMA._step_internal = _with_tied_parameters_once(EMA._step_internal)
         Dictionary.encode_line = _with_one_tensor(Dictionary.encode_line)
         token_block_dataset.np = _NumpyWithLong()
+        utils.move_to_cpu = _with_each_tensor_once(utils.move_to_cpu)
     # fairseq copies checkpoint_last.pt in place, where a kill leaves half a file
     PathManager.copy = staticmethod(copy_whole)
 
@@ -94,6 +97,28 @@ def _with_one_tensor(encode_line):
             for word, index in zip(words, indices, strict=True):
                 consumer(word, index)
         return torch.tensor([*indices, self.eos_index] if append_eos else indices, dtype=torch.int32)
+
+    return wrapper
+
+
+def _with_each_tensor_once(move_to_cpu):
+    """Make what refers to one tensor refer to one copy of it.
+
+    fairseq moves a model to the CPU, in float32, name by name before it is saved, so that layers which share their
+    parameters would be written N/M times if they come from a GPU or are of half precision.
+    """
+
+    @functools.wraps(move_to_cpu)
+    def wrapper(sample):
+        moved: dict[tuple, torch.Tensor] = {}
+
+        def once(tensor):
+            key = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+            if key not in moved:
+                moved[key] = move_to_cpu([tensor])[0]
+            return moved[key]
+
+        return utils.apply_to_sample(once, sample)
 
     return wrapper
 

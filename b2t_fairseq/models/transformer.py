@@ -14,6 +14,7 @@ from fairseq.models.transformer.transformer_legacy import (
     transformer_wmt_en_de_big,
 )
 
+from .. import hub
 from ..config import B2TTransformerConfig, as_namespace
 from ..stacks import Decoder, Encoder
 from ..validation import validate
@@ -52,6 +53,18 @@ class B2TTransformerModel(LoadsPruned, TransformerModelBase):
         finish(model, args, [s.embed_tokens for s in stacks if not getattr(args, f"{s.stack}_embed_path")])
         model.decoder.attn_in_training = bool(getattr(getattr(task, "cfg", None), "load_alignments", False))
         return model
+
+    @classmethod
+    def from_pretrained(cls, model_name_or_path, checkpoint_file=None, data_name_or_path=None, **kwargs):
+        """Return a trained model that translates, with its SentencePiece: see :func:`b2t_fairseq.hub.from_pretrained`.
+
+        Args:
+            model_name_or_path: the folder of a run, or a checkpoint file.
+            checkpoint_file: which checkpoint of the folder (default: the best that is there).
+            data_name_or_path: the folder with the dictionaries (default: where the model was trained on).
+            **kwargs: settings of the task or of the model, as on the command line.
+        """
+        return hub.from_pretrained(model_name_or_path, checkpoint_file, data_name_or_path, **kwargs)
 
     @classmethod
     def build_encoder(cls, cfg, src_dict, embed_tokens) -> Encoder:
