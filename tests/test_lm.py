@@ -1,9 +1,11 @@
 """Language models: the equations without an encoder, fairseq's own transformer_lm bit by bit, runs and commands."""
 
 import argparse
+import importlib
 import math
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from fairseq.models.transformer_lm import (
 )
 from fairseq.sequence_generator import SequenceGenerator
 from fairseq_cli import eval_lm
-from helpers import SMALL_LM, make_lm, make_lm_batch, make_task, randomize
+from helpers import ROOT, SMALL_LM, make_lm, make_lm_batch, make_task, randomize
 from test_config import parse, stock_flags
 from test_equations import LAYERS, assert_same_results, randomized_pair, run_stack
 from test_schemes import PAIRS, check_training_and_decoding, deviation, expected_deviations
@@ -26,6 +28,7 @@ from b2t_fairseq.cli.average import main as b2t_average
 from b2t_fairseq.cli.train import main as b2t_train
 from b2t_fairseq.config import B2TLanguageModelConfig
 from b2t_fairseq.errors import InputError
+from b2t_fairseq.models.transformer_lm import B2TLanguageModel
 
 ADAPTIVE = {
     "adaptive_input": True,
@@ -410,3 +413,38 @@ class TestRuns:
         assert "--adaptive-input " in text
         assert "--residual" in text
         assert "--encoder-layers" not in text
+
+    @pytest.mark.parametrize("scheme", ["post_ln", "b2t"])
+    def test_fused_criterion(self, data, tmp_path, scheme):
+        """The criterion without the logits of a whole batch gives the same run."""
+        flags = ["--residual", scheme, "--max-update", "3", "--dropout", "0"]
+        states = [
+            train(data, tmp_path / name, *flags, "--criterion", name, basis=BASIS)
+            for name in ("label_smoothed_cross_entropy", "label_smoothed_cross_entropy_fused")
+        ]
+        assert_same_model(*states, tolerance=1e-5)
+
+    def test_from_pretrained(self, data, run):
+        """fairseq's way to a model in Python: it scores a line as a full forward does."""
+        hub = B2TLanguageModel.from_pretrained(str(run), "checkpoint_last.pt", data)
+        scored = hub.score("w1 w2 w3")
+        model, dictionary = hub.models[0], hub.task.source_dictionary
+        tokens = dictionary.encode_line("w1 w2 w3", add_if_not_exist=False).long()
+        with torch.no_grad():
+            log_probs = torch.log_softmax(model(torch.cat([tokens[-1:], tokens[:-1]]).unsqueeze(0))[0][0], dim=-1)
+        expected = log_probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+        assert torch.allclose(scored["positional_scores"], expected[: len(scored["positional_scores"])], atol=1e-5)
+
+    def test_summary(self, data, run, monkeypatch):
+        """docs/summarize_lm.py: perplexity per word from that per piece."""
+        monkeypatch.syspath_prepend(ROOT / "docs")
+        summarize_lm = importlib.import_module("summarize_lm")
+        (run / "data.txt").write_text(data)
+        text = Path(data).parent / "test.en"
+        score = summarize_lm.evaluate(run, "test", text)
+        # a word is a piece here
+        assert score.pieces == score.words == len(text.read_text().split()) + 21
+        assert score.per_word() == pytest.approx(score.per_piece())
+        assert 1 < score.per_word() < 20
+        with pytest.raises(ValueError, match="has 21 lines as test, but"):
+            summarize_lm.evaluate(run, "test", text.with_name("valid.en"))
