@@ -51,7 +51,7 @@ def flags_table() -> str:
 
 
 def schemes_table() -> str:
-    """Return the residual schemes: equations, papers, what they cost against Post-LN as measured, when to choose them."""
+    """Return the residual schemes: paper, equation, cost against Post-LN as measured, when to choose each."""
     with open(ROOT / "benchmarks/results/train_step.json", encoding="utf-8") as file:
         rows = {row["variant"]: row for row in json.load(file)["rows"]}
     post_ln = rows[f"--residual {PostLN.name}"]
