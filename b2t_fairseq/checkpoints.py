@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pickle
+import re
 import shutil
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
@@ -52,9 +53,11 @@ def load(path: str | Path) -> dict[str, Any]:
             before_1_6 = file.read(1) == pickle.PROTO  # torch's format before it became a zip archive
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=not before_1_6)
     except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
         raise InputError(
-            f"{path} holds more than tensors and settings, so it is not opened: {str(error).splitlines()[0]} "
-            "Convert it where you trust it, or ask its author for a file that torch.load(weights_only=True) reads"
+            f"{path} holds more than tensors and settings, so it is not opened"
+            f"{f': {found[1]} in it might run code' if found else ''}. Convert it where you trust it, or ask its author "
+            "for a file that torch.load(weights_only=True) reads; b2t convert opens those of the papers' releases"
         ) from None
     except (PermissionError, MemoryError):
         raise

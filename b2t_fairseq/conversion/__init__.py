@@ -1,1 +1,1 @@
-"""Checkpoints of the two papers' releases into this plugin's, and this plugin's into stock fairseq's and safetensors."""
+"""Checkpoints of the papers' releases into this plugin's, and this plugin's into stock fairseq and safetensors."""

@@ -32,8 +32,12 @@ def build(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], model_clas
     source = _placeholder(rows[0])
     target = source if rows[0] == rows[1] else _placeholder(rows[1])
     task = SimpleNamespace(source_dictionary=source, target_dictionary=target)
-    unread = {"encoder_embed_path": None, "decoder_embed_path": None}  # files of pretrained embeddings, used at the start
-    model = model_class.build_model(SimpleNamespace(**{**settings, **unread}), task)
+    # files of pretrained embeddings, read when training starts
+    unread = {"encoder_embed_path": None, "decoder_embed_path": None}
+    try:
+        model = model_class.build_model(SimpleNamespace(**{**settings, **unread}), task)
+    except RuntimeError as error:
+        raise InputError(f"its model cannot be built: {error}") from None
     model.to(tensors["encoder.embed_tokens.weight"].dtype)
     try:
         model.load_state_dict(tensors, strict=True)

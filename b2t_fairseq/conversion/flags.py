@@ -34,11 +34,15 @@ _ONLY: dict[str, tuple[Any, str]] = {
 
 # settings of training, of the data and of analysis that today's fairseq has no more, and those that are read below
 _OTHERS = frozenset(
-    "arch force_anneal lr_shrink max_sentences max_sentences_valid min_lr lazy_load raw_text init_type mixed_precision "
-    "plot_gradient plot_stability plot_variance gradient_as_delta tbmf_wrapper decay_val sampling_method "
-    "enc_replace_rate dec_replace_rate codebooknum codenum one_emb_dropout one_emb_inter_dim one_emb_layernum "
-    "one_emb_relu_dropout one_emb_std stop_relu_dropout_update decoder_input_dim no_layer_norm share_layer_num "
-    "share_type".split()
+    [
+        *("arch", "force_anneal", "lr_shrink", "max_sentences", "max_sentences_valid", "min_lr"),
+        *("lazy_load", "raw_text", "init_type", "mixed_precision", "plot_gradient", "plot_stability"),
+        *("plot_variance", "gradient_as_delta", "tbmf_wrapper", "decay_val", "sampling_method"),
+        *("enc_replace_rate", "dec_replace_rate", "codebooknum", "codenum", "one_emb_dropout"),
+        *("one_emb_inter_dim", "one_emb_layernum", "one_emb_relu_dropout", "one_emb_std"),
+        *("stop_relu_dropout_update", "decoder_input_dim", "no_layer_norm", "share_layer_num"),
+        *("share_type"),
+    ]
 )
 
 
@@ -67,12 +71,8 @@ class ReleaseFlags:
     notes: list[str]
 
 
-def read_flags(args: Namespace, known: Collection[str]) -> ReleaseFlags:
+def read_flags(args: Namespace) -> ReleaseFlags:
     """Translate a release's settings.
-
-    Args:
-        args: the settings in the checkpoint.
-        known: names of today's fairseq's settings.
 
     Raises:
         InputError: the settings are of neither release, contradict each other, or need what this plugin has not.
@@ -92,14 +92,22 @@ def read_flags(args: Namespace, known: Collection[str]) -> ReleaseFlags:
     settings = {**taken, **word_dropout, "residual": scheme.name}
     settings["encoder_normalize_before"] = settings["decoder_normalize_before"] = False
     sharing = (args.share_layer_num, args.share_type) if getattr(args, SHARING_FLAG, False) else None
-    unknown = [
+    return ReleaseFlags(args, settings, pre_norm, b2t, ratios, norms, sharing, notes)
+
+
+def unknown_settings(args: Namespace, known: Collection[str]) -> list[str]:
+    """Return the settings that are in use and neither known to today's fairseq nor to the releases, as flags.
+
+    Args:
+        args: the settings in the checkpoint.
+        known: names of today's fairseq's settings.
+    """
+    releases = _OTHERS | _ONLY.keys() | {B2T_FLAG, SHARING_FLAG}
+    return [
         f"{flag(name)} {value}"
         for name, value in sorted(vars(args).items())
-        if value and name not in known and name not in _OTHERS | _ONLY.keys() | {B2T_FLAG, SHARING_FLAG}
+        if value and name not in known and name not in releases
     ]
-    if unknown:
-        notes.append(f"settings not known here and left out: {', '.join(unknown)}")
-    return ReleaseFlags(args, settings, pre_norm, b2t, ratios, norms, sharing, notes)
 
 
 def _refuse_others(args: Namespace) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from .. import sharing
 from ..errors import InputError
+from .flags import ReleaseFlags
 
 STACKS = ("encoder", "decoder")
 
@@ -19,6 +21,78 @@ _STRATEGIES = {
     "cycle_reverse": sharing.cycle_rev.__name__,
 }
 _CROSS_BIAS, _SELF_BIAS = "encoder_attn.in_proj_bias", "self_attn.in_proj_bias"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a release's sharing is expressed here.
+
+    Attributes:
+        weights: the release's parameters, those that ``--retie`` replaces replaced.
+        flags: this plugin's sharing flags, none for an untied model.
+        report: what the user should know.
+    """
+
+    weights: dict[str, Tensor]
+    flags: dict[str, Any] = field(default_factory=dict)
+    report: list[str] = field(default_factory=list)
+
+
+def plan(release: ReleaseFlags, weights: dict[str, Tensor], retie: bool) -> Plan:
+    """Decide between tied and untied, after checking that the weights are shared as the settings say.
+
+    Args:
+        release: the settings.
+        weights: the parameters, under the release's names.
+        retie: tie what the sharing release meant to tie.
+
+    Raises:
+        InputError: settings and weights contradict each other, or there is nothing that ``retie`` could tie.
+    """
+    num_layers = {stack: getattr(release.args, f"{stack}_layers") for stack in STACKS}
+    layers = {stack: layers_of(weights, stack, n) for stack, n in num_layers.items()}
+    if release.sharing is None:
+        if retie:
+            raise InputError("--retie is for models that share layers, which this one does not")
+        return Plan(weights)
+    k, share_type = release.sharing
+    indices = {stack: release_indices(share_type, n, k) for stack, n in num_layers.items()}
+    for stack in STACKS:
+        check_sharing(layers[stack], indices[stack], stack)
+    if all(len(set(order)) == len(order) for order in indices.values()):
+        return Plan(weights, report=[f"--share-layer-num {k} shares nothing"])
+    listed = indices["decoder"]
+    slipped = slips(layers["decoder"], listed)
+    flags = as_flags(share_type, indices)
+    if flags is None:
+        order = f"--share-type {share_type} --share-layer-num {k} of {num_layers['encoder']} encoder and "
+        order += f"{num_layers['decoder']} decoder layers has an order that no --layer-sharing has"
+        if retie:
+            raise InputError(f"{order}, so --retie cannot tie it; leave it out for an untied model")
+        return Plan(weights, report=[f"untied, to keep the function exactly: {order}"])
+    if slipped and retie:
+        return _retied(weights, flags, {depth: listed.index(listed[depth]) for depth in slipped})
+    if slipped:
+        said = (
+            f"untied, to keep the function exactly: the decoder layers {', '.join(map(str, slipped))} are copies, "
+            "whose cross-attention has the input bias of the base layer's self-attention (a slip of the release), which no "
+            "sharing of whole layers expresses; --retie writes the properly tied model, which translates differently"
+        )
+        return Plan(weights, report=[said])
+    return Plan(weights, flags, ["--retie changed nothing: the layers share properly"] if retie else [])
+
+
+def _retied(weights: dict[str, Tensor], flags: dict[str, Any], bases: dict[int, int]) -> Plan:
+    """Give each copied decoder layer its base layer's cross-attention bias."""
+    name = f"decoder.layers.{{}}.{_CROSS_BIAS}"
+    tied = {**weights, **{name.format(depth): weights[name.format(base)] for depth, base in bases.items()}}
+    largest = max((tied[name.format(d)].float() - weights[name.format(d)].float()).abs().max().item() for d in bases)
+    said = (
+        f"--retie: the cross-attention input biases (query, key, value) of the decoder layers "
+        f"{', '.join(map(str, bases))} are now those of their base layers {', '.join(map(str, bases.values()))}; "
+        f"largest change of a bias {largest:.2g}"
+    )
+    return Plan(tied, flags, [said])
 
 
 def release_indices(share_type: str, num_layers: int, share_layer_num: int) -> list[int]:
@@ -98,13 +172,6 @@ def slips(layers: list[dict[str, Tensor]], indices: list[int]) -> list[int]:
             )
         slipped.append(depth)
     return slipped
-
-
-def retied(tensors: Mapping[str, Tensor], indices: list[int], slipped: list[int]) -> dict[str, Tensor]:
-    """Return the tensors with each copied decoder layer's cross-attention bias that of its base layer."""
-    name = f"decoder.layers.{{}}.{_CROSS_BIAS}"
-    bases = {depth: indices.index(indices[depth]) for depth in slipped}
-    return {**tensors, **{name.format(depth): tensors[name.format(base)] for depth, base in bases.items()}}
 
 
 def as_flags(share_type: str, indices: Mapping[str, list[int]]) -> dict[str, Any] | None:

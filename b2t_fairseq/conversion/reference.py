@@ -63,7 +63,8 @@ class _Release:
         learned = [name for name in self.weights if name.startswith(f"{stack}.embed_positions")]
         vectors = self[learned[0]] if learned else _sinusoids(int(positions.max()) + 1, table.size(1))
         x = scale * table[tokens] + vectors[positions]
-        return self.norm(f"{stack}.layernorm_embedding", x) if f"{stack}.layernorm_embedding.weight" in self.weights else x
+        norm = f"{stack}.layernorm_embedding"
+        return self.norm(norm, x) if f"{norm}.weight" in self.weights else x
 
     def layer(
         self,
@@ -109,7 +110,9 @@ class _Release:
         hidden = self.activation(F.linear(x, self[f"{prefix}.fc1.weight"], self[f"{prefix}.fc1.bias"]))
         return F.linear(hidden, self[f"{prefix}.fc2.weight"], self[f"{prefix}.fc2.bias"])
 
-    def attention(self, prefix: str, stack: str, x: Tensor, keys: Tensor, padding: Tensor, future: Tensor | None) -> Tensor:
+    def attention(
+        self, prefix: str, stack: str, x: Tensor, keys: Tensor, padding: Tensor, future: Tensor | None
+    ) -> Tensor:
         """Return multi-head attention by torch's own function, from stacked or from separate projections."""
         stacked = f"{prefix}.in_proj_weight" in self.weights
         separate = {} if stacked else {f"{part}_proj_weight": self[f"{prefix}.{part}_proj.weight"] for part in "qkv"}

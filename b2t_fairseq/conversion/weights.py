@@ -58,7 +58,9 @@ def translated(weights: Mapping[str, Tensor], shares_output: bool) -> dict[str, 
             result["decoder.output_projection.weight" if name == "decoder.embed_out" else name] = tensor
     for (stack, depth), vectors in ratios.items():
         if vectors.keys() != set(RATIOS[stack]):
-            raise InputError(f"{stack} layer {depth} has the ratios {', '.join(vectors)}, not {', '.join(RATIOS[stack])}")
+            raise InputError(
+                f"{stack} layer {depth} has the ratios {', '.join(vectors)}, not {', '.join(RATIOS[stack])}"
+            )
         prefix = f"{stack}.layers.{depth}.residual"
         result[f"{prefix}.omega"] = torch.stack([vectors[name] for name in RATIOS[stack]])
         result[f"{prefix}.profiled"] = torch.tensor(1)
