@@ -6,8 +6,9 @@ __version__ = "0.1.0"
 
 require_fairseq()
 with root_logger_untouched():
-    from . import fairseq_fixes
+    from . import fairseq_fixes, profiling
     from .models import transformer  # noqa: F401  (registers the model)
 
 allow_checkpoint_types()
 fairseq_fixes.apply()
+profiling.apply()

@@ -88,6 +88,10 @@ class B2TTransformerConfig(StockTransformerConfig):
     depth_scaled_init: bool = field(
         default=False, metadata={"help": "multiply the initial weights of the N layers of a stack by N**-0.5"}
     )
+    admin_profile: Optional[str] = field(
+        default=None,
+        metadata={"help": "file of Admin's omegas, read before the first update, or written if it does not exist"},
+    )
 
 
 def fill_derived(settings: dict[str, Any]) -> None:

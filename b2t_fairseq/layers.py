@@ -9,18 +9,25 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from fairseq.modules.transformer_layer import TransformerDecoderLayerBase, TransformerEncoderLayerBase
-from torch import Tensor
+from torch import Tensor, nn
 
 from .residual import ResidualScheme
 
 IncrementalState = dict[str, dict[str, "Tensor | None"]]
 
+_NORMS = ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm")
 
-class FeedForward:
-    """The feed-forward sub-layer, ``f(x) = W2 act(W1 x)``, which both kinds of layers have."""
 
-    def name_dropout(self, stock_class: type) -> None:
-        """Keep the names by which ``--retain-dropout-modules`` finds fairseq's own dropout modules."""
+class LayerParts:
+    """What both kinds of layers have: norms and the feed-forward sub-layer, ``f(x) = W2 act(W1 x)``."""
+
+    def adopt(self, residual: ResidualScheme, stock_class: type) -> None:
+        """Make fairseq's layer one of ``residual``, without parameters of norms if the scheme has none."""
+        self.residual = residual
+        for name in () if residual.has_norms else _NORMS:
+            if getattr(self, name, None) is not None:
+                setattr(self, name, nn.Identity())
+        # the names by which --retain-dropout-modules finds fairseq's own
         self.dropout_module.module_name = self.activation_dropout_module.module_name = stock_class.__name__
 
     def feed_forward(self, x: Tensor) -> Tensor:
@@ -33,7 +40,7 @@ class FeedForward:
         return self.dropout_module(self.fc2(hidden), inplace=True).view_as(x)
 
 
-class EncoderLayer(FeedForward, TransformerEncoderLayerBase):
+class EncoderLayer(LayerParts, TransformerEncoderLayerBase):
     """Self-attention, then feed-forward.
 
     Args:
@@ -43,8 +50,7 @@ class EncoderLayer(FeedForward, TransformerEncoderLayerBase):
 
     def __init__(self, cfg, residual: ResidualScheme) -> None:
         super().__init__(cfg)
-        self.name_dropout(TransformerEncoderLayerBase)
-        self.residual = residual
+        self.adopt(residual, TransformerEncoderLayerBase)
 
     def forward(self, x: Tensor, encoder_padding_mask: Tensor | None, attn_mask: Tensor | None = None) -> Tensor:
         """Return the layer's output, ``(seq_len, batch, embed_dim)``.
@@ -70,11 +76,11 @@ class EncoderLayer(FeedForward, TransformerEncoderLayerBase):
             return self.dropout_module(x)
 
         connect, layer_input = self.residual.connect, x
-        x = connect(x, self_attention, self.self_attn_layer_norm, layer_input, is_last=False)
-        return connect(x, self.feed_forward, self.final_layer_norm, layer_input, is_last=True)
+        x = connect(x, self_attention, self.self_attn_layer_norm, layer_input, is_last=False, index=0)
+        return connect(x, self.feed_forward, self.final_layer_norm, layer_input, is_last=True, index=1)
 
 
-class DecoderLayer(FeedForward, TransformerDecoderLayerBase):
+class DecoderLayer(LayerParts, TransformerDecoderLayerBase):
     """Self-attention, cross-attention (unless ``no_encoder_attn``), then feed-forward.
 
     Args:
@@ -85,8 +91,7 @@ class DecoderLayer(FeedForward, TransformerDecoderLayerBase):
 
     def __init__(self, cfg, residual: ResidualScheme, no_encoder_attn: bool = False) -> None:
         super().__init__(cfg, no_encoder_attn)
-        self.name_dropout(TransformerDecoderLayerBase)
-        self.residual = residual
+        self.adopt(residual, TransformerDecoderLayerBase)
 
     def forward(
         self,
@@ -149,10 +154,11 @@ class DecoderLayer(FeedForward, TransformerDecoderLayerBase):
             return self.dropout_module(x)
 
         connect, layer_input = self.residual.connect, x
-        x = connect(x, self_attention, self.self_attn_layer_norm, layer_input, is_last=False)
+        x = connect(x, self_attention, self.self_attn_layer_norm, layer_input, is_last=False, index=0)
         if self.encoder_attn is not None and encoder_out is not None:
-            x = connect(x, cross_attention, self.encoder_attn_layer_norm, layer_input, is_last=False)
-        x = connect(x, self.feed_forward, self.final_layer_norm, layer_input, is_last=True)
+            x = connect(x, cross_attention, self.encoder_attn_layer_norm, layer_input, is_last=False, index=1)
+        last = self.residual.position.num_sublayers - 1
+        x = connect(x, self.feed_forward, self.final_layer_norm, layer_input, is_last=True, index=last)
         return x, attn, None
 
     def _has_cached_keys(self, incremental_state: IncrementalState | None) -> bool:

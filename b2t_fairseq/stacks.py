@@ -24,6 +24,8 @@ class LayerStack:
     Attributes:
         stack: ``"encoder"`` or ``"decoder"``.
         indices: the parameter set of each layer, set when parameters are tied; ``None`` before.
+        inputs: what each layer, and the end of the stack, reads its input with; ``None``: that is simply the output
+            of the layer below.
     """
 
     stack: str
@@ -34,16 +36,39 @@ class LayerStack:
         """Return all layers; unlike iteration over ``self.layers``, LayerDrop leaves none out."""
         return list(self.layers.children())
 
-    def residual_scheme(self, cfg) -> ResidualScheme:
+    def residual_scheme(self, cfg, num_sublayers: int, other_layers: int) -> ResidualScheme:
         """Return the residual scheme of the layer that is being built; layers are built from the bottom."""
         stack = getattr(cfg, self.stack)
-        depth, num_layers = self._layers_built, stack.layers
+        depth = self._layers_built
         if stack.layers_to_keep:
             # a pruned layer keeps the depth at which it was trained
-            num_layers = stack.unpruned_layers
-            depth = layers_to_keep(stack.layers_to_keep, num_layers)[depth]
+            depth = layers_to_keep(stack.layers_to_keep, stack.unpruned_layers)[depth]
         self._layers_built += 1
-        return scheme_class(cfg.residual)(LayerPosition(self.stack, depth, num_layers, stack.embed_dim))
+        return scheme_class(cfg.residual)(
+            LayerPosition(self.stack, depth, stack.unpruned_layers, stack.embed_dim, num_sublayers, other_layers)
+        )
+
+    def build_inputs(self, cfg) -> None:
+        """Build what the layers, and the end of the stack, read their inputs with, if the scheme has it."""
+        module, width = scheme_class(cfg.residual).stack_input, getattr(cfg, self.stack).embed_dim
+        depths = range(len(self.layers) + 1)
+        self.inputs = None if module is None else nn.ModuleList(module(depth, width) for depth in depths)
+
+    def run_layers(self, x: Tensor, call: Callable[[int, nn.Module, Tensor], Tensor]) -> Tensor:
+        """Return the output of the stack, ``(seq_len, batch, embed_dim)``, normalized if it ends with a norm.
+
+        Args:
+            x: input of the first layer, ``(seq_len, batch, embed_dim)``.
+            call: called with the depth of a layer, the layer and its input; returns its output.
+        """
+        history: list[Tensor] = []
+        for depth, layer in enumerate(self.layers):
+            if self.inputs is not None:
+                x = self.inputs[depth](x, history)
+            x = call(depth, layer, x)
+        if self.inputs is not None:
+            x = self.inputs[-1](x, history)
+        return x if self.layer_norm is None else self.layer_norm(x)
 
     def wrap_layer(self, cfg, layer: nn.Module) -> nn.Module:
         """Apply ``--checkpoint-activations``, ``--offload-activations`` and fully sharded data parallelism."""
@@ -96,17 +121,23 @@ class LayerStack:
 
 
 class Encoder(LayerStack, TransformerEncoderBase):
-    """Transformer encoder of N layers; see :class:`LayerStack`."""
+    """Transformer encoder of N layers; see :class:`LayerStack`.
+
+    Attributes:
+        clear_padding: whether the first layer's input is zero at padding, as in fairseq since 0.10.
+    """
 
     stack = "encoder"
+    clear_padding = True
 
     def __init__(self, cfg, dictionary, embed_tokens) -> None:
         super().__init__(cfg, dictionary, embed_tokens)
+        self.build_inputs(cfg)
         self.dropout_module.module_name = "TransformerEncoder"
         self.word_dropout = WordDropout(cfg.encoder.word_dropout)
 
     def build_encoder_layer(self, cfg):
-        return self.wrap_layer(cfg, EncoderLayer(cfg, self.residual_scheme(cfg)))
+        return self.wrap_layer(cfg, EncoderLayer(cfg, self.residual_scheme(cfg, 2, cfg.decoder.unpruned_layers)))
 
     def forward_embedding(self, src_tokens: Tensor, token_embedding: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the first layer's input and the scaled token embeddings, both ``(batch, src_len, embed_dim)``.
@@ -118,6 +149,47 @@ class Encoder(LayerStack, TransformerEncoderBase):
         if token_embedding is None:
             token_embedding = self.embed_tokens(src_tokens)
         return super().forward_embedding(src_tokens, self.word_dropout(token_embedding))
+
+    def forward_scriptable(
+        self,
+        src_tokens: Tensor,
+        src_lengths: Tensor | None = None,
+        return_all_hiddens: bool = False,
+        token_embeddings: Tensor | None = None,
+    ) -> dict[str, list[Tensor]]:
+        """Return fairseq's dictionary: ``encoder_out``, ``(src_len, batch, embed_dim)``, and what belongs to it.
+
+        Args:
+            src_tokens: ``(batch, src_len)``.
+            src_lengths: superseded by the padding in ``src_tokens``.
+            return_all_hiddens: also return ``encoder_states``: the first layer's input and each layer's output.
+            token_embeddings: embeddings to use instead of the looked-up ones, ``(batch, src_len, embed_dim)``.
+        """
+        padding_mask = src_tokens.eq(self.padding_idx)
+        has_padding = bool(padding_mask.any())
+        x, embedding = self.forward_embedding(src_tokens, token_embeddings)
+        if has_padding and self.clear_padding:
+            x = x.masked_fill(padding_mask.unsqueeze(-1), 0)
+        mask = padding_mask if has_padding else None
+        x = x.transpose(0, 1)
+        states = [x] if return_all_hiddens else []
+
+        def call(depth: int, layer: nn.Module, x: Tensor) -> Tensor:
+            x = layer(x, encoder_padding_mask=mask)
+            if return_all_hiddens:
+                states.append(x)
+            return x
+
+        x = self.run_layers(x, call)
+        return {
+            "encoder_out": [x],
+            "encoder_padding_mask": [padding_mask],
+            "encoder_embedding": [embedding],
+            "encoder_states": states,
+            "fc_results": [],
+            "src_tokens": [],
+            "src_lengths": [src_tokens.ne(self.padding_idx).sum(dim=1, dtype=torch.int32).reshape(-1, 1)],
+        }
 
 
 class Decoder(LayerStack, TransformerDecoderBase):
@@ -131,12 +203,16 @@ class Decoder(LayerStack, TransformerDecoderBase):
 
     def __init__(self, cfg, dictionary, embed_tokens, no_encoder_attn=False, output_projection=None) -> None:
         super().__init__(cfg, dictionary, embed_tokens, no_encoder_attn, output_projection)
+        self.build_inputs(cfg)
         self.dropout_module.module_name = "TransformerDecoder"
         self.attn_in_training = False
         self.word_dropout = WordDropout(cfg.decoder.word_dropout, keep_first=True)
 
     def build_decoder_layer(self, cfg, no_encoder_attn=False):
-        return self.wrap_layer(cfg, DecoderLayer(cfg, self.residual_scheme(cfg), no_encoder_attn))
+        sublayers, other_layers = (2, 0) if no_encoder_attn else (3, cfg.encoder.unpruned_layers)
+        return self.wrap_layer(
+            cfg, DecoderLayer(cfg, self.residual_scheme(cfg, sublayers, other_layers), no_encoder_attn)
+        )
 
     def forward_embedding(
         self, prev_output_tokens: Tensor, incremental_state: IncrementalState | None = None
@@ -206,7 +282,9 @@ class Decoder(LayerStack, TransformerDecoderBase):
         future_mask = self.buffered_future_mask(x) if causal else None
 
         attn, inner_states = None, [x]
-        for depth, layer in enumerate(self.layers):
+
+        def call(depth: int, layer: nn.Module, x: Tensor) -> Tensor:
+            nonlocal attn
             aligned = want_attn and depth == alignment_layer
             x, layer_attn, _ = layer(
                 x,
@@ -218,13 +296,12 @@ class Decoder(LayerStack, TransformerDecoderBase):
                 need_attn=aligned,
                 need_head_weights=aligned,
             )
-            inner_states.append(x)
             if aligned and layer_attn is not None:
                 attn = layer_attn.float().to(x)[:alignment_heads].mean(dim=0)
+            inner_states.append(x)
+            return x
 
-        if self.layer_norm is not None:
-            x = self.layer_norm(x)
-        x = x.transpose(0, 1)
+        x = self.run_layers(x, call).transpose(0, 1)
         if self.project_out_dim is not None:
             x = self.project_out_dim(x)
         return x, {"attn": [attn], "inner_states": inner_states}

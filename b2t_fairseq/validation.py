@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from .errors import InputError
-from .residual import scheme_class
+from .residual import SCHEMES, ResidualScheme, scheme_class
 from .sharing import layer_indices
 
 PROBABILITIES = (
@@ -137,6 +137,33 @@ def _validate_residual(args: Namespace) -> None:
             f"--no-decoder-final-norm has no effect with --residual {args.residual}, whose decoder ends without an "
             "extra norm; drop the flag, or choose --residual pre_ln"
         )
+    if args.depth_scaled_init and scheme.xavier is not None:
+        raise ValueError(
+            f"--depth-scaled-init contradicts --residual {args.residual}, which is an initialization itself; drop "
+            "--depth-scaled-init"
+        )
+    if args.admin_profile and not scheme.needs_profile:
+        raise ValueError(
+            f"--admin-profile {args.admin_profile} has no effect with --residual {args.residual}; drop it, or choose "
+            f"--residual {' or '.join(name for name, known in SCHEMES.items() if known.needs_profile)}"
+        )
+    for stack in ("encoder", "decoder"):
+        _validate_depth(args, scheme, stack)
+
+
+def _validate_depth(args: Namespace, scheme: type[ResidualScheme], stack: str) -> None:
+    num_layers = getattr(args, f"{stack}_layers")
+    if num_layers < scheme.min_layers:
+        raise ValueError(
+            f"--{stack}-layers {num_layers}: --residual {args.residual} differs from other schemes from "
+            f"{scheme.min_layers} layers on; give more layers or another scheme"
+        )
+    for name in (f"{stack}_layerdrop", f"{stack}_layers_to_keep"):
+        if scheme.stack_input is not None and getattr(args, name):
+            raise ValueError(
+                f"{flag(name)} {getattr(args, name)} cannot work with --residual {args.residual}: each layer reads the "
+                "outputs of all layers below, so none can be left out; drop the flag"
+            )
 
 
 def _validate_dimensions(args: Namespace) -> None:

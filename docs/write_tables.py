@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import logging
 import os
 import re
@@ -25,7 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 import tables_reproduction  # noqa: E402
 
 from b2t_fairseq.config import B2TTransformerConfig, StockTransformerConfig  # noqa: E402
-from b2t_fairseq.residual import SCHEMES  # noqa: E402
+from b2t_fairseq.residual import SCHEMES, PostLN  # noqa: E402
 from b2t_fairseq.sharing import STRATEGIES, layer_indices, none  # noqa: E402
 from b2t_fairseq.validation import flag  # noqa: E402
 
@@ -34,7 +35,7 @@ def flags_table() -> str:
     """Return this plugin's own flags."""
     stock = {field.name for field in dataclasses.fields(StockTransformerConfig)}
     choices = {"residual": SCHEMES, "layer_sharing": STRATEGIES}
-    values = {int: "M", float: "P"}
+    values = {int: "M", float: "P", str: "FILE"}
     lines = ["| flag | default | what it does |", "| --- | --- | --- |"]
     for field in dataclasses.fields(B2TTransformerConfig):
         if field.name in stock:
@@ -54,8 +55,23 @@ def schemes_table() -> str:
     lines = ["| `--residual` | | equation | paper |", "| --- | --- | --- | --- |"]
     for name, scheme in SCHEMES.items():
         ending = "; the stack ends with one more LN" if scheme.norm_after_stack else ""
-        number = scheme.paper.rsplit("/", 1)[-1]
+        number = re.sub(r".*/|\.html", "", scheme.paper)
         lines.append(f"| `{name}` | {scheme.title} | `{scheme.equation}`{ending} | [{number}]({scheme.paper}) |")
+    return "\n".join(lines)
+
+
+def choice_table() -> str:
+    """Return what each residual scheme costs against Post-LN, as measured, and when to choose it."""
+    with open(ROOT / "benchmarks/results/train_step.json", encoding="utf-8") as file:
+        rows = {row["variant"]: row for row in json.load(file)["rows"]}
+    post_ln = rows[f"--residual {PostLN.name}"]
+    lines = ["| `--residual` | parameters | step time | memory | when |", "| --- | --: | --: | --: | --- |"]
+    for name, scheme in SCHEMES.items():
+        row = rows[f"--residual {name}"]
+        parameters = row["parameters"] - post_ln["parameters"]
+        time, memory = row["time_ratio"] / post_ln["time_ratio"], row["peak_bytes"] / post_ln["peak_bytes"]
+        shown = f"{parameters:+,}" if parameters else "0"
+        lines.append(f"| `{name}` | {shown} | {time:.2f} | {memory:.2f} | {scheme.choose} |")
     return "\n".join(lines)
 
 
@@ -81,6 +97,7 @@ def readme_parts() -> dict[str, str]:
     return {
         "flags": flags_table(),
         "schemes": schemes_table(),
+        "choice": choice_table(),
         "strategies": strategies_table(),
         "quickstart result": included("docs/results/quickstart_grammar.md"),
         "multi30k result": included("docs/results/quickstart_multi30k.md"),

@@ -23,4 +23,5 @@ shellcheck -x -P SCRIPTDIR .ci/run scripts/*.sh scripts/slurm/*.sbatch configs/*
 say "pytest"
 # a process for each core, up to four; all tests of a file in one, as they share what they are tested on
 cores=$(nproc)
-exec python -m pytest --numprocesses $((cores < 4 ? cores : 4)) --dist loadfile "${selection[@]}" "$@"
+# a test that hangs must not hold a machine for ever; where it hangs is printed before
+exec timeout 40m python -m pytest --numprocesses $((cores < 4 ? cores : 4)) --dist loadfile "${selection[@]}" "$@"

@@ -54,9 +54,11 @@ def make_model(arch: str = "b2t_transformer", task=None, seed: int = 1, **overri
 def randomize(model, seed: int = 0):
     """Overwrite every parameter, norms and biases too, so that no symmetry hides a mistake."""
     generator = torch.Generator().manual_seed(seed)
+    # without norms a deep stack would overflow
+    scale = 0.3 if any(isinstance(module, torch.nn.LayerNorm) for module in model.modules()) else 0.1
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
             if parameter.dim() == 1:
                 parameter.add_(0.5)
     return model
@@ -104,6 +106,9 @@ def translate(model, dictionary: Dictionary, batch: dict, beam: int) -> list[lis
     return generator.generate([model], batch)
 
 
+RATIOS = ("attention_ratio_change", "self_ratio_change", "encoder_ratio_change", "fc_ratio_change")
+
+
 class Golden:
     """Numbers recorded from one configuration of a paper's own release."""
 
@@ -119,6 +124,15 @@ class Golden:
     def __getitem__(self, key: str) -> torch.Tensor:
         return self.arrays[key]
 
+    def groups(self) -> dict[str, list[str]]:
+        """Return the release's tied parameters, each group under its first name, by today's names."""
+        groups = {}
+        for first, *aliases in self.meta["tied_parameters"]:
+            for part in "qkv" if "in_proj_" in first else [""]:
+                names = [name.replace("in_proj_", f"{part}_proj.") for name in (first, *aliases)]
+                groups[names[0]] = names
+        return groups
+
     def state(self, prefix: str = "state/") -> dict[str, torch.Tensor]:
         """Return parameters (or gradients) under today's names, tied ones under each of their names."""
         stored = {k[len(prefix) :]: v for k, v in self.arrays.items() if k.startswith(prefix)}
@@ -128,7 +142,12 @@ class Golden:
                     stored[alias] = stored[first]
         state = {}
         for name, tensor in stored.items():
-            if "in_proj_" in name:
+            layer, _, ratio = name.rpartition(".")
+            if ratio in RATIOS:
+                # one row for each sub-layer, in this order
+                kinds = [kind for kind in RATIOS if f"{layer}.{kind}" in stored]
+                state[f"{layer}.residual.omega"] = torch.stack([stored[f"{layer}.{kind}"] for kind in kinds])
+            elif "in_proj_" in name:
                 for part, chunk in zip("qkv", tensor.chunk(3), strict=True):
                     state[name.replace("in_proj_", f"{part}_proj.")] = chunk.clone()
             else:

@@ -33,6 +33,7 @@ def test_every_stock_flag_is_a_flag_here():
         "--encoder-word-dropout",
         "--decoder-word-dropout",
         "--depth-scaled-init",
+        "--admin-profile",
     }
 
 

@@ -7,7 +7,11 @@ import pytest
 import torch
 from helpers import GOLDEN, Golden, make_model, release_loss, translate
 
+from b2t_fairseq import profiling
 from b2t_fairseq.sharing import layer_indices
+
+ADMIN = "share_layer_params/admin_cycle_reverse_n6_k2"
+CYCLE_REV = {"layer_sharing": "cycle_rev", "encoder_unique_layers": 3, "decoder_unique_layers": 3}
 
 # golden file: (its flags here, prefix of the arrays and key of the translations to compare with)
 CONFIGURATIONS = {
@@ -17,12 +21,7 @@ CONFIGURATIONS = {
     # fixed: without the release's slip in the cross-attention bias of copied layers
     **{
         f"share_layer_params/{release_name}_n6_k2": (
-            {
-                "residual": "post_ln",
-                "layer_sharing": name,
-                "encoder_unique_layers": 3,
-                "decoder_unique_layers": 3,
-            },
+            {**CYCLE_REV, "residual": "post_ln", "layer_sharing": name},
             "fixed/",
             "fixed/grad/",
             "generation_fixed",
@@ -33,6 +32,8 @@ CONFIGURATIONS = {
             ("cycle_reverse", "cycle_rev"),
         )
     },
+    # with the slip, which only layers that are not tied can have
+    ADMIN: ({"residual": "admin"}, "out/", "grad/", "generation"),
 }
 
 
@@ -41,7 +42,8 @@ def load(name, **flags):
     layers = 6 if name.startswith("share") else 3
     model = make_model(task=golden.task, encoder_layers=layers, decoder_layers=layers, **flags)
     state = golden.state()
-    for key in [key for key in state if "encoder_attn.q_proj.bias" in key] if layers == 6 else []:
+    shared = "layer_sharing" in flags
+    for key in [key for key in state if "encoder_attn.q_proj.bias" in key] if shared else []:
         # undo the slip: a copied layer's cross-attention bias is that of the set's first layer
         depth = int(key.split(".")[2])
         owner = model.decoder.indices.index(model.decoder.indices[depth])
@@ -49,9 +51,21 @@ def load(name, **flags):
             bias = f"decoder.layers.{{}}.encoder_attn.{part}_proj.bias"
             state[bias.format(depth)] = state[bias.format(owner)]
     missing, unexpected = model.load_state_dict(state, strict=False)
-    assert all(key.endswith(("version", "_float_tensor", "output_projection.weight")) for key in missing)
+    assert all(key.endswith(("version", "_float_tensor", "output_projection.weight", "profiled")) for key in missing)
     assert not unexpected
     return golden, model
+
+
+def assert_gradients(golden, model, expected, everything=True):
+    """Compare gradients; where the release ties parameters and the model does not, its are the sum."""
+    owners = {key: golden_key for golden_key, keys in golden.groups().items() for key in keys}
+    sums = {}
+    for key, parameter in model.named_parameters():
+        owner = owners.get(key, key)
+        sums[owner] = sums.get(owner, 0) + parameter.grad
+    assert not everything or set(sums) <= set(expected)
+    for key in sums.keys() & expected.keys():
+        assert (sums[key] - expected[key]).abs().max() < 1e-4, key
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
@@ -83,13 +97,7 @@ class TestRelease:
         loss = release_loss(model(**batch["net_input"])[0], batch["target"])
         assert abs(loss.item() - golden[f"{out}loss"].item()) < 1e-4
         loss.backward()
-        expected = golden.state(grad)
-        compared = 0
-        for key, parameter in model.named_parameters():
-            if key in expected:
-                assert (parameter.grad - expected[key]).abs().max() < 1e-4, key
-                compared += 1
-        assert compared == len(list(model.parameters()))
+        assert_gradients(golden, model, golden.state(grad))
 
     @pytest.mark.parametrize("beam", [1, 4])
     def test_translations(self, name, beam):
@@ -102,6 +110,61 @@ class TestRelease:
             assert [hypothesis["tokens"].tolist() for hypothesis in ours] == [h["tokens"] for h in theirs]
             for hypothesis, other in zip(ours, theirs, strict=True):
                 assert abs(hypothesis["score"].item() - other["score"]) < 1e-5
+
+
+def test_admin_shared():
+    """Tied properly; one omega for each sub-layer of each layer."""
+    golden, model = load(ADMIN, residual="admin", **CYCLE_REV)
+    assert len({id(layer.residual.omega) for layer in model.decoder.layers}) == 6
+    batch = golden.batch()
+    logits, _ = model(**batch["net_input"])
+    real = batch["target"] != golden.meta["pad"]
+    assert (logits - golden["fixed/logits"])[real].abs().max() < 1e-5
+    release_loss(logits, batch["target"]).backward()
+    expected = golden.state("fixed/grad/")
+    assert_gradients(golden, model, expected)
+
+
+def test_admin_trained_ratios():
+    """Omegas that are no longer one number, as after training."""
+    golden, model = load(ADMIN, residual="admin")
+    omegas = golden.state("randratio/state/")
+    assert set(omegas) == {name for name, _ in model.named_parameters() if "omega" in name}
+    model.load_state_dict({**model.state_dict(), **omegas})
+    batch = golden.batch()
+    loss = release_loss(model(**batch["net_input"])[0], batch["target"])
+    assert abs(loss.item() - golden["randratio/loss"].item()) < 1e-4
+    loss.backward()
+    gradients = golden.state("randratio/grad/")
+    assert set(omegas) < set(gradients)
+    assert_gradients(golden, model, gradients, everything=False)
+
+
+@pytest.mark.parametrize(
+    ("flags", "key"), [({}, "file_text"), (CYCLE_REV, "file_text_with_fixed_cross_attention_bias")]
+)
+def test_admin_profile(tmp_path, flags, key):
+    """Measured on the release's first batch: the lines of the release's file."""
+    golden, model = load(ADMIN, residual="admin", **flags)
+    for stack in (model.encoder, model.decoder):
+        for layer in stack.layers:
+            layer.residual.omega.data.fill_(1)
+    assert not profiling.is_profiled(model)
+    profiling.measure(model, golden.batch()["net_input"])
+    assert profiling.is_profiled(model)
+    profiling.write(model, tmp_path / "profile")
+    ours, theirs = (
+        [(int(number), float(omega)) for number, omega in map(str.split, text.splitlines())]
+        for text in ((tmp_path / "profile").read_text(), golden.meta["profile"][key])
+    )
+    assert [number for number, _ in ours] == [number for number, _ in theirs]
+    assert [omega for _, omega in ours] == pytest.approx([omega for _, omega in theirs], rel=1e-6)
+    # the release's own file is read
+    (tmp_path / "release").write_text(golden.meta["profile"][key])
+    other = load(ADMIN, residual="admin", **flags)[1]
+    profiling.read(other, tmp_path / "release")
+    for layer, its in zip(other.decoder.layers, model.decoder.layers, strict=True):
+        assert torch.allclose(layer.residual.omega, its.residual.omega, rtol=1e-6)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
@@ -126,8 +189,7 @@ def test_word_dropout(seed, monkeypatch):
     expected = golden.state(f"{prefix}grad/")
     if expected:
         loss.backward()
-        for key, parameter in model.named_parameters():
-            assert (parameter.grad - expected[key]).abs().max() < 1e-4, key
+        assert_gradients(golden, model, expected)
 
 
 def test_layer_maps():

@@ -46,8 +46,11 @@ def sharing_flags(strategy):
     return ["--layer-sharing", strategy, "--encoder-unique-layers", "2", "--decoder-unique-layers", "2"]
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("scheme", SCHEMES)
+# every scheme and every strategy; all pairs of them take one step and are saved and loaded in test_schemes.py
+PAIRS = [(scheme, list(STRATEGIES)[i % len(STRATEGIES)]) for i, scheme in enumerate(SCHEMES)]
+
+
+@pytest.mark.parametrize(("scheme", "strategy"), PAIRS)
 def test_resumed_run_equals_uninterrupted_run(data, tmp_path, scheme, strategy):
     """Two epochs in one go and one epoch twice: the same weights and optimizer state, bit by bit."""
     flags = ["--residual", scheme, *sharing_flags(strategy), "--encoder-word-dropout", "0.1"]
@@ -60,7 +63,12 @@ def test_resumed_run_equals_uninterrupted_run(data, tmp_path, scheme, strategy):
         assert all(torch.equal(torch.as_tensor(v), torch.as_tensor(states[1][index][k])) for k, v in state.items())
     model = whole["model"]
     layers = [
-        {k.split(".", 3)[3]: v for k, v in model.items() if k.startswith(f"encoder.layers.{i}.")} for i in range(4)
+        {
+            k.split(".", 3)[3]: v
+            for k, v in model.items()
+            if k.startswith(f"encoder.layers.{i}.") and "residual" not in k
+        }
+        for i in range(4)
     ]
     expected = {
         "none": [0, 1, 2, 3],
@@ -70,7 +78,8 @@ def test_resumed_run_equals_uninterrupted_run(data, tmp_path, scheme, strategy):
     }
     assert same_layers(layers) == expected[strategy]
     # one optimizer state per parameter set
-    tied = len({tensor.data_ptr() for name, tensor in model.items() if "version" not in name and tensor.numel() > 1})
+    buffers = ("version", "profiled", "_float_tensor")
+    tied = len({tensor.data_ptr() for name, tensor in model.items() if not name.endswith(buffers)})
     assert len(states[0]) == tied
 
 

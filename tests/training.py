@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -82,15 +83,24 @@ def command_line(name: str) -> list[str]:
     return [str(BIN / name)]
 
 
+def finish(command: list[str], timeout: int, env: dict[str, str], **streams) -> subprocess.CompletedProcess:
+    """Run a command to its end; one that hangs is ended with all that it started, and tells where each of it hung."""
+    env = {**env, "PYTHONFAULTHANDLER": "1"}
+    with subprocess.Popen(command, text=True, start_new_session=True, env=env, **streams) as process:
+        try:
+            outputs = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            # Python then prints its stacks; what else there is just ends, and with it the last writer to the pipes
+            os.killpg(process.pid, signal.SIGABRT)
+            pytest.fail(f"{command} took more than {timeout} s\n" + "\n".join(map(str, process.communicate())))
+    return subprocess.CompletedProcess(command, process.returncode, *outputs)
+
+
 def run(name: str, *flags: str, check: bool = True, timeout: int = 120, **env: str) -> subprocess.CompletedProcess:
     """Run a command as users do and return what it printed."""
-    result = subprocess.run(
-        [*command_line(name), *flags],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **env},
-    )
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **env}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    result = finish([*command_line(name), *flags], timeout, env, **pipes)
     assert not check or result.returncode == 0, result.stdout + result.stderr
     return result
 

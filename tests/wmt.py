@@ -10,7 +10,7 @@ import tarfile
 from pathlib import Path
 
 from helpers import ROOT
-from training import BIN
+from training import BIN, finish
 
 WORDS = [
     *(("house", "Haus"), ("cat", "Katze"), ("dog", "Hund"), ("tree", "Baum"), ("river", "Fluss"), ("hand", "Hand")),
@@ -82,14 +82,9 @@ def environment(**variables: str) -> dict[str, str]:
 
 def script(name: str, *arguments: object, check: bool = True, **variables: str) -> subprocess.CompletedProcess:
     """Run a script of the project and return what it printed, both streams together."""
-    result = subprocess.run(
-        ["bash", str(ROOT / "scripts" / name), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        env=environment(**variables),
-    )
+    command = ["bash", str(ROOT / "scripts" / name), *map(str, arguments)]
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    result = finish(command, 180, environment(**variables), **both)
     assert not check or result.returncode == 0, result.stdout
     return result
 

@@ -20,7 +20,7 @@ from fairseq.models.transformer.transformer_legacy import (
 
 from ..config import B2TTransformerConfig, as_namespace
 from ..errors import InputError
-from ..initialization import scale_by_depth
+from ..initialization import by_scheme, scale_by_depth, scale_embeddings
 from ..residual import scheme_class
 from ..sharing import none, tie_parameters
 from ..stacks import Decoder, Encoder, LayerStack
@@ -54,15 +54,19 @@ class B2TTransformerModel(TransformerModelBase):
         """
         args = as_namespace(cfg)
         validate(args)
-        normalize_before = scheme_class(args.residual).norm_after_stack
-        args.encoder_normalize_before = args.decoder_normalize_before = normalize_before
+        scheme = scheme_class(args.residual)
+        args.encoder_normalize_before = args.decoder_normalize_before = scheme.norm_after_stack
         args.encoder_unpruned_layers, args.decoder_unpruned_layers = args.encoder_layers, args.decoder_layers
         _refuse_offloading_of_tied_layers(args)
         model = super().build_model(TransformerConfig.from_namespace(args), task)
         stacks = (model.encoder, model.decoder)
-        if args.depth_scaled_init:
-            for stack in stacks:
+        for stack in stacks:
+            by_scheme(stack.layer_list())
+            if args.depth_scaled_init:
                 scale_by_depth(stack.layer_list())
+        # tables that were read from a file stay as they are
+        drawn = [stack.embed_tokens for stack in stacks if not getattr(args, f"{stack.stack}_embed_path")]
+        scale_embeddings(drawn, scheme.embedding_gain(args.decoder_layers))
         unshared = sum(parameter.numel() for parameter in model.parameters())
         for stack in stacks:
             stack.indices = stack_indices(args, stack.stack)

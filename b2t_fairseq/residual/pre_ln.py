@@ -1,0 +1,85 @@
+"""Schemes whose sub-layers read a normalized input, so that the residual stream itself passes through no norm."""
+
+from __future__ import annotations
+
+import torch
+from fairseq.modules import LayerNorm
+from torch import Tensor, nn
+
+from .contract import ResidualScheme
+
+
+class PreLN(ResidualScheme):
+    """Pre-LN, Wang et al. 2019 (arXiv 1906.01787); equation (2) and figure 2 (b) of the B2T paper."""
+
+    name = "pre_ln"
+    title = "Pre-LN"
+    equation = "x + f(LN(x))"
+    paper = "https://arxiv.org/abs/1906.01787"
+    choose = "whatever else does not train; costs quality"
+    norm_after_stack = True
+
+    def connect(self, x, sublayer, norm, layer_input, is_last, index):
+        return x + sublayer(norm(x))
+
+
+class LearnedCombination(nn.Module):
+    """Input of a layer from the outputs of all layers below: ``sum_k w_k LN_k(y_k)``, equation (7) of the DLCL paper.
+
+    ``y_0`` is the embedding.  The weights start as the mean.
+    """
+
+    def __init__(self, depth: int, embed_dim: int) -> None:
+        super().__init__()
+        self.norm = LayerNorm(embed_dim)
+        self.weights = nn.Parameter(torch.full((depth + 1,), 1 / (depth + 1)))
+
+    def forward(self, x: Tensor, history: list[Tensor]) -> Tensor:
+        """Return the layer's input, ``(seq_len, batch, embed_dim)``.
+
+        Args:
+            x: output of the layer below, ``(seq_len, batch, embed_dim)``.
+            history: the normalized outputs further below, to which that of ``x`` is added.
+        """
+        history.append(self.norm(x))
+        return sum(weight * output for weight, output in zip(self.weights, history, strict=True))
+
+
+class DLCL(PreLN):
+    """Dynamic linear combination of layers, Wang et al. 2019 (arXiv 1906.01787), section 3: its Pre-LN form."""
+
+    name = "dlcl"
+    title = "DLCL"
+    equation = "x + f(LN(x)); layer l reads sum of w_lk LN(y_k) over the outputs y_k of all layers below"
+    choose = "deep Pre-LN, where its time and memory are no matter"
+    stack_input = LearnedCombination
+
+
+class LNScaling(ResidualScheme):
+    """LayerNorm scaling, Sun et al. 2025 (arXiv 2502.05795): Pre-LN whose sub-layers see less the deeper they are."""
+
+    name = "ln_scaling"
+    title = "LayerNorm scaling"
+    equation = "x + f(LN(x) / sqrt(l)) in layer l = 1 ... N"
+    paper = "https://arxiv.org/abs/2502.05795"
+    choose = "deep Pre-LN whose upper layers do little; from language models"
+    norm_after_stack = True
+
+    def connect(self, x, sublayer, norm, layer_input, is_last, index):
+        return x + sublayer(norm(x) * (self.position.index + 1) ** -0.5)
+
+
+class MixLN(ResidualScheme):
+    """Mix-LN, Li et al. 2024 (arXiv 2412.13795): the first quarter of the layers Post-LN, the others Pre-LN."""
+
+    name = "mix_ln"
+    title = "Mix-LN"
+    equation = "LN(x + f(x)) in the first N/4 layers, x + f(LN(x)) in the others"
+    paper = "https://arxiv.org/abs/2412.13795"
+    choose = "between Post-LN and Pre-LN; from language models"
+    norm_after_stack = True
+    min_layers = 4
+
+    def connect(self, x, sublayer, norm, layer_input, is_last, index):
+        post = self.position.index < self.position.num_layers // 4
+        return norm(x + sublayer(x)) if post else x + sublayer(norm(x))
