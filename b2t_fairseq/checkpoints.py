@@ -54,10 +54,11 @@ def load(path: str | Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=not before_1_6)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f": {found[1]} in it might run code" if found else ""
         raise InputError(
-            f"{path} holds more than tensors and settings, so it is not opened"
-            f"{f': {found[1]} in it might run code' if found else ''}. Convert it where you trust it, or ask its author "
-            "for a file that torch.load(weights_only=True) reads; b2t convert opens those of the papers' releases"
+            f"{path} holds more than tensors and settings, so it is not opened{reason}. Convert it where you trust "
+            "it, or ask its author for a file that torch.load(weights_only=True) reads; b2t convert opens those of the "
+            "papers' releases"
         ) from None
     except (PermissionError, MemoryError):
         raise

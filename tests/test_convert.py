@@ -1,24 +1,36 @@
 """``b2t convert``: the releases' checkpoints give the releases' numbers; other programs get this plugin's."""
 
 import json
+import math
 import re
 import resource
+import sys
+from copy import deepcopy
 
 import pytest
 import torch
-from helpers import GOLDEN, Golden, translate
+from fairseq.sequence_generator import SequenceGenerator
+from fairseq_cli import generate
+from helpers import GOLDEN, Golden, make_batch, release_loss, translate
 from releases import (
+    REAL,
+    batches,
+    decode,
+    expected,
     load_model,
     raw_state,
     release_checkpoint,
     save_as_release,
+    sentence_pairs,
     write_dictionaries,
 )
 from test_bad_input import Attack
+from training import SHARED, binarize, load, train, write_corpus
 
-from b2t_fairseq import checkpoints, residual
+from b2t_fairseq import checkpoints
 from b2t_fairseq.cli import main as b2t
 from b2t_fairseq.cli.average import average
+from b2t_fairseq.conversion import export, modern
 from b2t_fairseq.conversion.layer_sets import release_indices
 from b2t_fairseq.errors import InputError
 
@@ -27,6 +39,23 @@ SEQUENCE = "share_layer_params/sequence_n6_k2"
 ADMIN = "share_layer_params/admin_cycle_reverse_n6_k2"
 POST, PRE, B2T = (f"b2t_connection/{name}_3_3" for name in ("postln", "preln", "b2t"))
 PRE_NORM = {"encoder_normalize_before": True, "decoder_normalize_before": True}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def settings_are_translated_once():
+    """fairseq takes most of a conversion's time for the same settings again and again."""
+    results = {}
+    original = modern.convert_namespace_to_omegaconf
+
+    def remembered(args):
+        key = repr(sorted(vars(args).items()))
+        if key not in results:
+            results[key] = original(args)
+        return deepcopy(results[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(modern, "convert_namespace_to_omegaconf", remembered)
+        yield
 
 
 def convert(checkpoint, folder, *flags, old=True, output="converted.pt"):
@@ -128,8 +157,6 @@ class TestRecordedModels:
         state = raw_state(Golden(name), "randratio/state/")
         assert len(state) == 30
         checkpoint = release_checkpoint(name, state)
-        if not hasattr(residual, "Admin"):
-            pytest.skip("no scheme of that name yet")
         golden, model, cfg = loaded(name, convert(checkpoint, tmp_path), tmp_path)
         assert cfg.model.residual == "admin"
         assert_logits(golden, model, "randratio/")
@@ -297,6 +324,17 @@ class TestKinds:
         stored = checkpoints.load(convert(checkpoint, tmp_path))["model"]
         assert stored["decoder.embed_positions.weight"].shape == (32, 16)
 
+    @pytest.mark.parametrize("stored", [True, False])
+    def test_without_layer_norm(self, stored, tmp_path, capsys):
+        """--no-layer-norm with B2T, whether or not the file has norms that are not used."""
+        checkpoint = release_checkpoint(B2T, no_layer_norm=True)
+        norms = [name for name in checkpoint["model"] if "layer_norm" in name]
+        if not stored:
+            checkpoint["model"] = {k: v for k, v in checkpoint["model"].items() if k not in norms}
+        _, _, cfg = loaded(B2T, convert(checkpoint, tmp_path), tmp_path)
+        assert cfg.model.residual == "b2t_no_ln"
+        assert (f"left out: {len(norms)} tensors of norms" in capsys.readouterr().out) == stored
+
     def test_unknown_settings_are_named(self, tmp_path, capsys):
         extra = {"one_more_trick": 0.5, "another": False, "sampling_method": "uniform", "enc_replace_rate": 0.1}
         checkpoint = release_checkpoint(B2T, optimizer="of_the_fork", **extra)
@@ -325,6 +363,123 @@ class TestKinds:
         assert state["model"]._metadata["encoder"]["residual"] == "b2t"
         # fairseq's label smoothing spreads over V - 1 symbols, the release's over V
         assert state["cfg"]["criterion"]["label_smoothing"] == pytest.approx(0.1 * 23 / 24)
+
+
+class TestStock:
+    """fairseq's own transformer, and CTranslate2 from it."""
+
+    @pytest.fixture(scope="class")
+    def corpus(self, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("corpus")
+        write_corpus(folder)
+        binarize(folder)
+        return folder
+
+    def test_trained_by_the_plugin(self, corpus, tmp_path, monkeypatch, capsys):
+        """fairseq's own class gives the same logits, and fairseq-generate without a flag of ours the same output."""
+        train(str(corpus / "bin"), tmp_path, *SHARED, "--residual", "pre_ln", "--max-update", "3")
+        original = tmp_path / "checkpoint_last.pt"
+        stock = convert(original, tmp_path, "--to", "stock", output="stock.pt")
+        assert "tokens are those of the plugin's model within" in capsys.readouterr().out
+        state = load(stock)
+        assert state["cfg"]["model"]._name == "transformer"
+        assert not any(name.startswith(("residual", "layer_sharing")) for name in vars(state["cfg"]["model"]))
+        models = [load_model(path, corpus / "bin")[0] for path in (original, stock)]
+        assert type(models[1]).__module__.startswith("fairseq.models.transformer")
+        dictionary = load_model(stock, corpus / "bin")[2].target_dictionary
+        batch = make_batch(dictionary)
+        with torch.no_grad():
+            theirs, ours = (model(**batch["net_input"])[0] for model in models)
+        assert torch.equal(theirs, ours)
+        flags = ["--beam", "2", "--cpu", "--max-len-b", "20", "--required-batch-size-multiple", "1"]
+        outputs = []
+        for path in (original, stock):
+            monkeypatch.setattr(sys, "argv", ["g", str(corpus / "bin"), "--path", str(path), *flags])
+            generate.cli_main()
+            outputs.append(re.findall(r"^H-.*", capsys.readouterr().out, flags=re.MULTILINE))
+        assert len(outputs[0]) == 21
+        assert outputs[0] == outputs[1]
+
+    def test_b2t_and_pruned_models_are_refused(self, tmp_path, capsys):
+        plugin = convert(release_checkpoint(B2T), tmp_path, output="plugin.pt")
+        message = refused(plugin, tmp_path, capsys, "--to", "stock")
+        assert "--residual b2t cannot be written as fairseq's own transformer" in message
+        assert "LN(layer_input + x + f(x)), it would translate wrongly; use fairseq-generate with this" in message
+        plugin = convert(release_checkpoint(POST), tmp_path, output="plugin.pt")
+        state = load(plugin)
+        state["cfg"]["model"]["decoder_layers_to_keep"] = "0,2"
+        torch.save(state, plugin)
+        assert "--decoder-layers-to-keep 0,2: pruned models" in refused(plugin, tmp_path, capsys, "--to", "stock")
+        state["cfg"]["model"] = {"_name": "transformer", "encoder_layers": 3}
+        torch.save(state, plugin)
+        assert "it is of the model transformer, not of b2t" in refused(plugin, tmp_path, capsys, "--to", "stock")
+
+    @pytest.mark.parametrize(("name", "flags"), [(SEQUENCE, ["--retie"]), (SEQUENCE, []), (PRE, [])])
+    def test_ctranslate2(self, name, flags, tmp_path):
+        """The same translations, and scores to 1e-4, of search and of given sentences."""
+        ctranslate2 = pytest.importorskip("ctranslate2")
+        golden, model, _ = loaded(name, convert(release_checkpoint(name), tmp_path, "--to", "stock", *flags), tmp_path)
+        assert type(model).__module__.startswith("fairseq.models.transformer")
+        converter = ctranslate2.converters.FairseqConverter(str(tmp_path / "converted.pt"), str(tmp_path))
+        converter.convert(str(tmp_path / "ctranslate2"))
+        translator = ctranslate2.Translator(str(tmp_path / "ctranslate2"), intra_threads=1)
+        batch, dictionary = golden.batch(), golden.dictionary
+        words = [[dictionary[i] for i in row if i > 2] for row in batch["net_input"]["src_tokens"].tolist()]
+        # CTranslate2's shortest length is a constraint on the probabilities, fairseq's only on the search
+        ours = translator.translate_batch(
+            words, beam_size=1, length_penalty=0.6, min_decoding_length=0, max_decoding_length=13, return_scores=True
+        )
+        settings = {"max_len_a": 0, "max_len_b": 12, "min_len": 0, "len_penalty": 0.6}
+        theirs = SequenceGenerator([model], dictionary, beam_size=1, **settings).generate([model], batch)
+        for found, (best, *_) in zip(ours, theirs, strict=True):
+            forced = best["tokens"].numel() == 13
+            assert found.hypotheses[0][:12] == [dictionary[i] for i in best["tokens"][:-1]]
+            assert forced or found.scores[0] == pytest.approx(best["score"].item(), abs=1e-4)
+        # the same sentences, whatever each program's search would find
+        theirs = SequenceGenerator([model], dictionary, beam_size=4, **settings).generate([model], batch)
+        given = translator.score_batch(words, [[dictionary[i] for i in best["tokens"][:-1]] for best, *_ in theirs])
+        for scores, (best, *_) in zip(given, theirs, strict=True):
+            assert scores.log_probs == pytest.approx(best["positional_scores"].tolist(), abs=1e-4)
+
+
+class TestSafetensors:
+    @pytest.mark.parametrize(
+        ("name", "flags"), [(SEQUENCE, ["--retie"]), (SEQUENCE, []), (B2T, []), (ADMIN, ["--retie"])]
+    )
+    def test_loads_into_the_same_model(self, name, flags, tmp_path):
+        pytest.importorskip("safetensors")
+        plugin = convert(release_checkpoint(name), tmp_path, *flags)
+        convert(plugin, tmp_path, "--to", "safetensors", output="model.safetensors")
+        assert {path.name for path in tmp_path.iterdir()} >= {"model.safetensors", "model.json"}
+        model = export.load(tmp_path / "model")
+        state = load(plugin)["model"]
+        assert model.state_dict().keys() == state.keys()
+        assert all(torch.equal(tensor, state[key]) for key, tensor in model.state_dict().items())
+        config = json.loads((tmp_path / "model.json").read_text())
+        assert config["vocabulary_sizes"] == {"encoder": 24, "decoder": 24}
+        assert config["model"]["residual"] == load(plugin)["cfg"]["model"]["residual"]
+
+    def test_each_parameter_once(self, tmp_path):
+        safe_open = pytest.importorskip("safetensors").safe_open
+        convert(release_checkpoint(SEQUENCE), tmp_path, "--retie", "--to", "safetensors", output="model")
+        config = json.loads((tmp_path / "model.json").read_text())
+        with safe_open(tmp_path / "model.safetensors", "pt") as file:
+            names = set(file.keys())
+            stored = sum(file.get_tensor(name).numel() for name in names if not name.endswith("version"))
+        assert stored == Golden(SEQUENCE).meta["parameter_count"]
+        assert names.isdisjoint(config["tied"])
+        assert names >= set(config["tied"].values())
+        assert config["tied"]["decoder.layers.5.fc1.weight"] == "decoder.layers.4.fc1.weight"
+
+    def test_messages(self, tmp_path, monkeypatch, capsys):
+        plugin = convert(release_checkpoint(POST), tmp_path, output="plugin.pt")
+        convert(plugin, tmp_path, "--to", "safetensors", output="model")
+        (tmp_path / "model.json").write_text('{"format": "other"}')
+        with pytest.raises(InputError, match=r"model\.json: format 'other', not 'b2t_fairseq 1'"):
+            export.load(tmp_path / "model")
+        monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+        message = refused(plugin, tmp_path, capsys, "--to", "safetensors")
+        assert "needs the package safetensors: pip install safetensors" in message
 
 
 class TestRefusals:
@@ -364,9 +519,8 @@ class TestRefusals:
 
     def test_incomplete_ratios(self, tmp_path, capsys):
         checkpoint = edited(ADMIN, model={"decoder.layers.1.fc_ratio_change": None})
-        if hasattr(residual, "Admin"):
-            message = refused(checkpoint, tmp_path, capsys)
-            assert "decoder layer 1 has the ratios self_ratio_change, encoder_ratio_change, not self_" in message
+        message = refused(checkpoint, tmp_path, capsys)
+        assert "decoder layer 1 has the ratios self_ratio_change, encoder_ratio_change, not self_" in message
 
     def test_other_models(self, tmp_path, capsys):
         """A language model, a stock checkpoint, one of this plugin, and what --retie is not for."""
@@ -461,3 +615,79 @@ class TestWriting:
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the releases' checkpoints are not beside this project")
+@pytest.mark.parametrize(
+    ("name", "file"), [("A_b2t", "checkpoint_last"), ("A_b2t", "averaged"), ("C_sequence", "checkpoint_last")]
+)
+class TestRealCheckpoints:
+    """Trained, decoded and validated by the releases' own programs."""
+
+    @pytest.fixture
+    def converted(self, name, file, tmp_path):
+        return convert(REAL / name / f"{file}.pt", tmp_path)
+
+    def test_translations(self, name, file, converted):
+        model, _, task = load_model(converted, REAL / name)
+        dataset = sentence_pairs(REAL / name, "test", task.source_dictionary)
+        recorded = expected(name)["decode"][file]
+        for key, beam, lenpen in (("beam4_lenpen0.6", 4, 0.6), ("beam1_lenpen1.0", 1, 1.0)):
+            found = decode(model, dataset, beam, lenpen)
+            assert len(found) == len(recorded[key]["sentences"]) == 100
+            for sentence in recorded[key]["sentences"]:
+                ours = found[sentence["id"]]
+                pieces = [task.target_dictionary.string(hypothesis["tokens"]) for hypothesis in ours]
+                assert pieces == [hypothesis["hypothesis"] for hypothesis in sentence["hypotheses"]]
+                for hypothesis, other in zip(ours, sentence["hypotheses"], strict=True):
+                    assert abs(hypothesis["score"].item() - other["score"]) < 1e-5
+        for batch in batches(dataset):
+            with torch.no_grad():
+                log_probabilities = model(**batch["net_input"])[0].log_softmax(-1)
+            chosen = log_probabilities.gather(-1, batch["target"].unsqueeze(-1)).squeeze(-1)
+            real = batch["target"] != 1
+            for row, sentence in enumerate(batch["id"].tolist()):
+                score = chosen[row][real[row]].mean().item()
+                assert abs(score - recorded["score_reference"]["sentences"][sentence]["score"]) < 1e-5
+
+    def test_validation_loss(self, name, file, converted):
+        """By the release's formula, and by fairseq's own criterion with the converted settings."""
+        model, cfg, task = load_model(converted, REAL / name)
+        recorded = expected(name)["validate"][file]
+        criterion = task.build_criterion(cfg.criterion)
+        sums = {"release": 0.0, "fairseq": 0.0, "nll": 0.0, "tokens": 0}
+        for batch in batches(sentence_pairs(REAL / name, "valid", task.source_dictionary)):
+            with torch.no_grad():
+                sums["release"] += release_loss(model(**batch["net_input"])[0], batch["target"]).item()
+                loss, tokens, logged = criterion(model, batch)
+            sums["fairseq"] += loss.item()
+            sums["nll"] += logged["nll_loss"].item()
+            sums["tokens"] += tokens
+        assert sums["tokens"] == recorded["ntokens"]
+        assert sums["release"] / sums["tokens"] / math.log(2) == pytest.approx(
+            recorded["loss_base2_per_token"], abs=1e-5
+        )
+        assert sums["fairseq"] / sums["tokens"] / math.log(2) == pytest.approx(
+            recorded["loss_base2_per_token"], abs=1e-5
+        )
+        assert sums["nll"] / sums["tokens"] / math.log(2) == pytest.approx(recorded["nll_base2_per_token"], abs=1e-5)
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the releases' checkpoints are not beside this project")
+def test_ctranslate2_translates_as_the_sharing_release(tmp_path):
+    """Beam search over 100 real sentences: the same best translations, scores to 1e-4."""
+    ctranslate2 = pytest.importorskip("ctranslate2")
+    folder = REAL / "C_sequence"
+    stock = convert(folder / "checkpoint_last.pt", tmp_path, "--to", "stock")
+    ctranslate2.converters.FairseqConverter(str(stock), str(folder)).convert(str(tmp_path / "ctranslate2"))
+    translator = ctranslate2.Translator(str(tmp_path / "ctranslate2"), intra_threads=1)
+    words = [line.split() for line in (folder / "test.en").read_text(encoding="utf-8").splitlines()]
+    model, _, task = load_model(stock, folder)
+    theirs = decode(model, sentence_pairs(folder, "test", task.source_dictionary), 4, 0.6, min_len=0)
+    ours = translator.translate_batch(
+        words, beam_size=4, length_penalty=0.6, min_decoding_length=0, max_decoding_length=201, return_scores=True
+    )
+    for number, found in enumerate(ours):
+        best = theirs[number][0]
+        assert " ".join(found.hypotheses[0]) == task.target_dictionary.string(best["tokens"])
+        assert found.scores[0] == pytest.approx(best["score"].item(), abs=1e-4)

@@ -7,9 +7,9 @@ from argparse import Namespace
 from collections.abc import Collection
 from typing import Any
 
-from .. import residual
 from ..config import B2TTransformerConfig
 from ..errors import InputError
+from ..residual import B2T, Admin, B2TNoLN, PostLN, PreLN, ResidualScheme
 from ..validation import flag
 
 B2T_FLAG, SHARING_FLAG = "residual_bottom_to_top", "share_params_cross_layer"
@@ -146,7 +146,7 @@ def _ratios(args: Namespace) -> bool:
     return init_type == "adaptive"
 
 
-def _scheme(pre_norm: bool, b2t: bool, ratios: bool, norms: bool) -> type[residual.ResidualScheme]:
+def _scheme(pre_norm: bool, b2t: bool, ratios: bool, norms: bool) -> type[ResidualScheme]:
     """Return the residual scheme that the release's switches amount to."""
     if pre_norm and (b2t or ratios or not norms):
         other = flag(B2T_FLAG) if b2t else "--init-type adaptive" if ratios else "--no-layer-norm"
@@ -156,11 +156,9 @@ def _scheme(pre_norm: bool, b2t: bool, ratios: bool, norms: bool) -> type[residu
         )
     if not norms and not b2t:
         raise InputError(f"--no-layer-norm without {flag(B2T_FLAG)} is no published method; this plugin has it not")
-    class_name = "B2TNoLN" if not norms else "B2T" if b2t else "Admin" if ratios else "PreLN" if pre_norm else "PostLN"
-    scheme = getattr(residual, class_name, None)
-    if scheme is None:
-        raise InputError(f"this version of the plugin has no residual scheme {class_name}; use a later one")
-    return scheme
+    if b2t:
+        return B2T if norms else B2TNoLN
+    return Admin if ratios else PreLN if pre_norm else PostLN
 
 
 def _word_dropout(args: Namespace) -> tuple[dict[str, float], list[str]]:

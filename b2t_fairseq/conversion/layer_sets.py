@@ -75,8 +75,8 @@ def plan(release: ReleaseFlags, weights: dict[str, Tensor], retie: bool) -> Plan
     if slipped:
         said = (
             f"untied, to keep the function exactly: the decoder layers {', '.join(map(str, slipped))} are copies, "
-            "whose cross-attention has the input bias of the base layer's self-attention (a slip of the release), which no "
-            "sharing of whole layers expresses; --retie writes the properly tied model, which translates differently"
+            "whose cross-attention has the input bias of the base layer's self-attention (a slip of the release): "
+            "no sharing of layers expresses; --retie writes the properly tied model, which translates differently"
         )
         return Plan(weights, report=[said])
     return Plan(weights, flags, ["--retie changed nothing: the layers share properly"] if retie else [])

@@ -34,7 +34,7 @@ def convert(state: Mapping[str, Any], retie: bool = False) -> tuple[dict[str, An
     """
     args = _old_settings(state)
     flags = read_flags(args)
-    original = weights_of(state["model"])
+    original, unused = weights_of(state["model"], flags.norms)
     plan = layer_sets.plan(flags, original, retie)
     settings = {**flags.settings, **plan.flags}
     shares_output = settings.get("share_decoder_input_output_embed") or settings.get("share_all_embeddings")
@@ -50,6 +50,7 @@ def convert(state: Mapping[str, Any], retie: bool = False) -> tuple[dict[str, An
         *plan.report,
         *flags.notes,
         *([f"settings not known here and left out: {', '.join(unknown)}"] if unknown else []),
+        *([f"not used by the release either, and left out: {len(unused)} tensors of norms"] if unused else []),
         f"checked: all {len(original)} tensors used once; log-probabilities of {batch.tokens} tokens are those of the "
         f"release's formulas within {difference:.1e}",
     ]

@@ -18,8 +18,12 @@ RATIOS = {
 _LAYER = re.compile(r"(encoder|decoder)\.layers\.(\d+)\.(.+)")
 
 
-def weights_of(model: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def weights_of(model: Mapping[str, Tensor], norms: bool) -> tuple[dict[str, Tensor], list[str]]:
     """Return a release's parameters without what is no weight: version numbers and an uninitialized buffer.
+
+    Args:
+        model: what the release stored.
+        norms: false if the release's layers use no LayerNorm; the names of theirs are returned apart.
 
     Raises:
         InputError: a model without encoder, or of a version of the layers' layout that neither release writes.
@@ -30,7 +34,9 @@ def weights_of(model: Mapping[str, Tensor]) -> dict[str, Tensor]:
         version = model.get(f"{stack}.version")
         if version is None or version.flatten()[0].item() != 3:
             raise InputError(f"{stack}.version is {None if version is None else version.tolist()}, not 3")
-    return {name: t for name, t in model.items() if not name.endswith((".version", "._float_tensor"))}
+    unused = [name for name in model if _LAYER.fullmatch(name) and "_layer_norm." in name] if not norms else []
+    left_out = {*unused, *(name for name in model if name.endswith((".version", "._float_tensor")))}
+    return {name: tensor for name, tensor in model.items() if name not in left_out}, unused
 
 
 def translated(weights: Mapping[str, Tensor], shares_output: bool) -> dict[str, Tensor]:
@@ -63,7 +69,7 @@ def translated(weights: Mapping[str, Tensor], shares_output: bool) -> dict[str, 
             )
         prefix = f"{stack}.layers.{depth}.residual"
         result[f"{prefix}.omega"] = torch.stack([vectors[name] for name in RATIOS[stack]])
-        result[f"{prefix}.profiled"] = torch.tensor(1)
+        result[f"{prefix}.profiled"] = torch.tensor(1.0)
     if shares_output:
         result["decoder.output_projection.weight"] = weights["decoder.embed_tokens.weight"]
     return {**result, "encoder.version": torch.tensor([3.0]), "decoder.version": torch.tensor([3.0])}
