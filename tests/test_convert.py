@@ -391,7 +391,17 @@ class TestStock:
         with torch.no_grad():
             theirs, ours = (model(**batch["net_input"])[0] for model in models)
         assert torch.equal(theirs, ours)
-        flags = ["--beam", "2", "--cpu", "--max-len-b", "20", "--required-batch-size-multiple", "1"]
+        flags = [
+            "--beam",
+            "2",
+            "--cpu",
+            "--max-len-b",
+            "20",
+            "--required-batch-size-multiple",
+            "1",
+            "--num-workers",
+            "0",
+        ]
         outputs = []
         for path in (original, stock):
             monkeypatch.setattr(sys, "argv", ["g", str(corpus / "bin"), "--path", str(path), *flags])
