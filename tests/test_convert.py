@@ -391,17 +391,8 @@ class TestStock:
         with torch.no_grad():
             theirs, ours = (model(**batch["net_input"])[0] for model in models)
         assert torch.equal(theirs, ours)
-        flags = [
-            "--beam",
-            "2",
-            "--cpu",
-            "--max-len-b",
-            "20",
-            "--required-batch-size-multiple",
-            "1",
-            "--num-workers",
-            "0",
-        ]
+        flags = ["--beam", "2", "--cpu", "--max-len-b", "20", "--num-workers", "0"]
+        flags += ["--required-batch-size-multiple", "1"]
         outputs = []
         for path in (original, stock):
             monkeypatch.setattr(sys, "argv", ["g", str(corpus / "bin"), "--path", str(path), *flags])
@@ -510,6 +501,9 @@ class TestRefusals:
             (POST, {"encoder_layers": 2}, "it has encoder.layers.2.self_attn.k_proj.weight, but --encoder-layers 2"),
             (POST, {"decoder_layers": 4}, "Missing key(s) in state_dict: "),
             (POST, {"encoder_ffn_embed_dim": 64}, "size mismatch for encoder.layers.0.fc1.weight"),
+            (POST, {"encoder_layers": "x"}, "--encoder-layers 'x' is no number"),
+            (POST, {"dropout": None}, "--dropout None is no number"),
+            (SEQUENCE, {"share_layer_num": None}, "--share-layer-num None is no number"),
             (POST, {"activation_fn": "gelu_of_mine"}, "its model cannot be built: --activation-fn gelu_of_mine"),
             (SEQUENCE, {"init_type": "rezero"}, "--init-type rezero is not converted"),
             (SEQUENCE, {"share_type": "cycle"}, "but by its weights 0 0 1 1 2 2: settings and weights are not of one"),
@@ -526,6 +520,14 @@ class TestRefusals:
     )
     def test_settings_and_weights(self, name, changes, message, tmp_path, capsys):
         assert message in refused(edited(name, **changes), tmp_path, capsys)
+
+    def test_missing_settings(self, tmp_path, capsys):
+        for name, missing in ((POST, ["encoder_layers", "activation_fn"]), (SEQUENCE, ["share_type"])):
+            checkpoint = release_checkpoint(name)
+            for setting in missing:
+                delattr(checkpoint["args"], setting)
+            listed = ", ".join("--" + setting.replace("_", "-") for setting in missing)
+            assert f"its settings lack {listed}: not those" in refused(checkpoint, tmp_path, capsys)
 
     def test_incomplete_ratios(self, tmp_path, capsys):
         checkpoint = edited(ADMIN, model={"decoder.layers.1.fc_ratio_change": None})

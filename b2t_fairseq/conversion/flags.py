@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from argparse import Namespace
 from collections.abc import Collection
-from typing import Any
+from typing import Any, get_args
 
 from ..config import B2TTransformerConfig
 from ..errors import InputError
@@ -13,8 +13,15 @@ from ..residual import B2T, Admin, B2TNoLN, PostLN, PreLN, ResidualScheme
 from ..validation import flag
 
 B2T_FLAG, SHARING_FLAG = "residual_bottom_to_top", "share_params_cross_layer"
+_SHARING = ("share_layer_num", "share_type")
 
 _MODEL_FIELDS = [field.name for field in dataclasses.fields(B2TTransformerConfig) if field.name != "_name"]
+
+# without these nothing can be built
+_NEEDED = (
+    *(f"{stack}_{name}" for stack in ("encoder", "decoder") for name in ("layers", "attention_heads")),
+    *("encoder_embed_dim", "encoder_normalize_before", "decoder_normalize_before", "activation_fn"),
+)
 
 # settings of which only the given value is converted, with what others would need
 _ONLY: dict[str, tuple[Any, str]] = {
@@ -41,7 +48,7 @@ _OTHERS = frozenset(
         *("enc_replace_rate", "dec_replace_rate", "codebooknum", "codenum", "one_emb_dropout"),
         *("one_emb_inter_dim", "one_emb_layernum", "one_emb_relu_dropout", "one_emb_std"),
         *("stop_relu_dropout_update", "decoder_input_dim", "no_layer_norm", "share_layer_num"),
-        *("share_type"),
+        "share_type",
     ]
 )
 
@@ -82,6 +89,11 @@ def read_flags(args: Namespace) -> ReleaseFlags:
             f"its settings have neither {flag(B2T_FLAG)} nor {flag(SHARING_FLAG)}, so it is of neither release; "
             "stock fairseq checkpoints need no conversion"
         )
+    shares = bool(getattr(args, SHARING_FLAG, False))
+    missing = [name for name in (*_NEEDED, *(_SHARING if shares else ())) if not hasattr(args, name)]
+    if missing:
+        raise InputError(f"its settings lack {', '.join(map(flag, missing))}: not those of a whole checkpoint")
+    _refuse_other_types(args)
     _refuse_others(args)
     pre_norm = _pre_norm(args)
     b2t, norms = bool(getattr(args, B2T_FLAG, False)), not getattr(args, "no_layer_norm", False)
@@ -91,7 +103,7 @@ def read_flags(args: Namespace) -> ReleaseFlags:
     word_dropout, notes = _word_dropout(args)
     settings = {**taken, **word_dropout, "residual": scheme.name}
     settings["encoder_normalize_before"] = settings["decoder_normalize_before"] = False
-    sharing = (args.share_layer_num, args.share_type) if getattr(args, SHARING_FLAG, False) else None
+    sharing = (args.share_layer_num, args.share_type) if shares else None
     return ReleaseFlags(args, settings, pre_norm, b2t, ratios, norms, sharing, notes)
 
 
@@ -108,6 +120,19 @@ def unknown_settings(args: Namespace, known: Collection[str]) -> list[str]:
         for name, value in sorted(vars(args).items())
         if value and name not in known and name not in releases
     ]
+
+
+def _refuse_other_types(args: Namespace) -> None:
+    """Refuse what is no number where one belongs, which a damaged or hand-made checkpoint may hold."""
+    numbers = {"share_layer_num": int} if getattr(args, SHARING_FLAG, False) else {}
+    for field in dataclasses.fields(B2TTransformerConfig):
+        # Optional[int] has the arguments int and NoneType
+        kinds = get_args(field.type) or (field.type,)
+        if int in kinds or float in kinds:
+            numbers[field.name] = (int, *kinds)
+    for name, kinds in numbers.items():
+        if hasattr(args, name) and not isinstance(getattr(args, name), kinds):
+            raise InputError(f"{flag(name)} {getattr(args, name)!r} is no number, so its settings are damaged")
 
 
 def _refuse_others(args: Namespace) -> None:
