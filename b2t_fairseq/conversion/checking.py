@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 
 import torch
@@ -38,7 +39,9 @@ class Batch:
     def log_probabilities(self, model: nn.Module) -> Tensor:
         """Return the model's log-probabilities in float32, ``(tokens, vocabulary)``."""
         dtype = next(model.parameters()).dtype
-        logits, _ = model.float().eval()(self.source, (self.source != PADDING).sum(dim=1), self.previous)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch has words with fairseq over its masks
+            logits, _ = model.float().eval()(self.source, (self.source != PADDING).sum(dim=1), self.previous)
         model.to(dtype)
         return torch.log_softmax(logits, dim=-1)[self.real]
 

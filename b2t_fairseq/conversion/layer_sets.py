@@ -73,10 +73,11 @@ def plan(release: ReleaseFlags, weights: dict[str, Tensor], retie: bool) -> Plan
     if slipped and retie:
         return _retied(weights, flags, {depth: listed.index(listed[depth]) for depth in slipped})
     if slipped:
+        copies = ", ".join(map(str, slipped))
         said = (
-            f"untied, to keep the function exactly: the decoder layers {', '.join(map(str, slipped))} are copies, "
-            "whose cross-attention has the input bias of the base layer's self-attention (a slip of the release): "
-            "no sharing of layers expresses; --retie writes the properly tied model, which translates differently"
+            f"untied, to keep the function exactly: the decoder layers {copies} are copies, whose cross-attention has "
+            "the input bias of the base layer's self-attention (a slip of the release), which no sharing of layers "
+            "expresses; --retie writes the properly tied model, which translates differently"
         )
         return Plan(weights, report=[said])
     return Plan(weights, flags, ["--retie changed nothing: the layers share properly"] if retie else [])
