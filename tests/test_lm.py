@@ -25,6 +25,7 @@ from training import PLUGIN, TRAIN_FLAGS, assert_same_model, binarize_source, lo
 
 from b2t_fairseq import profiling
 from b2t_fairseq.cli.average import main as b2t_average
+from b2t_fairseq.cli.convert import main as b2t_convert
 from b2t_fairseq.cli.train import main as b2t_train
 from b2t_fairseq.config import B2TLanguageModelConfig
 from b2t_fairseq.errors import InputError
@@ -451,3 +452,9 @@ class TestRuns:
         assert 1 < score.per_word() < 20
         with pytest.raises(ValueError, match="has 21 lines as test, but"):
             summarize_lm.evaluate(run, "test", text.with_name("valid.en"))
+
+    @pytest.mark.parametrize("target", ["stock", "safetensors"])
+    def test_convert_refuses(self, run, tmp_path, capsys, target):
+        with pytest.raises(InputError, match="of the model b2t_transformer_lm_small, not of b2t_transformer"):
+            b2t_convert([str(run / "checkpoint_last.pt"), str(tmp_path / "converted"), "--to", target])
+        assert not list(tmp_path.iterdir())

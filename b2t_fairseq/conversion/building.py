@@ -69,7 +69,8 @@ def settings_of(state: Mapping[str, Any]) -> dict[str, Any]:
         InputError: it is of another model.
     """
     settings = checkpoints.model_settings(state)
-    if "residual" not in settings or "layer_sharing" not in settings:
+    # a language model has no encoder
+    if any(name not in settings for name in ("residual", "layer_sharing", "encoder_embed_dim")):
         name = settings.get("_name") or settings.get("arch")
         raise InputError(f"it is of the model {name}, not of b2t_transformer")
     return settings
