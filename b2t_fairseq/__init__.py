@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 require_fairseq()
 with root_logger_untouched():
     from . import fairseq_fixes, profiling
-    from .models import transformer  # noqa: F401  (registers the model)
+    from .models import s2t_transformer, transformer  # noqa: F401  (registers the models)
 
 allow_checkpoint_types()
 fairseq_fixes.apply()

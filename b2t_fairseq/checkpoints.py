@@ -15,13 +15,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from .config import B2TTransformerConfig, fill_derived
+from .config import SPEECH_INPUT, B2TTransformerConfig, fill_derived
 from .errors import InputError
 from .residual import SCHEMES
 from .validation import PROBABILITIES
 
 # older checkpoints hold all of fairseq's settings in one namespace
-_MODEL_FIELDS = frozenset(field.name for field in dataclasses.fields(B2TTransformerConfig))
+_MODEL_FIELDS = frozenset(field.name for field in dataclasses.fields(B2TTransformerConfig)) | frozenset(SPEECH_INPUT)
 
 # settings that may change when a run goes on: they leave the model's function at inference as it is
 _MAY_CHANGE = frozenset(PROBABILITIES) | {

@@ -94,6 +94,31 @@ class B2TTransformerConfig(StockTransformerConfig):
     )
 
 
+_STOCK_NAMES = {stock.name for stock in dataclasses.fields(StockTransformerConfig)}
+
+B2TSpeechConfig = make_dataclass(
+    "B2TSpeechConfig",
+    [
+        (own.name, own.type, field(default=own.default, metadata=dict(own.metadata)))
+        for own in dataclasses.fields(B2TTransformerConfig)
+        if own.name not in {*_STOCK_NAMES, "encoder_word_dropout"}
+    ],
+    bases=(FairseqDataclass,),
+)
+B2TSpeechConfig.__doc__ = "What ``b2t_s2t_transformer`` adds to fairseq's flags; its encoder has no words to drop."
+B2TSpeechConfig.__module__ = __name__
+
+SPEECH_INPUT = (
+    "conv_version",
+    "conv_kernel_sizes",
+    "conv_channels",
+    "conv_out_channels",
+    "input_feat_per_channel",
+    "input_channels",
+)
+"""fairseq's settings of what lies below the layers of an encoder of speech."""
+
+
 def fill_derived(settings: dict[str, Any]) -> None:
     """Fill in, in place, the decoder's dimensions that follow others where they are not given."""
     for name, source in (

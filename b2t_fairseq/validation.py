@@ -189,3 +189,29 @@ def _validate_pruning(args: Namespace) -> None:
                 f"--{stack}-layers-to-keep {stacks[stack]} without --{other}-layers-to-keep: fairseq would prune the "
                 f"{other} to nothing; add --{other}-layers-to-keep {every_layer} to keep all of it"
             )
+
+
+def validate_speech(args: Namespace) -> None:
+    """Check the settings of what lies below an encoder of speech, and of where its weights come from.
+
+    Raises:
+        InputError: on the first contradiction; the message quotes the offending values and says what to do.
+    """
+    if args.encoder_word_dropout:
+        raise InputError(
+            f"--encoder-word-dropout {args.encoder_word_dropout}: speech has no words to drop; drop the flag"
+        )
+    kernels = [kernel.strip() for kernel in args.conv_kernel_sizes.split(",")]
+    if not all(kernel.isdigit() and int(kernel) % 2 for kernel in kernels):
+        raise InputError(
+            f"--conv-kernel-sizes {args.conv_kernel_sizes}: give odd numbers, as in 5,5; fairseq computes the lengths "
+            "of the utterances for odd kernels only"
+        )
+    if args.conv_channels < 2 or args.conv_channels % 2:
+        raise InputError(f"--conv-channels {args.conv_channels}: gated linear units need an even number")
+    path = args.load_pretrained_encoder_from
+    if path and scheme_class(args.residual).needs_profile:
+        raise InputError(
+            f"--load-pretrained-encoder-from {path} cannot work with --residual {args.residual}, which would measure "
+            "the pretrained encoder's omegas anew; drop the flag, or choose another scheme"
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from argparse import Namespace
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import torch
 from fairseq.checkpoint_utils import prune_state_dict
@@ -17,6 +18,7 @@ from fairseq.models.transformer.transformer_legacy import (
     transformer_iwslt_de_en,
     transformer_wmt_en_de_big,
 )
+from torch import nn
 
 from ..config import B2TTransformerConfig, as_namespace
 from ..errors import InputError
@@ -54,25 +56,14 @@ class B2TTransformerModel(TransformerModelBase):
         """
         args = as_namespace(cfg)
         validate(args)
-        scheme = scheme_class(args.residual)
-        args.encoder_normalize_before = args.decoder_normalize_before = scheme.norm_after_stack
+        args.encoder_normalize_before = args.decoder_normalize_before = scheme_class(args.residual).norm_after_stack
         args.encoder_unpruned_layers, args.decoder_unpruned_layers = args.encoder_layers, args.decoder_layers
         _refuse_offloading_of_tied_layers(args)
         model = super().build_model(TransformerConfig.from_namespace(args), task)
-        stacks = (model.encoder, model.decoder)
-        for stack in stacks:
-            by_scheme(stack.layer_list())
-            if args.depth_scaled_init:
-                scale_by_depth(stack.layer_list())
         # tables that were read from a file stay as they are
-        drawn = [stack.embed_tokens for stack in stacks if not getattr(args, f"{stack.stack}_embed_path")]
-        scale_embeddings(drawn, scheme.embedding_gain(args.decoder_layers))
-        unshared = sum(parameter.numel() for parameter in model.parameters())
-        for stack in stacks:
-            stack.indices = stack_indices(args, stack.stack)
-            tie_parameters(stack.layer_list(), stack.indices)
+        stacks = (model.encoder, model.decoder)
+        finish(model, args, [stack.embed_tokens for stack in stacks if not getattr(args, f"{stack.stack}_embed_path")])
         model.decoder.attn_in_training = bool(getattr(getattr(task, "cfg", None), "load_alignments", False))
-        _log(model, args, unshared)
         return model
 
     def load_state_dict(self, state_dict, strict=True, model_cfg=None, args=None):
@@ -119,7 +110,28 @@ def _refuse_offloading_of_tied_layers(args: Namespace) -> None:
         )
 
 
-def _log(model: B2TTransformerModel, args: Namespace, unshared: int) -> None:
+def finish(model: nn.Module, args: Namespace, tables: Sequence[nn.Module]) -> None:
+    """Initialize a model that is built as its settings have it, tie its layers, log what it is.
+
+    Args:
+        model: with ``encoder`` and ``decoder``.
+        args: its settings.
+        tables: its embeddings, as far as they were drawn and not read.
+    """
+    stacks = (model.encoder, model.decoder)
+    for stack in stacks:
+        by_scheme(stack.layer_list())
+        if args.depth_scaled_init:
+            scale_by_depth(stack.layer_list())
+    scale_embeddings(tables, scheme_class(args.residual).embedding_gain(args.decoder_layers))
+    unshared = sum(parameter.numel() for parameter in model.parameters())
+    for stack in stacks:
+        stack.indices = stack_indices(args, stack.stack)
+        tie_parameters(stack.layer_list(), stack.indices)
+    _log(model, args, unshared)
+
+
+def _log(model: nn.Module, args: Namespace, unshared: int) -> None:
     def sets(stack: LayerStack) -> str:
         return " ".join(map(str, stack.indices))
 
