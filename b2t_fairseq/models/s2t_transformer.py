@@ -147,17 +147,23 @@ class B2TSpeechToTextModel(stock.S2TTransformerModel):
 
 
 def _load_encoder(encoder: SpeechEncoder, path: str) -> None:
-    """Read the encoder of another model's checkpoint; unlike fairseq's function it sees another scheme's."""
-    stored = checkpoints.load(path)["model"]
+    """Read the encoder of another model's checkpoint.
+
+    Raises:
+        InputError: there is no such checkpoint, or its encoder has other layers, another scheme or other sharing.
+    """
     prefix = "encoder."
-    state = OrderedDict((name[len(prefix) :], stored[name]) for name in stored if name.startswith(prefix))
-    residual = getattr(stored, "_metadata", {}).get(prefix[:-1], {})
-    state._metadata = OrderedDict({"": residual})
     try:
+        stored = checkpoints.load(path)["model"]
+        state = OrderedDict((name[len(prefix) :], stored[name]) for name in stored if name.startswith(prefix))
+        own = getattr(stored, "_metadata", {}).get(prefix[:-1], {})
+        # what load_state_dict reads; fairseq's function would drop it
+        state._metadata = OrderedDict({"": own})
         encoder.load_state_dict(state)
-    except RuntimeError as error:
+    except (InputError, RuntimeError) as error:
         raise InputError(
-            f"--load-pretrained-encoder-from {path} does not fit: {error}; give the flags with which it was trained"
+            f"--load-pretrained-encoder-from {path} cannot be used: {error}; give the flags of that model, or drop "
+            "this one; a run that has read its encoder does not need it any more"
         ) from None
 
 
