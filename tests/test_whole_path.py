@@ -2,12 +2,17 @@
 
 import json
 import os
+import re
 import shutil
 
 import pytest
+from helpers import ROOT
 from test_train_script import SMALL
 from training import BIN, load
 from wmt import pairs, prepare, script, stand_in
+
+from b2t_fairseq.errors import InputError
+from b2t_fairseq.hub import from_pretrained
 
 NEWSTESTS = [f"newstest{year}" for year in range(2010, 2017)]
 
@@ -98,6 +103,59 @@ class TestEvaluate:
         result = evaluate(world, run, *arguments, check=False)
         assert result.returncode == 1
         assert message in result.stdout
+
+
+class TestHub:
+    def test_the_readmes_three_lines(self, evaluated, monkeypatch, capsys):
+        """Plain sentences in, plain sentences out: the translations of scripts/evaluate.sh."""
+        run, _ = evaluated
+        readme = (ROOT / "README.md").read_text()
+        code = re.search(r"```python\n(import torch\n+model = .*?)```", readme, flags=re.DOTALL)[1]
+        assert len(code.split("\n")) - code.count("\n\n") - 1 == 3
+        monkeypatch.chdir(ROOT)
+        names = {}
+        exec(code.replace("runs/quickstart-grammar", str(run)), names)
+        translation = capsys.readouterr().out.strip()
+        assert translation
+        assert "\u2581" not in translation
+        sources = [source for source, _ in pairs(5, 100)]
+        expected = (run / "evaluation/newstest2010.de").read_text().splitlines()
+        assert names["model"].translate(sources, beam=2, max_len_b=12) == expected
+
+    def test_what_is_found(self, evaluated, prepared, tmp_path):
+        run, _ = evaluated
+        for given in (
+            {"model": run},
+            {"model": run / "evaluation/averaged.pt"},
+            {"model": run, "data": prepared / "bin"},
+        ):
+            model = from_pretrained(**given)
+            assert model.bpe is not None
+            assert not model.training
+        assert len(from_pretrained(run, "checkpoint_last.pt:checkpoint_best.pt").models) == 2
+        # an archive: all in one folder
+        for file in (run / "checkpoint_last.pt", *(prepared / "bin").glob("dict.*.txt"), prepared / "bin/spm.model"):
+            shutil.copy(file, tmp_path)
+        with pytest.raises(InputError, match="does not say its languages"):
+            from_pretrained(tmp_path)
+        model = from_pretrained(tmp_path, source_lang="en", target_lang="de")
+        assert model.cfg.bpe.sentencepiece_model == str(tmp_path / "spm.model")
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["/nowhere"], "/nowhere: there is neither such a run nor such a checkpoint"),
+            (["RUN", "checkpoint9.pt"], "has no checkpoint9.pt; it has checkpoint_"),
+            (["RUN/evaluation", "averaged.pt", "/nowhere"], "/nowhere has no dictionaries"),
+            (["RUN/tensorboard"], "has none of evaluation/averaged.pt"),
+        ],
+    )
+    def test_what_is_missing_is_said(self, trained, arguments, message):
+        (trained / "evaluation").mkdir(exist_ok=True)
+        shutil.copy(trained / "checkpoint_last.pt", trained / "evaluation/averaged.pt")
+        with pytest.raises(InputError) as error:
+            from_pretrained(*(argument.replace("RUN", str(trained)) for argument in arguments))
+        assert message in str(error.value)
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from fairseq.models.transformer.transformer_legacy import (
 )
 from torch import nn
 
+from .. import hub
 from ..config import B2TTransformerConfig, as_namespace
 from ..errors import InputError
 from ..initialization import by_scheme, scale_by_depth, scale_embeddings
@@ -91,6 +92,18 @@ class B2TTransformerModel(TransformerModelBase):
             for flag, value in given.items():
                 setattr(model_cfg, flag, value)
         return super().load_state_dict(state_dict, strict)
+
+    @classmethod
+    def from_pretrained(cls, model_name_or_path, checkpoint_file=None, data_name_or_path=None, **kwargs):
+        """Return a trained model that translates, with its SentencePiece: see :func:`b2t_fairseq.hub.from_pretrained`.
+
+        Args:
+            model_name_or_path: the folder of a run, or a checkpoint file.
+            checkpoint_file: which checkpoint of the folder (default: the best that is there).
+            data_name_or_path: the folder with the dictionaries (default: where the model was trained on).
+            **kwargs: settings of the task or of the model, as on the command line.
+        """
+        return hub.from_pretrained(model_name_or_path, checkpoint_file, data_name_or_path, **kwargs)
 
     @classmethod
     def build_encoder(cls, cfg, src_dict, embed_tokens) -> Encoder:

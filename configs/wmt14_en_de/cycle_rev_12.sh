@@ -1,8 +1,8 @@
 # shellcheck shell=bash disable=SC2034
-# Cycle (rev): 12-12 Post-LN layers from 6 sets, 61M parameters. Published average: 27.08.
+# Cycle (rev): 12-12 Admin layers from 6 sets, 61M parameters. Published average: 27.08.
 # shellcheck source=configs/wmt14_en_de/_sharing_paper.sh
 . "${BASH_SOURCE[0]%/*}/_sharing_paper.sh"
 model+=(
-    --arch b2t_transformer_wmt_en_de --residual post_ln --layer-sharing cycle_rev
+    --arch b2t_transformer_wmt_en_de --residual admin --layer-sharing cycle_rev
     --encoder-layers 12 --encoder-unique-layers 6 --decoder-layers 12 --decoder-unique-layers 6
 )

@@ -1,8 +1,8 @@
 # shellcheck shell=bash disable=SC2034
-# Sequence: 18-18 Post-LN layers from 6 sets, 61M parameters. Published average: 27.02.
+# Sequence: 18-18 Admin layers from 6 sets, 61M parameters. Published average: 27.02.
 # shellcheck source=configs/wmt14_en_de/_sharing_paper.sh
 . "${BASH_SOURCE[0]%/*}/_sharing_paper.sh"
 model+=(
-    --arch b2t_transformer_wmt_en_de --residual post_ln --layer-sharing sequence
+    --arch b2t_transformer_wmt_en_de --residual admin --layer-sharing sequence
     --encoder-layers 18 --encoder-unique-layers 6 --decoder-layers 18 --decoder-unique-layers 6
 )

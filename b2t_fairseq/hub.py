@@ -1,0 +1,88 @@
+"""From a trained run to a model that translates sentences: what belongs together is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fairseq import hub_utils
+from fairseq.data import data_utils
+
+from . import checkpoints
+from .errors import InputError
+
+# the best first: where scripts/evaluate.sh and b2t average write, an archive's usual name, what training leaves
+CHECKPOINTS = ("evaluation/averaged.pt", "averaged.pt", "model.pt", "checkpoint_best.pt", "checkpoint_last.pt")
+SENTENCEPIECE = "spm.model"
+
+
+def from_pretrained(
+    model: str | Path, checkpoint_file: str | None = None, data: str | Path | None = None, **overrides: Any
+) -> hub_utils.GeneratorHubInterface:
+    """Return a model with its dictionaries and its SentencePiece, ready to ``translate``.
+
+    Args:
+        model: the folder of a run, or a checkpoint file.
+        checkpoint_file: which checkpoint of the folder (default: the first of ``CHECKPOINTS`` that is there); several,
+            separated by colons, are an ensemble.
+        data: the folder with the dictionaries (default: the model's folder if it has some, otherwise the data that
+            the model was trained on).  A ``spm.model`` in it or beside it is used unless ``bpe`` is given.
+        **overrides: settings of the task or of the model, as on the command line: ``bpe``, ``tokenizer``.
+
+    Raises:
+        InputError: something is not there; the message says where it was looked for.
+    """
+    model = Path(model)
+    folder, files = (model.parent, [model.name]) if model.is_file() else (model, _checkpoints(model, checkpoint_file))
+    data = Path(data) if data is not None else _trained_on(folder, folder / files[0])
+    if not list(data.glob("dict.*.txt")):
+        raise InputError(f"{data} has no dictionaries (dict.en.txt, ...); give the folder that has them as data")
+    pieces = [
+        path for path in (data / SENTENCEPIECE, data.parent / SENTENCEPIECE, folder / SENTENCEPIECE) if path.is_file()
+    ]
+    if "bpe" not in overrides and pieces:
+        overrides |= {"bpe": "sentencepiece", "sentencepiece_model": str(pieces[0].resolve())}
+    _require_languages(folder / files[0], data, overrides)
+    loaded = hub_utils.from_pretrained(
+        str(folder.resolve()), checkpoint_file=":".join(files), data_name_or_path=str(data.resolve()), **overrides
+    )
+    return hub_utils.GeneratorHubInterface(loaded["args"], loaded["task"], loaded["models"]).eval()
+
+
+def _checkpoints(folder: Path, asked: str | None) -> list[str]:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is neither such a run nor such a checkpoint")
+    names = asked.split(":") if asked else CHECKPOINTS
+    found = [name for name in names if (folder / name).is_file()]
+    if asked and found != names:
+        missing = next(name for name in names if name not in found)
+        raise InputError(f"{folder} has no {missing}; it has {', '.join(sorted(p.name for p in folder.glob('*.pt')))}")
+    if not found:
+        raise InputError(f"{folder} has none of {', '.join(CHECKPOINTS)}; give the name of a checkpoint")
+    return found if asked else found[:1]
+
+
+def _task(checkpoint: Path) -> dict[str, Any]:
+    return checkpoints.flat_settings((checkpoints.load(checkpoint).get("cfg") or {}).get("task") or {})
+
+
+def _require_languages(checkpoint: Path, data: Path, overrides: dict[str, Any]) -> None:
+    """Check that it is known, or can be seen from the names of the data, from which language into which."""
+    known = {**_task(checkpoint), **overrides}
+    if not (known.get("source_lang") and known.get("target_lang")) and None in data_utils.infer_language_pair(data):
+        raise InputError(
+            f'{checkpoint} does not say its languages; give source_lang="en", target_lang="de", for instance'
+        )
+
+
+def _trained_on(folder: Path, checkpoint: Path) -> Path:
+    """Return the folder of a model's dictionaries: its own, or that of its training data."""
+    for own in (folder, folder / "data"):
+        if list(own.glob("dict.*.txt")):
+            return own
+    data = Path(str(_task(checkpoint).get("data") or "").split(":")[0])
+    if not data.is_dir():
+        raise InputError(
+            f"{checkpoint} was trained on {data}, which is not here; give the folder of its dictionaries as data"
+        )
+    return data

@@ -1,0 +1,5 @@
+# shellcheck shell=bash disable=SC2034
+# Admin, 6-6 layers, 61M parameters. Published average: 26.48.
+# shellcheck source=configs/wmt14_en_de/_sharing_paper.sh
+. "${BASH_SOURCE[0]%/*}/_sharing_paper.sh"
+model+=(--arch b2t_transformer_wmt_en_de --residual admin)
