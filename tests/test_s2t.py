@@ -18,6 +18,7 @@ from test_schemes import PAIRS, sharing
 from training import PLUGIN, assert_same_model, load
 
 from b2t_fairseq import profiling
+from b2t_fairseq.cli.average import main as b2t_average
 from b2t_fairseq.cli.generate import main as b2t_generate
 from b2t_fairseq.cli.train import main as b2t_train
 from b2t_fairseq.errors import InputError
@@ -324,9 +325,10 @@ def data(tmp_path_factory):
     noise = np.random.default_rng(0)
     sounds = noise.normal(size=(8, MELS))
     (folder / "dict.txt").write_text("".join(f"w{word} 1\n" for word in range(8)))
-    (folder / "config.yaml").write_text(
-        f"audio_root: {folder / 'features'}\nvocab_filename: dict.txt\ninput_feat_per_channel: {MELS}\n"
-        "transforms:\n  '*': [utterance_cmvn]\n  _train: [utterance_cmvn]\n"
+    config = f"audio_root: {folder / 'features'}\nvocab_filename: dict.txt\ninput_feat_per_channel: {MELS}\n"
+    (folder / "config.yaml").write_text(config + "feature_transforms: {'*': [utterance_cmvn]}\n")
+    (folder / "masked.yaml").write_text(
+        config + "feature_transforms: {_train: [utterance_cmvn, specaugment], _eval: [utterance_cmvn]}\n"
         "specaugment: {freq_mask_N: 1, freq_mask_F: 8, time_mask_N: 1, time_mask_T: 4, time_mask_p: 1.0}\n"
     )
     for split, utterances in (("train", 24), ("dev", 6), ("test", 11)):
@@ -379,8 +381,8 @@ def generated(output):
     return {int(number[2:]): text for number, _, text in lines}
 
 
-def test_all_utterances_are_transcribed(data, run, capsys):
-    """fairseq-generate, and b2t generate, on what fairseq-train has written: a text for each utterance."""
+def test_all_utterances_are_transcribed(data, run, tmp_path, capsys):
+    """A text for each, by fairseq-generate from the last checkpoint, by b2t generate from an average."""
     folder, state = run
     assert state["cfg"]["model"].residual == "b2t"
     argv = [data, "--user-dir", PLUGIN, "--task", "speech_to_text", "--path", str(folder / "checkpoint_last.pt")]
@@ -391,8 +393,10 @@ def test_all_utterances_are_transcribed(data, run, capsys):
         fairseq_generate.cli_main()
     output = capsys.readouterr().out
     assert sorted(generated(output)) == list(range(11))
-    b2t_generate(argv)
-    assert generated(capsys.readouterr().out) == generated(output)
+    averaged = str(tmp_path / "averaged.pt")
+    b2t_average([str(folder), "--last", "2", "--output", averaged])
+    b2t_generate([averaged if word.endswith("checkpoint_last.pt") else word for word in argv])
+    assert sorted(generated(capsys.readouterr().out)) == list(range(11))
 
 
 def test_resumed_is_uninterrupted(data, run, tmp_path):
@@ -443,8 +447,8 @@ def test_admin_runs(data, tmp_path, caplog):
     assert state["model"]["encoder.transformer_layers.3.residual.profiled"] == 1
 
 
-def test_ctc_runs(data, tmp_path):
-    """fairseq's criterion that also trains a CTC output of the encoder."""
+def test_ctc_and_masked_features(data, tmp_path):
+    """fairseq's criterion that also trains a CTC output of the encoder, on features masked by SpecAugment."""
     criterion = ["--criterion", "label_smoothed_cross_entropy_with_ctc", "--ctc-weight", "0.3"]
-    state = train(data, tmp_path, "--max-update", "1", *criterion)
+    state = train(data, tmp_path, "--max-update", "1", "--config-yaml", "masked.yaml", *criterion)
     assert state["model"]["encoder.ctc_proj.weight"].shape == (12, 16)

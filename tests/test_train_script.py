@@ -153,7 +153,7 @@ class TestConfigurations:
         for name, cfg in parsed.items():
             assert cfg.optimization.max_update > 0, name
             keys = ("residual", "layer_sharing", "encoder_unique_layers", "decoder_unique_layers")
-            flags = {key: cfg.model[key] for key in keys}
+            flags = {key: getattr(cfg.model, key) for key in keys}
             make_model(**flags, encoder_layers=cfg.model.encoder_layers, decoder_layers=cfg.model.decoder_layers)
 
     @pytest.mark.parametrize(
