@@ -160,7 +160,9 @@ def test_equals_fairseq(scheme, flags):
         with torch.no_grad():
             encoded = model.encoder.forward(*list(batch["net_input"].values())[:2], return_all_hiddens=True)
             full, steps = model(**batch["net_input"])[0], step_by_step_logits(model, batch)
-            unpadded, _ = model(**make_batch(padding=False)["net_input"])
+            unpadded = make_batch(padding=False)["net_input"]
+            assert model.encoder(unpadded["src_tokens"], unpadded["src_lengths"])["encoder_padding_mask"] == []
+            unpadded, _ = model(**unpadded)
         frozen = all(gradient is None for gradient in gradients[: len(list(model.encoder.parameters()))])
         assert frozen == ("encoder_freezing_updates" in flags)
         results.append([logits, *ctc, *gradients, *encoded["encoder_states"], *encoded["encoder_padding_mask"]])
@@ -168,6 +170,24 @@ def test_equals_fairseq(scheme, flags):
     assert len(results[0]) == len(results[1])
     for stock, ours in zip(*results, strict=True):
         assert ours is None if stock is None else torch.equal(stock, ours)
+
+
+@pytest.mark.parametrize("automatic", [True, False], ids=["amp", "bf16"])
+@pytest.mark.parametrize("scheme", ["post_ln", "pre_ln"])
+def test_equals_fairseq_in_half_precision(scheme, automatic):
+    results = []
+    for model in pair_of_models(scheme):
+        net_input = make_batch()["net_input"]
+        if not automatic:
+            model.bfloat16()
+            net_input["src_tokens"] = net_input["src_tokens"].bfloat16()
+        with torch.autocast("cpu", torch.bfloat16, enabled=automatic):
+            encoded = model.encoder.forward(*list(net_input.values())[:2], return_all_hiddens=True)
+            logits, _ = model(**net_input)
+        results.append([*encoded["encoder_states"], *encoded["encoder_out"], logits])
+    for stock, ours in zip(*results, strict=True):
+        assert stock.dtype == ours.dtype
+        assert torch.equal(stock, ours)
 
 
 def test_stock_checkpoints_load():

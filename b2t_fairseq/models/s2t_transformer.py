@@ -61,7 +61,10 @@ class SpeechEncoder(LayerStack, stock.S2TTransformerEncoder):
         """
         x, lengths = self.subsample(src_tokens, src_lengths)
         padding_mask = lengths_to_padding_mask(lengths)
-        x = self.dropout_module(self.embed_scale * x + self.embed_positions(padding_mask).transpose(0, 1))
+        x = self.embed_scale * x
+        # in place: automatic mixed precision has positions in float32, which x must not become
+        x += self.embed_positions(padding_mask).transpose(0, 1)
+        x = self.dropout_module(x)
         states: list[Tensor] = []
 
         def call(depth: int, layer: nn.Module, x: Tensor) -> Tensor:
