@@ -1,8 +1,8 @@
 """Mends of fairseq 0.12.3.1, applied when the plugin is loaded.
 
 A killed run goes on as if it had not been killed; the two mends for this do not change what an uninterrupted run
-computes.  The moving average of ``--store-ema`` moves tied parameters once per update.  And ``fairseq-preprocess
---user-dir`` looks words up faster.
+computes.  The moving average of ``--store-ema`` moves tied parameters once per update.  A checkpoint holds tied
+parameters once, whatever the device and the precision.  And ``fairseq-preprocess --user-dir`` looks words up faster.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import inspect
 from types import SimpleNamespace
 
 import torch
+from fairseq import utils
 from fairseq.data import Dictionary
 from fairseq.file_io import PathManager
 from fairseq.models.ema.ema import EMA
@@ -27,6 +28,7 @@ def apply() -> None:
         FairseqTask.get_batch_iterator = _with_batches_of_first_epoch(FairseqTask.get_batch_iterator)
         EMA._step_internal = _with_tied_parameters_once(EMA._step_internal)
         Dictionary.encode_line = _with_one_tensor(Dictionary.encode_line)
+        utils.move_to_cpu = _with_each_tensor_once(utils.move_to_cpu)
     # fairseq copies checkpoint_last.pt in place, where a kill leaves half a file
     PathManager.copy = staticmethod(copy_whole)
 
@@ -83,6 +85,28 @@ def _with_one_tensor(encode_line):
             for word, index in zip(words, indices, strict=True):
                 consumer(word, index)
         return torch.tensor([*indices, self.eos_index] if append_eos else indices, dtype=torch.int32)
+
+    return wrapper
+
+
+def _with_each_tensor_once(move_to_cpu):
+    """Make what refers to one tensor refer to one copy of it.
+
+    fairseq moves a model to the CPU, in float32, name by name before it is saved, so that layers which share their
+    parameters would be written N/M times if they come from a GPU or are of half precision.
+    """
+
+    @functools.wraps(move_to_cpu)
+    def wrapper(sample):
+        moved: dict[tuple, torch.Tensor] = {}
+
+        def once(tensor):
+            key = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+            if key not in moved:
+                moved[key] = move_to_cpu([tensor])[0]
+            return moved[key]
+
+        return utils.apply_to_sample(once, sample)
 
     return wrapper
 

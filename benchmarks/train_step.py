@@ -7,6 +7,7 @@ gradient clipping and Adam, on the same batch.
 
     python benchmarks/train_step.py                  a small model on the CPU, the base model on a GPU
     python benchmarks/train_step.py --rounds 40 --output benchmarks/results/train_step
+    python benchmarks/train_step.py --only fused --vocabulary 32768 --output benchmarks/results/large_vocabulary
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import statistics
 import sys
 import time
@@ -32,10 +34,12 @@ from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
 from machine import processor
 
 import b2t_fairseq
+from b2t_fairseq.fused_cross_entropy import fused_label_smoothed_loss
 from b2t_fairseq.residual import SCHEMES
 from b2t_fairseq.sharing import STRATEGIES, none
 
 BASELINE = "fairseq transformer (Post-LN)"
+FUSED = "--criterion label_smoothed_cross_entropy_fused"
 
 
 def variants(layers: int) -> dict[str, tuple[str, dict]]:
@@ -43,6 +47,7 @@ def variants(layers: int) -> dict[str, tuple[str, dict]]:
     found = {BASELINE: ("transformer", {})}
     for scheme in SCHEMES:
         found[f"--residual {scheme}"] = ("b2t_transformer", {"residual": scheme})
+    found[f"--residual b2t {FUSED}"] = ("b2t_transformer", {"residual": "b2t"})
     unique = max(1, layers // 2)
     for strategy in STRATEGIES:
         if strategy != none.__name__:
@@ -91,16 +96,21 @@ def make_batch(args: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor, to
     return tuple(tensor.to(args.device) for tensor in (source, previous, target))
 
 
-def make_step(model: torch.nn.Module, batch: tuple[torch.Tensor, ...]) -> Callable[[], None]:
-    """Return a function that makes one training step."""
+def make_step(model: torch.nn.Module, batch: tuple[torch.Tensor, ...], fused: bool) -> Callable[[], None]:
+    """Return a function that makes one training step, with the loss fused with the output layer or fairseq's own."""
     source, previous, target = batch
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-5, betas=(0.9, 0.98))
 
     def step() -> None:
         optimizer.zero_grad()
-        logits, _ = model(source, None, previous)
-        log_probs = torch.log_softmax(logits.float(), dim=-1)
-        loss, _ = label_smoothed_nll_loss(log_probs.flatten(0, 1), target.flatten(), 0.1, ignore_index=1)
+        if fused:
+            features, _ = model(source, None, previous, features_only=True)
+            weight = model.decoder.output_projection.weight
+            loss, _, _ = fused_label_smoothed_loss(features.flatten(0, 1), weight, target.flatten(), 0.1, padding=1)
+        else:
+            logits, _ = model(source, None, previous)
+            log_probs = torch.log_softmax(logits.float(), dim=-1)
+            loss, _ = label_smoothed_nll_loss(log_probs.flatten(0, 1), target.flatten(), 0.1, ignore_index=1)
         (loss / target.numel()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
         optimizer.step()
@@ -140,8 +150,9 @@ def peak_memory(model: torch.nn.Module, step: Callable[[], None], device: str) -
 def measure(args: argparse.Namespace) -> list[dict]:
     """Return one row per variant: median time, ratios to the baseline within each round, peak memory."""
     batch = make_batch(args)
-    models = {name: build(arch, flags, args) for name, (arch, flags) in variants(args.layers).items()}
-    steps = {name: make_step(model, batch) for name, model in models.items()}
+    chosen = {name: variant for name, variant in variants(args.layers).items() if args.only in name or name == BASELINE}
+    models = {name: build(arch, flags, args) for name, (arch, flags) in chosen.items()}
+    steps = {name: make_step(model, batch, FUSED in name) for name, model in models.items()}
     for step in steps.values():
         for _ in range(args.warmup):
             step()
@@ -210,6 +221,7 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=int, default=32768 if gpu else 4000)
     parser.add_argument("--tokens", type=int, default=16384 if gpu else 1024, help="target tokens in a batch")
     parser.add_argument("--length", type=int, default=32, help="tokens in a sentence")
+    parser.add_argument("--only", default="", help="beside fairseq's, only the variants whose name has this in it")
     parser.add_argument("--rounds", type=int, default=28)
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -218,7 +230,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     args.dtype = getattr(torch, args.dtype)
     result = {
-        "command": " ".join(["python", "benchmarks/train_step.py", *sys.argv[1:]]),
+        "command": shlex.join(["python", "benchmarks/train_step.py", *sys.argv[1:]]),
         "machine": machine(args.device),
         "size": f"{args.layers}-{args.layers} layers, width {args.width}, vocabulary {args.vocabulary}, "
         f"{args.tokens} target tokens, {str(args.dtype).removeprefix('torch.')}",

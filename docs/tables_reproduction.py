@@ -51,7 +51,6 @@ class Configuration:
         max_update: updates of the run.
         tokens_per_update: tokens of an update, on either side, if no batch has padding.
         parameters: numbers in the model, tied ones once.
-        saved_weights: numbers in the model of a checkpoint, tied ones under each of their names.
     """
 
     name: str
@@ -60,7 +59,6 @@ class Configuration:
     max_update: int
     tokens_per_update: int
     parameters: int
-    saved_weights: int
 
     def update_flops(self) -> int:
         """Return the FLOPs of one update whose token slots are all filled."""
@@ -71,19 +69,16 @@ class Configuration:
         return self.max_update * self.update_flops()
 
     def checkpoint_bytes(self) -> int:
-        return checkpoint_bytes(self.parameters, self.saved_weights)
+        return checkpoint_bytes(self.parameters)
 
     def published(self) -> dict[str, Any] | None:
         """Return the result of this model in the paper whose recipe it has: with scores by set, or an average only."""
         return next(iter(published.matching(vars(self.settings), self.arxiv)), None)
 
 
-def checkpoint_bytes(parameters: int, saved_weights: int) -> int:
-    """Return the size of a checkpoint's tensors: weights, and Adam's two moments of each parameter, all in fp32.
-
-    fairseq moves each named tensor to the CPU by itself, as fp32, so what is tied on a GPU is saved once for each name.
-    """
-    return 4 * saved_weights + 2 * 4 * parameters
+def checkpoint_bytes(parameters: int) -> int:
+    """Return the size of a checkpoint's tensors: weights, and Adam's two moments of each parameter, all in fp32."""
+    return (1 + 2) * 4 * parameters
 
 
 @functools.cache
@@ -107,7 +102,6 @@ def read(path: Path) -> Configuration:
     return Configuration(
         *(path.stem, arxiv, settings, int(max_update), int(tokens)),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        saved_weights=sum(tensor.numel() for tensor in model.state_dict().values()),
     )
 
 

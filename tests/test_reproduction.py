@@ -125,17 +125,15 @@ def test_measured_parts_are_the_files_of_the_measurements():
 
 
 def test_size_of_a_checkpoint(tmp_path):
-    """Of a model with shared layers, trained in half precision: weights for each name, moments for each parameter."""
+    """Of a model with shared layers, trained in half precision: weights and moments once for each parameter."""
     write_corpus(tmp_path)
     flags = ("--encoder-embed-dim", "64", "--encoder-ffn-embed-dim", "512", "--max-update", "1", "--bf16")
     state = train(binarize(tmp_path), tmp_path / "run", *SHARED, *flags, command=b2t_train)
-    saved = sum(tensor.numel() for tensor in state["model"].values())
     moments = state["last_optimizer_state"]["state"].values()
     parameters = sum(moment["exp_avg"].numel() for moment in moments)
-    assert saved > 1.9 * parameters
     assert all(tensor.dtype == torch.float32 for tensor in state["model"].values())
-    expected = tables_reproduction.checkpoint_bytes(parameters, saved)
+    expected = tables_reproduction.checkpoint_bytes(parameters)
     # beside the tensors there are settings, names and the state of the data
     rest = (tmp_path / "run/checkpoint_last.pt").stat().st_size - expected
     assert 0 < rest < 200_000
-    assert expected > 5_000_000
+    assert expected > 2_500_000

@@ -111,7 +111,7 @@ class TestHub:
         run, _ = evaluated
         readme = (ROOT / "README.md").read_text()
         code = re.search(r"```python\n(import torch\n+model = .*?)```", readme, flags=re.DOTALL)[1]
-        assert len(code.split("\n")) - code.count("\n\n") - 1 == 3
+        assert len([line for line in code.splitlines() if line]) == 3
         monkeypatch.chdir(ROOT)
         names = {}
         exec(code.replace("runs/quickstart-grammar", str(run)), names)
