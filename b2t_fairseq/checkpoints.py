@@ -15,13 +15,15 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from .config import SPEECH_INPUT, B2TTransformerConfig, fill_derived
+from .config import SPEECH_INPUT, B2TLanguageModelConfig, B2TTransformerConfig, fill_derived
 from .errors import InputError
 from .residual import SCHEMES
 from .validation import PROBABILITIES
 
 # older checkpoints hold all of fairseq's settings in one namespace
-_MODEL_FIELDS = frozenset(field.name for field in dataclasses.fields(B2TTransformerConfig)) | frozenset(SPEECH_INPUT)
+_MODEL_FIELDS = frozenset(SPEECH_INPUT).union(
+    field.name for config in (B2TTransformerConfig, B2TLanguageModelConfig) for field in dataclasses.fields(config)
+)
 
 # settings that may change when a run goes on: they leave the model's function at inference as it is
 _MAY_CHANGE = frozenset(PROBABILITIES) | {
@@ -34,6 +36,8 @@ _MAY_CHANGE = frozenset(PROBABILITIES) | {
     "decoder_embed_path",
     "max_source_positions",
     "max_target_positions",
+    "tokens_per_sample",
+    "tpu",
 }
 
 
@@ -93,8 +97,10 @@ def differing_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> di
 def _normalized(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Spell settings that mean the same in the same way."""
     settings = dict(settings)
-    normalize_before = bool(settings.pop("encoder_normalize_before", False))
-    settings.pop("decoder_normalize_before", None)
+    normalize_before = settings.pop("decoder_normalize_before", False)
+    normalize_before = bool(settings.pop("encoder_normalize_before", normalize_before))
+    # a language model has none
+    settings.setdefault("encoder_embed_dim", None)
     # fairseq's own transformer has the scheme in that flag
     settings.setdefault("residual", "Pre-LN" if normalize_before else "Post-LN")
     settings["residual"] = getattr(SCHEMES.get(settings["residual"]), "title", settings["residual"])

@@ -2,7 +2,8 @@
 
 A killed run goes on as if it had not been killed; the two mends for this do not change what an uninterrupted run
 computes.  The moving average of ``--store-ema`` moves tied parameters once per update.  A checkpoint holds tied
-parameters once, whatever the device and the precision.  And ``fairseq-preprocess --user-dir`` looks words up faster.
+parameters once, whatever the device and the precision.  ``fairseq-preprocess --user-dir`` looks words up faster.  And
+language models read one sentence a sample with today's NumPy too.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import functools
 import inspect
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from fairseq import utils
-from fairseq.data import Dictionary
+from fairseq.data import Dictionary, token_block_dataset
 from fairseq.file_io import PathManager
 from fairseq.models.ema.ema import EMA
 from fairseq.tasks import FairseqTask
@@ -29,8 +31,18 @@ def apply() -> None:
         EMA._step_internal = _with_tied_parameters_once(EMA._step_internal)
         Dictionary.encode_line = _with_one_tensor(Dictionary.encode_line)
         utils.move_to_cpu = _with_each_tensor_once(utils.move_to_cpu)
+        token_block_dataset.np = _NumpyWithLong()
     # fairseq copies checkpoint_last.pt in place, where a kill leaves half a file
     PathManager.copy = staticmethod(copy_whole)
+
+
+class _NumpyWithLong:
+    """NumPy with the name ``np.compat.long``, gone since 2.0, by which fairseq makes ``--sample-break-mode eos``."""
+
+    compat = SimpleNamespace(long=np.int64)
+
+    def __getattr__(self, name):
+        return getattr(np, name)
 
 
 def _with_batches_of_first_epoch(get_batch_iterator):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Sequence
 
 from .errors import InputError
 from .residual import SCHEMES, ResidualScheme, scheme_class
 from .sharing import layer_indices
+
+STACKS = ("encoder", "decoder")
+"""Those of a translation model; a language model has a decoder only."""
 
 PROBABILITIES = (
     "dropout",
@@ -20,14 +24,22 @@ PROBABILITIES = (
     "decoder_word_dropout",
 )
 
-# flags that fairseq's encoder-decoder transformer accepts and then ignores or fails on, with the reason
+_NORMFORMER = "NormFormer's norms and scales are a layer of their own, apart from the residual scheme"
+
+# flags that fairseq's models accept and then ignore or fail on, with the reason
 _UNSUPPORTED = {
-    "adaptive_input": "only language models have adaptive inputs",
-    "tie_adaptive_weights": "it ties the adaptive softmax to adaptive inputs, which only language models have",
-    "tie_adaptive_proj": "it ties the adaptive softmax to adaptive inputs, which only language models have",
     "char_inputs": "fairseq's transformer has no character inputs",
     "export": "it serves TorchScript, which cannot compile layers with a residual scheme",
     "base_layers": "BASE layers bring a residual connection of their own, which no scheme reaches",
+    "scale_fc": _NORMFORMER,
+    "scale_attn": _NORMFORMER,
+    "scale_heads": _NORMFORMER,
+    "scale_resids": _NORMFORMER,
+}
+_UNSUPPORTED_WITH_ENCODER = {
+    "adaptive_input": "only language models have adaptive inputs",
+    "tie_adaptive_weights": "it ties the adaptive softmax to adaptive inputs, which only language models have",
+    "tie_adaptive_proj": "it ties the adaptive softmax to adaptive inputs, which only language models have",
 }
 
 # flags without effect unless another one is set: (that one, default)
@@ -56,39 +68,48 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def validate(args: Namespace) -> None:
+def shown(args: Namespace, name: str) -> str:
+    """Return a flag as it was given, with its value unless it is a switch."""
+    value = getattr(args, name)
+    return flag(name) if value is True else f"{flag(name)} {value}"
+
+
+def validate(args: Namespace, stacks: Sequence[str] = STACKS) -> None:
     """Check a model's settings.
+
+    Args:
+        args: the settings.
+        stacks: which stacks the model has.
 
     Raises:
         InputError: on the first contradiction; the message quotes the offending values and says what to do.
     """
     try:
-        _validate(args)
+        _validate(args, stacks)
     except ValueError as error:
         raise InputError(str(error)) from None
 
 
-def _validate(args: Namespace) -> None:
+def _validate(args: Namespace, stacks: Sequence[str]) -> None:
     for name in PROBABILITIES:
-        value = getattr(args, name)
+        value = getattr(args, name, 0.0)
         if not 0 <= value < 1:
             raise ValueError(f"{flag(name)} {value}: a probability must be at least 0 and below 1")
-    for name, reason in _UNSUPPORTED.items():
-        value = getattr(args, name)
-        if value:
-            shown = "" if value is True else f" {value}"
-            raise ValueError(f"{flag(name)}{shown} is not supported: {reason}; drop the flag")
+    for name, reason in {**_UNSUPPORTED, **(_UNSUPPORTED_WITH_ENCODER if "encoder" in stacks else {})}.items():
+        if getattr(args, name, None):
+            raise ValueError(f"{shown(args, name)} is not supported: {reason}; drop the flag")
     for name, (needed, default) in _NEEDS.items():
-        if getattr(args, name) != default and not getattr(args, needed):
-            raise ValueError(f"{flag(name)} {getattr(args, name)} has no effect without {flag(needed)}")
+        if getattr(args, name, default) != default and not getattr(args, needed):
+            raise ValueError(f"{shown(args, name)} has no effect without {flag(needed)}")
     for name, other in _EXCLUDES:
-        if getattr(args, name) and getattr(args, other):
+        if getattr(args, name, None) and getattr(args, other, None):
             raise ValueError(f"{flag(name)} has no effect with {flag(other)} {getattr(args, other)}; drop one of them")
-    _validate_residual(args)
-    _validate_dimensions(args)
-    for stack in ("encoder", "decoder"):
+    _validate_residual(args, stacks)
+    _validate_dimensions(args, stacks)
+    for stack in stacks:
         stack_indices(args, stack)
-    _validate_pruning(args)
+    if len(stacks) > 1:
+        _validate_pruning(args)
 
 
 def stack_indices(args: Namespace, stack: str) -> list[int]:
@@ -124,9 +145,9 @@ def layers_to_keep(listed: str, num_layers: int) -> list[int]:
     return sorted(int(layer) if layer.strip().isdigit() else num_layers for layer in listed.split(","))
 
 
-def _validate_residual(args: Namespace) -> None:
+def _validate_residual(args: Namespace, stacks: Sequence[str]) -> None:
     scheme = scheme_class(args.residual)
-    for stack in ("encoder", "decoder"):
+    for stack in stacks:
         if getattr(args, f"{stack}_normalize_before") and not scheme.norm_after_stack:
             raise ValueError(
                 f"--{stack}-normalize-before contradicts --residual {args.residual}: the scheme alone says where "
@@ -147,7 +168,7 @@ def _validate_residual(args: Namespace) -> None:
             f"--admin-profile {args.admin_profile} has no effect with --residual {args.residual}; drop it, or choose "
             f"--residual {' or '.join(name for name, known in SCHEMES.items() if known.needs_profile)}"
         )
-    for stack in ("encoder", "decoder"):
+    for stack in stacks:
         _validate_depth(args, scheme, stack)
 
 
@@ -166,17 +187,17 @@ def _validate_depth(args: Namespace, scheme: type[ResidualScheme], stack: str) -
             )
 
 
-def _validate_dimensions(args: Namespace) -> None:
-    for stack in ("encoder", "decoder"):
+def _validate_dimensions(args: Namespace, stacks: Sequence[str]) -> None:
+    for stack in stacks:
         width, heads = getattr(args, f"{stack}_embed_dim"), getattr(args, f"{stack}_attention_heads")
         if heads < 1 or width < 1 or width % heads:
             raise ValueError(f"--{stack}-embed-dim {width} is not a multiple of --{stack}-attention-heads {heads}")
-    shares_output = args.share_decoder_input_output_embed or args.share_all_embeddings
-    if shares_output and args.decoder_output_dim != args.decoder_embed_dim:
+    shares_output = args.share_decoder_input_output_embed or getattr(args, "share_all_embeddings", False)
+    table = "decoder_embed_dim" if "encoder" in stacks else "decoder_input_dim"
+    if shares_output and args.decoder_output_dim != getattr(args, table):
         raise ValueError(
-            f"--decoder-output-dim {args.decoder_output_dim} differs from --decoder-embed-dim "
-            f"{args.decoder_embed_dim}, so the output layer cannot share the decoder's embedding; "
-            "drop one of the flags"
+            f"--decoder-output-dim {args.decoder_output_dim} differs from {shown(args, table)}, so the output layer "
+            "cannot share the decoder's embedding; drop one of the flags"
         )
 
 
@@ -189,29 +210,3 @@ def _validate_pruning(args: Namespace) -> None:
                 f"--{stack}-layers-to-keep {stacks[stack]} without --{other}-layers-to-keep: fairseq would prune the "
                 f"{other} to nothing; add --{other}-layers-to-keep {every_layer} to keep all of it"
             )
-
-
-def validate_speech(args: Namespace) -> None:
-    """Check the settings of what lies below an encoder of speech, and of where its weights come from.
-
-    Raises:
-        InputError: on the first contradiction; the message quotes the offending values and says what to do.
-    """
-    if args.encoder_word_dropout:
-        raise InputError(
-            f"--encoder-word-dropout {args.encoder_word_dropout}: speech has no words to drop; drop the flag"
-        )
-    kernels = [kernel.strip() for kernel in args.conv_kernel_sizes.split(",")]
-    if not all(kernel.isdigit() and int(kernel) % 2 for kernel in kernels):
-        raise InputError(
-            f"--conv-kernel-sizes {args.conv_kernel_sizes}: give odd numbers, as in 5,5; fairseq computes the lengths "
-            "of the utterances for odd kernels only"
-        )
-    if args.conv_channels < 2 or args.conv_channels % 2:
-        raise InputError(f"--conv-channels {args.conv_channels}: gated linear units need an even number")
-    path = args.load_pretrained_encoder_from
-    if path and scheme_class(args.residual).needs_profile:
-        raise InputError(
-            f"--load-pretrained-encoder-from {path} cannot work with --residual {args.residual}, which would measure "
-            "the pretrained encoder's omegas anew; drop the flag, or choose another scheme"
-        )

@@ -165,7 +165,7 @@ update_size=${update_freq:+${max_tokens:+$((update_freq * world * max_tokens))}}
 if [ -f "$data/config.yaml" ]; then
     vocabulary=("$data"/config.yaml "$data"/*.txt) # fairseq's format for speech
 else
-    vocabulary=("$data"/dict.*.txt)
+    vocabulary=("$data"/dict*.txt)
 fi
 [ -f "${vocabulary[0]}" ] || [ -n "$dry_run" ] ||
     die "--data $data: no binary data there; make it, for instance with scripts/prepare_wmt14_en_de.sh, or give --data"

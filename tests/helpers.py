@@ -28,6 +28,16 @@ SMALL = {
 }
 
 
+SMALL_LM = {
+    "decoder_embed_dim": 16,
+    "decoder_ffn_embed_dim": 32,
+    "decoder_attention_heads": 4,
+    "decoder_layers": 6,
+    "dropout": 0.0,
+    "share_decoder_input_output_embed": True,
+}
+
+
 def make_dictionary(num_words: int = 20) -> Dictionary:
     """Return a dictionary of ``num_words`` words after fairseq's four special symbols."""
     dictionary = Dictionary()
@@ -44,8 +54,16 @@ def make_task(num_words: int = 20) -> SimpleNamespace:
 
 def make_model(arch: str = "b2t_transformer", task=None, seed: int = 1, **overrides):
     """Build a small model; keywords override ``SMALL``.  ``arch='transformer'`` builds fairseq's own."""
-    args = argparse.Namespace(**{**SMALL, **overrides})
-    args.arch = arch
+    return _build(arch, {**SMALL, **overrides}, task, seed)
+
+
+def make_lm(arch: str = "b2t_transformer_lm", task=None, seed: int = 1, **overrides):
+    """Build a small language model; keywords override ``SMALL_LM``."""
+    return _build(arch, {**SMALL_LM, **overrides}, task, seed)
+
+
+def _build(arch: str, settings: dict, task, seed: int):
+    args = argparse.Namespace(arch=arch, **settings)
     ARCH_CONFIG_REGISTRY[arch](args)
     torch.manual_seed(seed)
     return ARCH_MODEL_REGISTRY[arch].build_model(args, task or make_task())
@@ -87,11 +105,21 @@ def make_batch(dictionary: Dictionary | None = None, seed: int = 0, padding: boo
     return dataset.collater([dataset[i] for i in range(len(pairs))])
 
 
+def make_lm_batch(dictionary: Dictionary | None = None, seed: int = 0) -> dict:
+    """Return a language model's batch of 3 sentences, padded on the right, that start with the end of a sentence."""
+    batch = make_batch(dictionary, seed)
+    tokens = batch["net_input"]["prev_output_tokens"]
+    net_input = {"src_tokens": tokens, "src_lengths": tokens.ne(1).sum(dim=1)}
+    return {"id": batch["id"], "target": batch["target"], "net_input": net_input}
+
+
 def step_by_step_logits(model, batch: dict) -> torch.Tensor:
     """Return the logits of decoding one token at a time, ``(batch, tgt_len, vocabulary)``."""
     net_input = batch["net_input"]
-    encoder_out = model.encoder(net_input["src_tokens"], net_input["src_lengths"])
-    tokens, state, steps = net_input["prev_output_tokens"], {}, []
+    encoder_out, tokens = None, net_input["src_tokens"]
+    if hasattr(model, "encoder"):
+        encoder_out, tokens = model.encoder(tokens, net_input["src_lengths"]), net_input["prev_output_tokens"]
+    state, steps = {}, []
     for step in range(tokens.size(1)):
         logits, _ = model.decoder(tokens[:, : step + 1], encoder_out=encoder_out, incremental_state=state)
         steps.append(logits)

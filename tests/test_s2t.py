@@ -124,7 +124,7 @@ def test_model_equals_its_equations(scheme, strategy):
 STOCK_FLAGS = [
     {},
     {"dropout": 0.1, "attention_dropout": 0.2, "activation_dropout": 0.3},
-    {"conv_version": "convtransformer", "conv_out_channels": 4},
+    {"conv_version": "convtransformer", "conv_out_channels": 4, "conv_channels": 1024},
     {"conv_kernel_sizes": "3,3,3", "no_scale_embedding": True, "activation_fn": "gelu"},
     {"share_decoder_input_output_embed": True, "layernorm_embedding": True},
     {"decoder_embed_dim": 24, "decoder_ffn_embed_dim": 48},
@@ -136,6 +136,7 @@ STOCK_FLAGS = [
 def pair_of_models(scheme, **flags):
     """fairseq's model and ours, from the same seed, with every parameter random."""
     pre_ln = scheme == "pre_ln"
+    flags = {"encoder_layers": 3, "decoder_layers": 2, **flags}
     stock = make_model("s2t_transformer", encoder_normalize_before=pre_ln, decoder_normalize_before=pre_ln, **flags)
     ours = make_model(residual=scheme, **flags)
     assert list(stock.state_dict()) == list(ours.state_dict())
@@ -321,6 +322,8 @@ def test_word_dropout_is_the_decoders():
         ({"dropout": 1.0}, ["--dropout 1.0"]),
         ({"conv_kernel_sizes": "5,4"}, ["--conv-kernel-sizes 5,4", "odd"]),
         ({"conv_kernel_sizes": "five"}, ["--conv-kernel-sizes five", "5,5"]),
+        ({"conv_out_channels": 16}, ["--conv-out-channels 16 has no effect with --conv-version s2t_transformer"]),
+        ({"conv_version": "convtransformer"}, ["--conv-channels 16 has no effect with --conv-version convtransformer"]),
         ({"conv_channels": 15}, ["--conv-channels 15", "even"]),
         ({"residual": "mix_ln", "decoder_layers": 3}, ["--decoder-layers 3", "mix_ln"]),
         (

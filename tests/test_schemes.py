@@ -20,9 +20,14 @@ def sharing(strategy):
 
 @pytest.mark.parametrize(("scheme", "strategy"), PAIRS)
 def test_trains_saves_loads_decodes(tmp_path, scheme, strategy):
+    check_training_and_decoding(
+        lambda seed: make_model(residual=scheme, seed=seed, **sharing(strategy)), make_batch(), tmp_path
+    )
+
+
+def check_training_and_decoding(build, batch, folder):
     """One step lowers the loss; what is stored is all that a new model needs; step by step as in one go."""
-    model = make_model(residual=scheme, **sharing(strategy))
-    batch = make_batch()
+    model = build(1)
     target = batch["target"]
 
     def loss():
@@ -35,9 +40,9 @@ def test_trains_saves_loads_decodes(tmp_path, scheme, strategy):
     assert all(parameter.grad is not None for parameter in model.parameters())
     optimizer.step()
     assert loss() < before
-    torch.save(model.state_dict(), tmp_path / "model.pt")
-    other = make_model(residual=scheme, seed=2, **sharing(strategy)).eval()
-    other.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
+    torch.save(model.state_dict(), folder / "model.pt")
+    other = build(2).eval()
+    other.load_state_dict(torch.load(folder / "model.pt", weights_only=True))
     model.eval()
     with torch.no_grad():
         full = model(**batch["net_input"])[0]

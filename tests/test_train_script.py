@@ -10,9 +10,13 @@ import torch
 from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.distributed import utils as distributed_utils
-from helpers import ROOT, make_model, make_task
+from helpers import ROOT, make_lm, make_model, make_task
 from training import BIN, binarize, load, write_corpus
 from wmt import environment, script, stand_in
+
+from b2t_fairseq import checkpoints
+from b2t_fairseq.models.transformer_lm import B2TLanguageModel
+from b2t_fairseq.validation import STACKS
 
 CONFIGS = sorted(path for path in ROOT.glob("configs/*/*.sh") if not path.name.startswith("_"))
 WMT = "configs/wmt14_en_de"
@@ -152,9 +156,10 @@ class TestConfigurations:
         assert len(parsed) >= 22
         for name, cfg in parsed.items():
             assert cfg.optimization.max_update > 0, name
-            keys = ("residual", "layer_sharing", "encoder_unique_layers", "decoder_unique_layers")
-            flags = {key: getattr(cfg.model, key) for key in keys}
-            make_model(**flags, encoder_layers=cfg.model.encoder_layers, decoder_layers=cfg.model.decoder_layers)
+            keys = {"residual", "layer_sharing", *(f"{s}_{n}" for s in STACKS for n in ("layers", "unique_layers"))}
+            model = checkpoints.flat_settings(cfg.model)
+            make = make_model if "encoder_layers" in model else make_lm
+            make(**{key: model[key] for key in keys & model.keys()})
 
     @pytest.mark.parametrize(
         ("name", "millions"),
@@ -170,6 +175,18 @@ class TestConfigurations:
         with torch.device("meta"):
             model = make_model(task=make_task(32768 - 4), **flags)
         assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.51)
+
+    @pytest.mark.parametrize("name", ["vanilla", "universal", "sequence_12", "cycle_12", "cycle_rev_12"])
+    def test_language_models_have_the_papers_size(self, parsed, name):
+        cfg = parsed[f"wikitext_103/{name}"]
+        with torch.device("meta"):
+            model = B2TLanguageModel.build_model(cfg.model, make_task(267_744 - 4))
+        assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(121, abs=0.5)
+        depth, sets = (12, 6) if name.endswith("12") else (6, 1 if name == "universal" else 6)
+        assert (len(model.decoder.layers), len(set(model.decoder.indices))) == (depth, sets)
+        assert (cfg.model.residual, cfg.model.adaptive_input, cfg.criterion._name) == ("pre_ln", True, "adaptive_loss")
+        # 8 GPUs accumulate 3 batches
+        assert cfg.optimization.update_freq == [24]
 
     def test_recipes(self, parsed):
         release = parsed["wmt14_en_de/b2t_18l_release"]

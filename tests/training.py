@@ -49,21 +49,30 @@ def write_corpus(folder: Path) -> None:
 
 def binarize(folder: Path) -> str:
     """Run fairseq-preprocess on the corpus of ``folder``; return the folder of the result."""
-    flags = ["-s", "en", "-t", "de", "--joined-dictionary", "--destdir", str(folder / "bin")]
+    return _preprocess(folder, "", "-s", "en", "-t", "de", "--joined-dictionary")
+
+
+def binarize_source(folder: Path) -> str:
+    """As :func:`binarize`, of the source side alone, for language models."""
+    return _preprocess(folder, ".en", "--only-source")
+
+
+def _preprocess(folder: Path, suffix: str, *flags: str) -> str:
+    flags = [*flags, "--destdir", str(folder / "bin")]
     for split in ("train", "valid", "test"):
-        flags += [f"--{split}pref", str(folder / split)]
+        flags += [f"--{split}pref", str(folder / f"{split}{suffix}")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["fairseq-preprocess", *flags])
         preprocess.cli_main()
     return str(folder / "bin")
 
 
-def train(data: str, save_dir: Path, *flags: str, command=fairseq_train.cli_main) -> dict:
-    """Train in this process and return the last checkpoint's content."""
+def train(data: str, save_dir: Path, *flags: str, command=fairseq_train.cli_main, basis=None) -> dict:
+    """Train in this process and return the last checkpoint's content; ``basis`` stands for the flags above."""
     if hasattr(checkpoint_utils.save_checkpoint, "best"):
         del checkpoint_utils.save_checkpoint.best  # fairseq keeps it between runs of one process
     with pytest.MonkeyPatch.context() as patch:
-        argv = [data, *MODEL_FLAGS, *TRAIN_FLAGS, "--save-dir", str(save_dir), *flags]
+        argv = [data, *(basis or MODEL_FLAGS + TRAIN_FLAGS), "--save-dir", str(save_dir), *flags]
         patch.setattr(sys, "argv", ["fairseq-train", *argv])
         if command is fairseq_train.cli_main:
             command()

@@ -14,6 +14,7 @@ from fairseq.data import data_utils
 from fairseq.dataclass.configs import FairseqConfig
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.distributed import utils as distributed_utils
+from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq_cli import train as fairseq_train
 
 from .. import checkpoints, stopping
@@ -39,7 +40,7 @@ def main(argv: list[str]) -> int:
         InputError: the folder holds another run, or there is no device for the processes asked for.
     """
     if "--help" in argv or "-h" in argv:
-        _print_help()
+        _print_help(argv)
         return 0
     if not any(arg.split("=")[0] in ("--arch", "-a") for arg in argv):
         raise InputError("--arch is missing; for instance --arch b2t_transformer")
@@ -112,14 +113,18 @@ def _is_finished(cfg: FairseqConfig, state: dict[str, Any]) -> bool:
     return state["optimizer_history"][-1]["num_updates"] >= cfg.optimization.max_update
 
 
-def _print_help() -> None:
+def _print_help(argv: list[str]) -> None:
+    given = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    given.add_argument("--arch", "-a")
+    arch = given.parse_known_args(argv)[0].arch
     parser = argparse.ArgumentParser(
         prog="b2t train",
         usage="b2t train DATA --arch b2t_transformer... [flags]",
-        description="fairseq-train with this plugin: all its flags (fairseq-train --help) and those of the model:",
+        description="fairseq-train with this plugin: all its flags (fairseq-train --help) and those of the model of "
+        "--arch (default: b2t_transformer):",
         add_help=False,
     )
-    B2TTransformerModel.add_args(parser)
+    ARCH_MODEL_REGISTRY.get(arch, B2TTransformerModel).add_args(parser)
     parser.print_help()
 
 

@@ -18,10 +18,9 @@ from .. import checkpoints
 from ..config import B2TSpeechConfig, as_namespace
 from ..errors import InputError
 from ..layers import EncoderLayer, IncrementalState
-from ..residual import scheme_class
 from ..stacks import Decoder, LayerStack
-from ..validation import validate, validate_speech
-from .transformer import finish
+from ..validation_s2t import validate_speech
+from .common import finish, for_layers
 
 
 class SpeechEncoder(LayerStack, stock.S2TTransformerEncoder):
@@ -129,10 +128,8 @@ class B2TSpeechToTextModel(stock.S2TTransformerModel):
             InputError: settings that contradict each other, or a pretrained encoder that does not fit.
         """
         given, args = args, as_namespace(args)
-        validate(args)
         validate_speech(args)
-        args.encoder_normalize_before = args.decoder_normalize_before = scheme_class(args.residual).norm_after_stack
-        args.encoder_unpruned_layers, args.decoder_unpruned_layers = args.encoder_layers, args.decoder_layers
+        for_layers(args)
         model = super().build_model(args, task)
         finish(model, args, [model.decoder.embed_tokens])
         if args.load_pretrained_encoder_from:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from argparse import Namespace
-from collections import OrderedDict
-from collections.abc import Sequence
 
-import torch
-from fairseq.checkpoint_utils import prune_state_dict
 from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.models import register_model, register_model_architecture
 from fairseq.models.transformer import TransformerConfig, TransformerModelBase
@@ -18,22 +13,16 @@ from fairseq.models.transformer.transformer_legacy import (
     transformer_iwslt_de_en,
     transformer_wmt_en_de_big,
 )
-from torch import nn
 
 from .. import hub
 from ..config import B2TTransformerConfig, as_namespace
-from ..errors import InputError
-from ..initialization import by_scheme, scale_by_depth, scale_embeddings
-from ..residual import scheme_class
-from ..sharing import none, tie_parameters
-from ..stacks import Decoder, Encoder, LayerStack
-from ..validation import stack_indices, validate
-
-logger = logging.getLogger(__name__)
+from ..stacks import Decoder, Encoder
+from ..validation import validate
+from .common import LoadsPruned, finish, for_layers
 
 
 @register_model("b2t_transformer", dataclass=B2TTransformerConfig)
-class B2TTransformerModel(TransformerModelBase):
+class B2TTransformerModel(LoadsPruned, TransformerModelBase):
     """fairseq's ``transformer`` whose layers follow ``--residual`` and share as ``--layer-sharing`` says.
 
     Parameter names are fairseq's, so stock Post-LN and Pre-LN checkpoints load.
@@ -57,41 +46,13 @@ class B2TTransformerModel(TransformerModelBase):
         """
         args = as_namespace(cfg)
         validate(args)
-        args.encoder_normalize_before = args.decoder_normalize_before = scheme_class(args.residual).norm_after_stack
-        args.encoder_unpruned_layers, args.decoder_unpruned_layers = args.encoder_layers, args.decoder_layers
-        _refuse_offloading_of_tied_layers(args)
+        for_layers(args)
         model = super().build_model(TransformerConfig.from_namespace(args), task)
         # tables that were read from a file stay as they are
         stacks = (model.encoder, model.decoder)
-        finish(model, args, [stack.embed_tokens for stack in stacks if not getattr(args, f"{stack.stack}_embed_path")])
+        finish(model, args, [s.embed_tokens for s in stacks if not getattr(args, f"{s.stack}_embed_path")])
         model.decoder.attn_in_training = bool(getattr(getattr(task, "cfg", None), "load_alignments", False))
         return model
-
-    def load_state_dict(self, state_dict, strict=True, model_cfg=None, args=None):
-        """Load parameters, pruned if ``--encoder-layers-to-keep`` says so and they are not pruned yet.
-
-        fairseq's own pruning forgets which residual scheme the parameters belong to, and drops the flag, so that a
-        checkpoint written after fine-tuning a pruned model could not be loaded again.
-
-        Args:
-            state_dict: parameters and buffers by name.
-            strict: refuse missing and unexpected names.
-            model_cfg: the model's settings.
-            args: superseded by ``model_cfg``.
-
-        Raises:
-            RuntimeError: the parameters do not fit, are of another residual scheme or of another sharing.
-        """
-        flags = [f"{stack}_layers_to_keep" for stack in ("encoder", "decoder")]
-        given = {flag: getattr(model_cfg, flag, None) for flag in flags}
-        num_stored = len({name.split(".")[2] for name in state_dict if name.startswith("encoder.layers.")})
-        if all(given.values()) and num_stored > len(self.encoder.layers):
-            metadata = getattr(state_dict, "_metadata", None)
-            state_dict = OrderedDict(prune_state_dict(state_dict, model_cfg))
-            state_dict._metadata = metadata
-            for flag, value in given.items():
-                setattr(model_cfg, flag, value)
-        return super().load_state_dict(state_dict, strict)
 
     @classmethod
     def from_pretrained(cls, model_name_or_path, checkpoint_file=None, data_name_or_path=None, **kwargs):
@@ -112,47 +73,6 @@ class B2TTransformerModel(TransformerModelBase):
     @classmethod
     def build_decoder(cls, cfg, tgt_dict, embed_tokens) -> Decoder:
         return Decoder(cfg, tgt_dict, embed_tokens, no_encoder_attn=cfg.no_cross_attention)
-
-
-def _refuse_offloading_of_tied_layers(args: Namespace) -> None:
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    if args.offload_activations and args.layer_sharing != none.__name__ and distributed:
-        raise InputError(
-            f"--offload-activations with --layer-sharing {args.layer_sharing} cannot train on several devices: the "
-            "gradient of a shared parameter would be reduced once for every layer; use --checkpoint-activations"
-        )
-
-
-def finish(model: nn.Module, args: Namespace, tables: Sequence[nn.Module]) -> None:
-    """Initialize a model that is built as its settings have it, tie its layers, log what it is.
-
-    Args:
-        model: with ``encoder`` and ``decoder``.
-        args: its settings.
-        tables: its embeddings, as far as they were drawn and not read.
-    """
-    stacks = (model.encoder, model.decoder)
-    for stack in stacks:
-        by_scheme(stack.layer_list())
-        if args.depth_scaled_init:
-            scale_by_depth(stack.layer_list())
-    scale_embeddings(tables, scheme_class(args.residual).embedding_gain(args.decoder_layers))
-    unshared = sum(parameter.numel() for parameter in model.parameters())
-    for stack in stacks:
-        stack.indices = stack_indices(args, stack.stack)
-        tie_parameters(stack.layer_list(), stack.indices)
-    _log(model, args, unshared)
-
-
-def _log(model: nn.Module, args: Namespace, unshared: int) -> None:
-    def sets(stack: LayerStack) -> str:
-        return " ".join(map(str, stack.indices))
-
-    logger.info(
-        f"--residual {args.residual} --layer-sharing {args.layer_sharing}; parameter sets: encoder "
-        f"{sets(model.encoder)}, decoder {sets(model.decoder)}; "
-        f"{sum(parameter.numel() for parameter in model.parameters()):,} parameters ({unshared:,} without sharing)"
-    )
 
 
 @register_model_architecture("b2t_transformer", "b2t_transformer_tiny")
