@@ -30,8 +30,8 @@ def apply() -> None:
         FairseqTask.get_batch_iterator = _with_batches_of_first_epoch(FairseqTask.get_batch_iterator)
         EMA._step_internal = _with_tied_parameters_once(EMA._step_internal)
         Dictionary.encode_line = _with_one_tensor(Dictionary.encode_line)
-        utils.move_to_cpu = _with_each_tensor_once(utils.move_to_cpu)
         token_block_dataset.np = _NumpyWithLong()
+        utils.move_to_cpu = _with_each_tensor_once(utils.move_to_cpu)
     # fairseq copies checkpoint_last.pt in place, where a kill leaves half a file
     PathManager.copy = staticmethod(copy_whole)
 
