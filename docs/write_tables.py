@@ -51,27 +51,22 @@ def flags_table() -> str:
 
 
 def schemes_table() -> str:
-    """Return the residual schemes with their equations."""
-    lines = ["| `--residual` | | equation | paper |", "| --- | --- | --- | --- |"]
-    for name, scheme in SCHEMES.items():
-        ending = "; the stack ends with one more LN" if scheme.norm_after_stack else ""
-        number = re.sub(r".*/|\.html", "", scheme.paper)
-        lines.append(f"| `{name}` | {scheme.title} | `{scheme.equation}`{ending} | [{number}]({scheme.paper}) |")
-    return "\n".join(lines)
-
-
-def choice_table() -> str:
-    """Return what each residual scheme costs against Post-LN, as measured, and when to choose it."""
+    """Return the residual schemes: paper, equation, cost against Post-LN as measured, when to choose each."""
     with open(ROOT / "benchmarks/results/train_step.json", encoding="utf-8") as file:
         rows = {row["variant"]: row for row in json.load(file)["rows"]}
     post_ln = rows[f"--residual {PostLN.name}"]
-    lines = ["| `--residual` | parameters | step time | memory | when |", "| --- | --: | --: | --: | --- |"]
+    header = ["`--residual`", "paper", "equation", "extra parameters", "step time", "memory", "when to choose it"]
+    lines = [f"| {' | '.join(header)} |", "| --- | --- | --- | --: | --: | --: | --- |"]
     for name, scheme in SCHEMES.items():
         row = rows[f"--residual {name}"]
+        ending = "; the stack ends with one more LN" if scheme.norm_after_stack else ""
         parameters = row["parameters"] - post_ln["parameters"]
         time, memory = row["time_ratio"] / post_ln["time_ratio"], row["peak_bytes"] / post_ln["peak_bytes"]
         shown = f"{parameters:+,}" if parameters else "0"
-        lines.append(f"| `{name}` | {shown} | {time:.2f} | {memory:.2f} | {scheme.choose} |")
+        lines.append(
+            f"| `{name}` | [{scheme.title}]({scheme.paper}) | `{scheme.equation}`{ending} | {shown} | {time:.2f} | "
+            f"{memory:.2f} | {scheme.choose} |"
+        )
     return "\n".join(lines)
 
 
@@ -97,7 +92,6 @@ def readme_parts() -> dict[str, str]:
     return {
         "flags": flags_table(),
         "schemes": schemes_table(),
-        "choice": choice_table(),
         "strategies": strategies_table(),
         "quickstart result": included("docs/results/quickstart_grammar.md"),
         "multi30k result": included("docs/results/quickstart_multi30k.md"),
