@@ -471,6 +471,11 @@ def test_admin_runs(data, tmp_path, caplog):
     assert state["model"]["encoder.transformer_layers.3.residual.profiled"] == 1
 
 
+def test_the_fused_criterion_trains_the_same(data, run, tmp_path):
+    state = train(data, tmp_path, "--max-update", "8", "--criterion", "label_smoothed_cross_entropy_fused")
+    assert state["extra_state"]["val_loss"] == pytest.approx(run[1]["extra_state"]["val_loss"], abs=0.002)
+
+
 def test_ctc_and_masked_features(data, tmp_path):
     """fairseq's criterion that also trains a CTC output of the encoder, on features masked by SpecAugment."""
     criterion = ["--criterion", "label_smoothed_cross_entropy_with_ctc", "--ctc-weight", "0.3"]

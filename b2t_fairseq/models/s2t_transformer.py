@@ -145,6 +145,20 @@ class B2TSpeechToTextModel(stock.S2TTransformerModel):
     def build_decoder(cls, args: Namespace, task, embed_tokens: nn.Embedding) -> SpeechDecoder:
         return SpeechDecoder(TransformerConfig.from_namespace(args), task.target_dictionary, embed_tokens)
 
+    def forward(
+        self, src_tokens: Tensor, src_lengths: Tensor, prev_output_tokens: Tensor, features_only: bool = False
+    ) -> tuple[Tensor, dict]:
+        """Return the logits, ``(batch, tgt_len, vocabulary)``, and what the decoder returns besides.
+
+        Args:
+            src_tokens: features, ``(batch, frames, features)``, zero at padding.
+            src_lengths: number of frames of each utterance, ``(batch,)``.
+            prev_output_tokens: ``(batch, tgt_len)``.
+            features_only: return the decoder's features instead, ``(batch, tgt_len, embed_dim)``.
+        """
+        encoder_out = self.encoder(src_tokens=src_tokens, src_lengths=src_lengths)
+        return self.decoder(prev_output_tokens, encoder_out=encoder_out, features_only=features_only)
+
 
 def _load_encoder(encoder: SpeechEncoder, path: str) -> None:
     """Read the encoder of another model's checkpoint.
