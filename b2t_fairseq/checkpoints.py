@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pickle
+import re
 import shutil
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
@@ -52,18 +53,22 @@ def load(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with open(path, "rb") as file:
+            before_1_6 = file.read(1) == pickle.PROTO  # torch's format before it became a zip archive
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=not before_1_6)
     except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f": {found[1]} in it might run code" if found else ""
         raise InputError(
-            f"{path} holds more than tensors and settings, so it is not opened: {str(error).splitlines()[0]} "
-            "Convert it where you trust it, or ask its author for a file that torch.load(weights_only=True) reads"
+            f"{path} holds more than tensors and settings, so it is not opened{reason}. Convert it where you trust "
+            "it, or ask its author for a file that torch.load(weights_only=True) reads; b2t convert opens those of the "
+            "papers' releases"
         ) from None
-    except PermissionError:
+    except (PermissionError, MemoryError):
         raise
-    except (RuntimeError, EOFError, OSError) as error:
-        raise InputError(
-            f"{path} is not a whole checkpoint ({str(error).splitlines()[0]}); use an earlier one"
-        ) from None
+    except Exception as error:  # half a pickle fails in any way
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path} is not a whole checkpoint ({reason}); use an earlier one") from None
     if not isinstance(state, Mapping) or not isinstance(state.get("model"), Mapping):
         raise InputError(f"{path} is not a fairseq checkpoint: it has no model")
     return state

@@ -11,6 +11,7 @@ COMMANDS = {
     "train": "fairseq-train with this plugin loaded, --bf16 mended and runs protected",
     "generate": "fairseq-generate for several test sets in one process",
     "average": "average the last checkpoints of a run",
+    "convert": "checkpoints of the papers' releases into this plugin's; this plugin's into stock fairseq, safetensors",
     "score": "score the output of fairseq-generate, or whole runs on newstest2010 to 2016",
     "table": "one row per configuration, over its seeds: parameters, speed, BLEU",
     "path": "print the folder to give as --user-dir",
