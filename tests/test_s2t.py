@@ -19,6 +19,7 @@ from training import PLUGIN, assert_same_model, load
 
 from b2t_fairseq import profiling
 from b2t_fairseq.cli.average import main as b2t_average
+from b2t_fairseq.cli.convert import main as b2t_convert
 from b2t_fairseq.cli.generate import main as b2t_generate
 from b2t_fairseq.cli.train import main as b2t_train
 from b2t_fairseq.errors import InputError
@@ -431,6 +432,12 @@ def test_resumed_is_uninterrupted(data, run, tmp_path):
     written = (tmp_path / "checkpoint_last.pt").stat().st_mtime_ns
     train(data, tmp_path, "--max-update", "8")
     assert (tmp_path / "checkpoint_last.pt").stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("to", ["stock", "safetensors"])
+def test_it_is_not_converted(run, tmp_path, to):
+    with pytest.raises(InputError, match=r"model b2t_s2t_transformer_s; only translation models"):
+        b2t_convert([str(run[0] / "checkpoint_last.pt"), str(tmp_path / "out"), "--to", to])
 
 
 @pytest.mark.parametrize(

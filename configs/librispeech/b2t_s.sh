@@ -8,7 +8,7 @@ max_tokens=40000
 model=(--task speech_to_text --arch b2t_s2t_transformer_s --residual b2t --share-decoder-input-output-embed)
 training=(
     --config-yaml config.yaml --num-workers 4 --seed 1
-    --train-subset train-clean-100,train-clean-360,train-other-500 --valid-subset dev-clean,dev-other
+    --train-subset 'train-clean-100,train-clean-360,train-other-500' --valid-subset 'dev-clean,dev-other'
     --optimizer adam --lr 2e-3 --lr-scheduler inverse_sqrt --warmup-updates 10000 --clip-norm 10.0
     --criterion label_smoothed_cross_entropy --label-smoothing 0.1 --report-accuracy
     # fairseq's 8 would leave utterances of the validation sets out
