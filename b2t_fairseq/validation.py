@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from argparse import Namespace
 from collections.abc import Sequence
 
@@ -41,6 +42,15 @@ _UNSUPPORTED_WITH_ENCODER = {
     "tie_adaptive_weights": "it ties the adaptive softmax to adaptive inputs, which only language models have",
     "tie_adaptive_proj": "it ties the adaptive softmax to adaptive inputs, which only language models have",
 }
+
+# text that fairseq evaluates as Python code
+_EVALUATED = (
+    "adaptive_input_cutoff",
+    "adaptive_softmax_cutoff",
+    "character_filters",
+    "encoder_xformers_att_config",
+    "decoder_xformers_att_config",
+)
 
 # flags without effect unless another one is set: (that one, default)
 _NEEDS = {
@@ -98,6 +108,12 @@ def _validate(args: Namespace, stacks: Sequence[str]) -> None:
     for name, reason in {**_UNSUPPORTED, **(_UNSUPPORTED_WITH_ENCODER if "encoder" in stacks else {})}.items():
         if getattr(args, name, None):
             raise ValueError(f"{shown(args, name)} is not supported: {reason}; drop the flag")
+    for name in _EVALUATED:
+        if not _is_literal(getattr(args, name, None)):
+            raise ValueError(
+                f"{shown(args, name)}: neither numbers nor a dictionary, so it is not evaluated; a checkpoint must not "
+                "bring code to run"
+            )
     for name, (needed, default) in _NEEDS.items():
         if getattr(args, name, default) != default and not getattr(args, needed):
             raise ValueError(f"{shown(args, name)} has no effect without {flag(needed)}")
@@ -110,6 +126,14 @@ def _validate(args: Namespace, stacks: Sequence[str]) -> None:
         stack_indices(args, stack)
     if len(stacks) > 1:
         _validate_pruning(args)
+
+
+def _is_literal(value: object) -> bool:
+    """Whether a setting is no text, or text that spells out numbers, lists and the like."""
+    try:
+        return not isinstance(value, str) or ast.literal_eval(value) is not None
+    except (ValueError, SyntaxError):
+        return False
 
 
 def stack_indices(args: Namespace, stack: str) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 from argparse import Namespace
 
 from .errors import InputError
@@ -23,16 +24,24 @@ _NEEDS = {
     "char_embedder_highway_layers": ("character_embeddings", 2),
 }
 
-# one embedding table for input and output, and embeddings that are no table
+_SAME_IF_TIED = (
+    ("adaptive_softmax_cutoff", "adaptive_input_cutoff"),
+    ("adaptive_softmax_factor", "adaptive_input_factor"),
+    ("decoder_output_dim", "decoder_input_dim"),
+    ("decoder_output_dim", "decoder_embed_dim"),
+)
+
+# embeddings that are no table of all symbols, which an output layer could share
 _NO_TABLE = ("adaptive_input", "character_embeddings")
 
 
-def validate_language_model(args: Namespace, num_symbols: int) -> None:
+def validate_language_model(args: Namespace, num_symbols: int, num_targets: int) -> None:
     """Check the settings of a language model.
 
     Args:
         args: the settings.
         num_symbols: size of the dictionary.
+        num_targets: size of that of the output, which ``--output-dictionary-size`` may limit.
 
     Raises:
         InputError: on the first contradiction; the message quotes the offending values and says what to do.
@@ -49,49 +58,56 @@ def validate_language_model(args: Namespace, num_symbols: int) -> None:
                 f"--share-decoder-input-output-embed cannot work with {flag(name)}, which has no table of all symbols; "
                 "drop it (--tie-adaptive-weights is its like for adaptive inputs)"
             )
-    _validate_adaptive(args, num_symbols)
+    _validate_adaptive(args, {"adaptive_input_cutoff": num_symbols, "adaptive_softmax_cutoff": num_targets})
     _validate_characters(args)
 
 
 def cutoffs(args: Namespace, name: str, num_symbols: int) -> list[int]:
-    """Return where the bands of adaptive inputs or an adaptive softmax end, the last one left out if it is the rest.
-
-    fairseq would evaluate the text as Python code, which a checkpoint from a stranger must not have run.
+    """Return where the bands of adaptive inputs or an adaptive softmax end; fairseq adds the end of the dictionary.
 
     Args:
-        args: the settings.
+        args: the settings, validated as those of other models are.
         name: ``"adaptive_input_cutoff"`` or ``"adaptive_softmax_cutoff"``.
         num_symbols: size of the dictionary.
 
     Raises:
         InputError: they are no ascending numbers within the dictionary.
     """
-    listed = str(getattr(args, name)).strip("[]()").replace(" ", "")
-    ends = [int(end) for end in listed.split(",")] if listed.replace(",", "").isdigit() and ",," not in listed else []
-    # padding has row 1 of every band
-    if not ends or min(end - begin for begin, end in zip([0, *ends], ends, strict=False)) < 2 or ends[-1] > num_symbols:
-        raise InputError(
-            f"{shown(args, name)}: give ascending numbers of the dictionary's {num_symbols} symbols, as in 20000,60000"
-        )
-    return ends
+    value = getattr(args, name)
+    value = ast.literal_eval(value) if isinstance(value, str) else value
+    ends = [value] if isinstance(value, int) else list(value)
+    if ends and all(isinstance(end, int) for end in ends):
+        bounds = [0, *ends] if num_symbols in ends else [0, *ends, num_symbols]
+        # in adaptive inputs row 1 of every band is set to zero, as if it were padding
+        smallest = 2 if name.startswith("adaptive_input") else 1
+        if min(end - begin for begin, end in itertools.pairwise(bounds)) >= smallest:
+            return ends
+    raise InputError(
+        f"{shown(args, name)}: give ascending numbers of the dictionary's {num_symbols} symbols, as in 20000,60000"
+    )
 
 
 def character_filters(args: Namespace) -> list[tuple[int, int]]:
-    """Return widths and numbers of the convolutions over characters; unlike fairseq without running any code.
+    """Return widths and numbers of the convolutions over characters.
+
+    Args:
+        args: the settings, validated as those of other models are.
 
     Raises:
         InputError: the text is no list of pairs.
     """
     try:
         return [(int(width), int(number)) for width, number in ast.literal_eval(args.character_filters)]
-    except (ValueError, SyntaxError, TypeError):
+    except (ValueError, TypeError):
         raise InputError(f"{shown(args, 'character_filters')}: give pairs, as in [(1, 64), (2, 128)]") from None
 
 
-def _validate_adaptive(args: Namespace, num_symbols: int) -> None:
+def _validate_adaptive(args: Namespace, sizes: dict[str, int]) -> None:
+    """``sizes``: the number of symbols to which each list of cutoffs refers."""
     if args.adaptive_input:
         if not args.adaptive_input_cutoff:
             raise InputError("--adaptive-input needs --adaptive-input-cutoff, as in 20000,60000")
+        num_symbols = sizes["adaptive_input_cutoff"]
         ends = cutoffs(args, "adaptive_input_cutoff", num_symbols)
         bands = len(ends) + (ends[-1] < num_symbols)
         if args.decoder_input_dim // args.adaptive_input_factor ** (bands - 1) < 1:
@@ -100,19 +116,20 @@ def _validate_adaptive(args: Namespace, num_symbols: int) -> None:
                 f"{args.decoder_input_dim} for the last of {bands} bands; give a smaller factor or fewer cutoffs"
             )
     if args.adaptive_softmax_cutoff:
-        cutoffs(args, "adaptive_softmax_cutoff", num_symbols)
-    if not args.tie_adaptive_weights:
-        return
+        cutoffs(args, "adaptive_softmax_cutoff", sizes["adaptive_softmax_cutoff"])
+    if args.tie_adaptive_weights:
+        _validate_tied(args, sizes)
+
+
+def _validate_tied(args: Namespace, sizes: dict[str, int]) -> None:
     if not args.adaptive_softmax_cutoff:
         raise InputError("--tie-adaptive-weights has no effect without --adaptive-softmax-cutoff")
-    inputs, softmax = (cutoffs(args, f"adaptive_{side}_cutoff", num_symbols) for side in ("input", "softmax"))
-    for name, other, equal in (
-        ("adaptive_softmax_cutoff", "adaptive_input_cutoff", softmax == inputs),
-        ("adaptive_softmax_factor", "adaptive_input_factor", None),
-        ("decoder_output_dim", "decoder_input_dim", None),
-        ("decoder_output_dim", "decoder_embed_dim", None),
-    ):
-        if not (getattr(args, name) == getattr(args, other) if equal is None else equal):
+
+    def value(name: str) -> list[int] | float:
+        return cutoffs(args, name, sizes[name]) if name in sizes else getattr(args, name)
+
+    for name, other in _SAME_IF_TIED:
+        if value(name) != value(other):
             raise InputError(
                 f"--tie-adaptive-weights needs {shown(args, name)} and {shown(args, other)} to be the same"
             )

@@ -90,7 +90,7 @@ def summary(run: Path, texts: list[Path], note: str) -> str:
     log = (run / "train.log").read_text(encoding="utf-8")
     seconds = sum(map(float, re.findall(r"done training in ([\d.]+) seconds", log)))
     updates = int(re.findall(r"num_updates=(\d+)", log)[-1])
-    size = re.search(r"updates of (\d+) tokens", log)
+    size = re.search(r'update_size="(\d+)"', (run / "settings.sh").read_text(encoding="utf-8"))
     model = re.search(r"(--residual \S+ --layer-sharing \S+); .*?; ([\d,]+) parameters", log)
     text = (
         f"`{model[1]}`, {model[2]} parameters, {updates:,} updates of {int(size[1]):,} pieces in {seconds / 60:.0f} "

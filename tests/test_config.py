@@ -189,6 +189,8 @@ REFUSED = [
         {"encoder_layers_to_keep": "0,2"},
         ["--encoder-layers-to-keep 0,2", "--decoder-layers-to-keep 0,1,2,3,4,5"],
     ),
+    ({"adaptive_softmax_cutoff": "__import__('os').abort()"}, ["--adaptive-softmax-cutoff __import__", "code"]),
+    ({"decoder_xformers_att_config": "__import__('os').abort()"}, ["--decoder-xformers-att-config", "code"]),
     ({"encoder_layers_to_keep": "first"}, ["--encoder-layers-to-keep first"]),
 ]
 

@@ -47,7 +47,7 @@ class B2TLanguageModel(LoadsPruned, TransformerLanguageModel):
             InputError: settings that contradict each other.
         """
         args = as_namespace(args, B2TLanguageModelConfig)
-        validate_language_model(args, len(task.source_dictionary))
+        validate_language_model(args, len(task.source_dictionary), len(task.target_dictionary))
         for_layers(args, ("decoder",))
         if args.max_target_positions is None:
             args.max_target_positions = args.tokens_per_sample or DEFAULT_MAX_TARGET_POSITIONS
