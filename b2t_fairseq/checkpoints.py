@@ -16,13 +16,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from .config import B2TLanguageModelConfig, B2TTransformerConfig, fill_derived
+from .config import SPEECH_INPUT, B2TLanguageModelConfig, B2TTransformerConfig, fill_derived
 from .errors import InputError
 from .residual import SCHEMES
 from .validation import PROBABILITIES
 
 # older checkpoints hold all of fairseq's settings in one namespace
-_MODEL_FIELDS = frozenset(
+_MODEL_FIELDS = frozenset(SPEECH_INPUT).union(
     field.name for config in (B2TTransformerConfig, B2TLanguageModelConfig) for field in dataclasses.fields(config)
 )
 

@@ -106,20 +106,42 @@ class B2TTransformerConfig(StockTransformerConfig):
     )
 
 
-def _language_model_fields() -> list[tuple[str, Any, Any]]:
-    """Return the fields of fairseq's language model and this plugin's own for a decoder."""
+def _own_fields() -> list[tuple[str, Any, Any]]:
+    """Return the fields that this plugin adds to fairseq's transformer."""
     stock = {stock.name for stock in dataclasses.fields(StockTransformerConfig)}
-    own = [
+    return [
         (own.name, own.type, field(default=own.default, metadata=dict(own.metadata)))
         for own in dataclasses.fields(B2TTransformerConfig)
-        if own.name not in stock and not own.name.startswith("encoder_")
+        if own.name not in stock
     ]
-    return _stock_fields(TransformerLanguageModelConfig, _REDECLARED_IN_LANGUAGE_MODELS) + own
 
 
-B2TLanguageModelConfig = make_dataclass("B2TLanguageModelConfig", _language_model_fields(), bases=(FairseqDataclass,))
+B2TLanguageModelConfig = make_dataclass(
+    "B2TLanguageModelConfig",
+    _stock_fields(TransformerLanguageModelConfig, _REDECLARED_IN_LANGUAGE_MODELS)
+    + [own for own in _own_fields() if not own[0].startswith("encoder_")],
+    bases=(FairseqDataclass,),
+)
 B2TLanguageModelConfig.__doc__ = "Every field is a flag of ``--arch b2t_transformer_lm`` and a key in a YAML file."
 B2TLanguageModelConfig.__module__ = __name__
+
+B2TSpeechConfig = make_dataclass(
+    "B2TSpeechConfig",
+    [own for own in _own_fields() if own[0] != "encoder_word_dropout"],
+    bases=(FairseqDataclass,),
+)
+B2TSpeechConfig.__doc__ = "What ``--arch b2t_s2t_transformer`` adds to fairseq's flags; its encoder reads no words."
+B2TSpeechConfig.__module__ = __name__
+
+SPEECH_INPUT = (
+    "conv_version",
+    "conv_kernel_sizes",
+    "conv_channels",
+    "conv_out_channels",
+    "input_feat_per_channel",
+    "input_channels",
+)
+"""fairseq's settings of what lies below the layers of an encoder of speech."""
 
 
 def fill_derived(settings: dict[str, Any]) -> None:

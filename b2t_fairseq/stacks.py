@@ -23,12 +23,14 @@ class LayerStack:
 
     Attributes:
         stack: ``"encoder"`` or ``"decoder"``.
+        layers_name: the name of the list of layers in checkpoints.
         indices: the parameter set of each layer, set when parameters are tied; ``None`` before.
         inputs: what each layer, and the end of the stack, reads its input with; ``None``: that is simply the output
             of the layer below.
     """
 
     stack: str
+    layers_name = "layers"
     indices: list[int] | None = None
     _layers_built = 0
 
@@ -113,7 +115,7 @@ class LayerStack:
         """Return which layers hold equal parameters in a checkpoint, ``None`` if it lacks some of them."""
         layers = []
         for depth, layer in enumerate(self.layer_list()):
-            names = [f"{prefix}layers.{depth}.{name}" for name in shared_parameters(layer)]
+            names = [f"{prefix}{self.layers_name}.{depth}.{name}" for name in shared_parameters(layer)]
             if any(name not in state_dict for name in names):
                 return None
             layers.append({name.split(".", prefix.count(".") + 2)[-1]: state_dict[name] for name in names})

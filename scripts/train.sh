@@ -162,7 +162,12 @@ fi
 [ -z "$update_freq" ] || batch+=(--update-freq "$update_freq")
 update_size=${update_freq:+${max_tokens:+$((update_freq * world * max_tokens))}}
 
-compgen -G "$data/dict*.txt" >/dev/null || [ -n "$dry_run" ] ||
+if [ -f "$data/config.yaml" ]; then
+    vocabulary=("$data"/config.yaml "$data"/*.txt) # fairseq's format for speech
+else
+    vocabulary=("$data"/dict*.txt)
+fi
+[ -f "${vocabulary[0]}" ] || [ -n "$dry_run" ] ||
     die "--data $data: no binary data there; make it, for instance with scripts/prepare_wmt14_en_de.sh, or give --data"
 command=(
     b2t train "$data" --save-dir "$save_dir" --log-format simple --log-interval 50
@@ -187,7 +192,7 @@ if [ "$rank" -eq 0 ]; then
     mkdir -p "$save_dir"
     lock "$save_dir/.lock" "a run is at work in $save_dir; wait for it, or give another --save-dir"
     # evaluate.sh reads this too.  Neither flags that depend on the machine are in it nor max_update: a run may be prolonged
-    dictionaries=$(cat "$data"/dict*.txt | sha256sum | cut -d ' ' -f 1)
+    dictionaries=$(cat "${vocabulary[@]}" | sha256sum | cut -d ' ' -f 1)
     same_settings "$save_dir/settings.sh" \
         "$(declare -p update_size dictionaries model training flags average generation)" "the run in $save_dir"
     realpath "$data" >"$save_dir/data.txt"

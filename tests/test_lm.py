@@ -455,6 +455,6 @@ class TestRuns:
 
     @pytest.mark.parametrize("target", ["stock", "safetensors"])
     def test_convert_refuses(self, run, tmp_path, capsys, target):
-        with pytest.raises(InputError, match="of the model b2t_transformer_lm_small, not of b2t_transformer"):
+        with pytest.raises(InputError, match="of the model b2t_transformer_lm_small; only translation models"):
             b2t_convert([str(run / "checkpoint_last.pt"), str(tmp_path / "converted"), "--to", target])
         assert not list(tmp_path.iterdir())

@@ -14,6 +14,7 @@ from helpers import ROOT, make_lm, make_model, make_task
 from training import BIN, binarize, load, write_corpus
 from wmt import environment, script, stand_in
 
+from b2t_fairseq import checkpoints
 from b2t_fairseq.models.transformer_lm import B2TLanguageModel
 from b2t_fairseq.validation import STACKS
 
@@ -156,8 +157,9 @@ class TestConfigurations:
         for name, cfg in parsed.items():
             assert cfg.optimization.max_update > 0, name
             keys = {"residual", "layer_sharing", *(f"{s}_{n}" for s in STACKS for n in ("layers", "unique_layers"))}
-            make = make_model if "encoder_layers" in cfg.model else make_lm
-            make(**{key: cfg.model[key] for key in keys & cfg.model.keys()})
+            model = checkpoints.flat_settings(cfg.model)
+            make = make_model if "encoder_layers" in model else make_lm
+            make(**{key: model[key] for key in keys & model.keys()})
 
     @pytest.mark.parametrize(
         ("name", "millions"),

@@ -69,8 +69,9 @@ def settings_of(state: Mapping[str, Any]) -> dict[str, Any]:
         InputError: it is of another model.
     """
     settings = checkpoints.model_settings(state)
-    # a language model has no encoder
-    if any(name not in settings for name in ("residual", "layer_sharing", "encoder_embed_dim")):
-        name = settings.get("_name") or settings.get("arch")
+    name = settings.get("_name") or settings.get("arch")
+    if "residual" not in settings or "layer_sharing" not in settings:
         raise InputError(f"it is of the model {name}, not of b2t_transformer")
+    if any(f"{stack}.embed_tokens.weight" not in state["model"] for stack in ("encoder", "decoder")):
+        raise InputError(f"it is of the model {name}; only translation models, b2t_transformer, are converted")
     return settings

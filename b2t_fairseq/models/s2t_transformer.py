@@ -1,0 +1,222 @@
+"""``b2t_s2t_transformer``: speech to text with a residual scheme and shared layers, by size."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import fields
+
+from fairseq.data.data_utils import lengths_to_padding_mask
+from fairseq.dataclass.utils import gen_parser_from_dataclass
+from fairseq.models import register_model, register_model_architecture
+from fairseq.models.speech_to_text import s2t_transformer as stock
+from fairseq.models.transformer import TransformerConfig
+from torch import Tensor, nn
+
+from .. import checkpoints
+from ..config import B2TSpeechConfig, as_namespace
+from ..errors import InputError
+from ..layers import EncoderLayer, IncrementalState
+from ..stacks import Decoder, LayerStack
+from ..validation_s2t import validate_speech
+from .common import finish, for_layers
+
+
+class SpeechEncoder(LayerStack, stock.S2TTransformerEncoder):
+    """fairseq's encoder of speech, convolutions below N layers; see :class:`~b2t_fairseq.stacks.LayerStack`."""
+
+    stack = "encoder"
+    layers_name = "transformer_layers"
+
+    def __init__(self, args: Namespace) -> None:
+        # fairseq's parts without its layers, and without what it builds after them
+        super().__init__(Namespace(**{**vars(args), "encoder_layers": 0, "ctc_weight": 0.0}))
+        self.cfg = cfg = TransformerConfig.from_namespace(args)
+        self.transformer_layers.extend(self.build_layer(cfg) for _ in range(cfg.encoder.layers))
+        self.build_inputs(cfg)
+        if getattr(args, "ctc_weight", 0.0) > 0:
+            self.ctc_proj = nn.Linear(args.encoder_embed_dim, args.tgt_dict_size)
+        self.dropout_module.module_name = stock.S2TTransformerEncoder.__name__
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        return self.transformer_layers
+
+    def build_layer(self, cfg: TransformerConfig) -> nn.Module:
+        return self.wrap_layer(cfg, EncoderLayer(cfg, self.residual_scheme(cfg, 2, cfg.decoder.unpruned_layers)))
+
+    def _forward(
+        self, src_tokens: Tensor, src_lengths: Tensor, return_all_hiddens: bool = False
+    ) -> dict[str, list[Tensor]]:
+        """Return fairseq's dictionary: ``encoder_out``, ``(src_len, batch, embed_dim)``, and what belongs to it.
+
+        ``src_len`` is that of the convolutions' output, a quarter of ``frames`` by default.
+
+        Args:
+            src_tokens: features, ``(batch, frames, features)``, zero at padding.
+            src_lengths: number of frames of each utterance, ``(batch,)``.
+            return_all_hiddens: also return ``encoder_states``: the output of each layer.
+        """
+        x, lengths = self.subsample(src_tokens, src_lengths)
+        padding_mask = lengths_to_padding_mask(lengths)
+        x = self.embed_scale * x
+        # in place: automatic mixed precision has positions in float32, which x must not become
+        x += self.embed_positions(padding_mask).transpose(0, 1)
+        x = self.dropout_module(x)
+        states: list[Tensor] = []
+
+        def call(depth: int, layer: nn.Module, x: Tensor) -> Tensor:
+            x = layer(x, padding_mask)
+            if return_all_hiddens:
+                states.append(x)
+            return x
+
+        return {
+            "encoder_out": [self.run_layers(x, call)],
+            "encoder_padding_mask": [padding_mask] if padding_mask.any() else [],
+            "encoder_embedding": [],
+            "encoder_states": states,
+            "src_tokens": [],
+            "src_lengths": [],
+        }
+
+
+class SpeechDecoder(Decoder):
+    """The decoder, which passes on the encoder's output, as fairseq's criterion with CTC needs it."""
+
+    def __init__(self, cfg, dictionary, embed_tokens) -> None:
+        super().__init__(cfg, dictionary, embed_tokens)
+        self.dropout_module.module_name = stock.TransformerDecoderScriptable.__name__
+
+    def extract_features(
+        self,
+        prev_output_tokens: Tensor,
+        encoder_out: dict[str, list[Tensor]] | None,
+        incremental_state: IncrementalState | None = None,
+        *args,
+        **kwargs,
+    ) -> tuple[Tensor, dict]:
+        """Return the decoder's features; see :meth:`~b2t_fairseq.stacks.Decoder.extract_features`."""
+        x, extra = super().extract_features(prev_output_tokens, encoder_out, incremental_state, *args, **kwargs)
+        return x, {**extra, "encoder_out": encoder_out}
+
+
+@register_model("b2t_s2t_transformer")
+class B2TSpeechToTextModel(stock.S2TTransformerModel):
+    """fairseq's ``s2t_transformer`` whose layers follow ``--residual`` and share as ``--layer-sharing`` says.
+
+    Parameter names are fairseq's, so stock Post-LN and Pre-LN checkpoints load.
+    """
+
+    @classmethod
+    def add_args(cls, parser) -> None:
+        """Add the flags to fairseq's parser; defaults are left to the architecture."""
+        super().add_args(parser)
+        gen_parser_from_dataclass(parser, B2TSpeechConfig(), delete_default=True)
+
+    @classmethod
+    def build_model(cls, args: Namespace, task) -> B2TSpeechToTextModel:
+        """Validate the settings, build both stacks, initialize, tie, read ``--load-pretrained-encoder-from``.
+
+        Args:
+            args: the model's settings, filled by the architecture.  The name of a pretrained encoder is removed from
+                them, because from then on its weights are those of the model's own checkpoints.
+            task: fairseq task with ``target_dictionary``.
+
+        Raises:
+            InputError: settings that contradict each other, or a pretrained encoder that does not fit.
+        """
+        given, args = args, as_namespace(args)
+        validate_speech(args)
+        for_layers(args)
+        model = super().build_model(args, task)
+        finish(model, args, [model.decoder.embed_tokens])
+        if args.load_pretrained_encoder_from:
+            _load_encoder(model.encoder, args.load_pretrained_encoder_from)
+            given.load_pretrained_encoder_from = None
+        return model
+
+    @classmethod
+    def build_encoder(cls, args: Namespace) -> SpeechEncoder:
+        return SpeechEncoder(args)
+
+    @classmethod
+    def build_decoder(cls, args: Namespace, task, embed_tokens: nn.Embedding) -> SpeechDecoder:
+        return SpeechDecoder(TransformerConfig.from_namespace(args), task.target_dictionary, embed_tokens)
+
+    def forward(
+        self, src_tokens: Tensor, src_lengths: Tensor, prev_output_tokens: Tensor, features_only: bool = False
+    ) -> tuple[Tensor, dict]:
+        """Return the logits, ``(batch, tgt_len, vocabulary)``, and what the decoder returns besides.
+
+        Args:
+            src_tokens: features, ``(batch, frames, features)``, zero at padding.
+            src_lengths: number of frames of each utterance, ``(batch,)``.
+            prev_output_tokens: ``(batch, tgt_len)``.
+            features_only: return the decoder's features instead, ``(batch, tgt_len, embed_dim)``.
+        """
+        encoder_out = self.encoder(src_tokens=src_tokens, src_lengths=src_lengths)
+        return self.decoder(prev_output_tokens, encoder_out=encoder_out, features_only=features_only)
+
+
+def _load_encoder(encoder: SpeechEncoder, path: str) -> None:
+    """Read the encoder of another model's checkpoint.
+
+    Raises:
+        InputError: there is no such checkpoint, or its encoder has other layers, another scheme or other sharing.
+    """
+    prefix = "encoder."
+    try:
+        stored = checkpoints.load(path)["model"]
+        state = OrderedDict((name[len(prefix) :], stored[name]) for name in stored if name.startswith(prefix))
+        own = getattr(stored, "_metadata", {}).get(prefix[:-1], {})
+        # what load_state_dict reads; fairseq's function would drop it
+        state._metadata = OrderedDict({"": own})
+        encoder.load_state_dict(state)
+    except (InputError, RuntimeError) as error:
+        raise InputError(
+            f"--load-pretrained-encoder-from {path} cannot be used: {error}; give the flags of that model, or drop "
+            "this one; a run that has read its encoder does not need it any more"
+        ) from None
+
+
+def _fill(args: Namespace, architecture: Callable[[Namespace], None]) -> None:
+    """Fill in this plugin's defaults, then those of fairseq's architecture."""
+    # its architectures are Pre-LN; here the scheme says where the norms are
+    args.encoder_normalize_before = getattr(args, "encoder_normalize_before", False)
+    args.decoder_normalize_before = getattr(args, "decoder_normalize_before", False)
+    args.load_pretrained_encoder_from = getattr(args, "load_pretrained_encoder_from", None)
+    for own in fields(B2TSpeechConfig):
+        setattr(args, own.name, getattr(args, own.name, own.default))
+    architecture(args)
+
+
+@register_model_architecture("b2t_s2t_transformer", "b2t_s2t_transformer")
+def b2t_s2t_transformer(args: Namespace) -> None:
+    """12-6 layers, 512 wide, FFN 2048, 8 heads."""
+    _fill(args, stock.base_architecture)
+
+
+@register_model_architecture("b2t_s2t_transformer", "b2t_s2t_transformer_xs")
+def b2t_s2t_transformer_xs(args: Namespace) -> None:
+    """6-3 layers, 256 wide, FFN 1024, 4 heads, dropout 0.3."""
+    _fill(args, stock.s2t_transformer_xs)
+
+
+@register_model_architecture("b2t_s2t_transformer", "b2t_s2t_transformer_s")
+def b2t_s2t_transformer_s(args: Namespace) -> None:
+    """12-6 layers, 256 wide, FFN 2048, 4 heads: the size of fairseq's LibriSpeech recipe."""
+    _fill(args, stock.s2t_transformer_s)
+
+
+@register_model_architecture("b2t_s2t_transformer", "b2t_s2t_transformer_m")
+def b2t_s2t_transformer_m(args: Namespace) -> None:
+    """12-6 layers, 512 wide, FFN 2048, 8 heads, dropout 0.15."""
+    _fill(args, stock.s2t_transformer_m)
+
+
+@register_model_architecture("b2t_s2t_transformer", "b2t_s2t_transformer_l")
+def b2t_s2t_transformer_l(args: Namespace) -> None:
+    """12-6 layers, 1024 wide, FFN 4096, 16 heads, dropout 0.2."""
+    _fill(args, stock.s2t_transformer_l)
