@@ -98,6 +98,7 @@ def readme_parts() -> dict[str, str]:
         "training speed": included("benchmarks/results/train_step.md"),
         "ctranslate2 speed": included("benchmarks/results/ctranslate2_speed.md"),
         "small run": included("docs/results/mix.md"),
+        "small language model": included("docs/results/lm_mix.md"),
     }
 
 

@@ -21,7 +21,9 @@ ruff check .
 ruff format --check .
 shellcheck -x -P SCRIPTDIR .ci/run scripts/*.sh scripts/slurm/*.sbatch configs/*/*.sh
 say "pytest"
-# a process for each core, up to four; all tests of a file in one, as they share what they are tested on
+# a process for each core, up to four; all tests of a file in one, as they share what they are tested on, and the files in
+# the order of tests/conftest.py
 cores=$(nproc)
 # a test that hangs must not hold a machine for ever; where it hangs is printed before
-exec timeout 40m python -m pytest --numprocesses $((cores < 4 ? cores : 4)) --dist loadfile "${selection[@]}" "$@"
+exec timeout 40m python -m pytest --numprocesses $((cores < 4 ? cores : 4)) --dist loadfile --no-loadscope-reorder \
+    "${selection[@]}" "$@"

@@ -1,5 +1,6 @@
 """Puts the checkout first on the path and registers the plugin; one thread, as tests may run side by side."""
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -16,6 +17,17 @@ from wmt import prepare, write_archives, write_cache, write_table  # noqa: E402
 import b2t_fairseq  # noqa: E402, F401
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def root_logger_as_before():
+    """A command that runs in this process leaves a handler that writes to a test's captured, then closed output."""
+    root = logging.getLogger()
+    before = list(root.handlers)
+    yield
+    for handler in [handler for handler in root.handlers if type(handler) is logging.StreamHandler]:
+        if handler not in before:
+            root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +49,6 @@ def prepared(world):
 
 def pytest_collection_modifyitems(items):
     """Begin with the files that take longest, so that no process ends up with one of them while the others wait."""
-    longest = ("test_whole_path", "test_train_script", "test_training", "test_prepare", "test_commands")
+    longest = ("test_whole_path", "test_train_script", "test_training", "test_prepare", "test_commands", "test_lm")
     rank = {name: number for number, name in enumerate(longest)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))

@@ -73,7 +73,8 @@ def test_generate_interactive_and_from_pretrained_agree(trained, monkeypatch, ca
 def test_b2t_generate_is_fairseq_generate_for_several_sets(trained, tmp_path, monkeypatch, capsys):
     """Each set's file has what fairseq-generate prints for it; a set that fails leaves none, those before it stay."""
     flags = [str(trained / "bin"), "--path", str(trained / "run/checkpoint_last.pt"), "--beam", "4", "--cpu"]
-    flags += ["--required-batch-size-multiple", "1", "--max-len-b", "20"]
+    # a process that loads data takes five seconds to end
+    flags += ["--required-batch-size-multiple", "1", "--max-len-b", "20", "--num-workers", "0"]
     results = ["--results-path", str(tmp_path / "results")]
     with pytest.raises(FileNotFoundError, match="nowhere"):
         b2t_generate([*flags, *results, "--gen-subset", "test,valid,nowhere", "--subset-lenpen", "valid=3"])

@@ -73,6 +73,7 @@ class TestWholePath:
         assert "now:   max-words 5" in result.stdout
         assert "was begun with other settings" in result.stdout
 
+    @pytest.mark.slow
     def test_interrupted_at_every_stage(self, world, prepared):
         """Each command of each stage in turn is cut while it writes, and the script killed; then the same manifest."""
         out = world / "interrupted"
