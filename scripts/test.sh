@@ -25,5 +25,5 @@ say "pytest"
 # the order of tests/conftest.py
 cores=$(env -u OMP_NUM_THREADS nproc) # nproc would count its threads
 # a test that hangs must not hold a machine for ever; where it hangs is printed before
-exec timeout 40m python -m pytest --numprocesses $((cores < 4 ? cores : 4)) --dist loadfile --no-loadscope-reorder \
+exec timeout --foreground 40m python -m pytest --numprocesses $((cores < 4 ? cores : 4)) --dist loadfile --no-loadscope-reorder \
     "${selection[@]}" "$@"
