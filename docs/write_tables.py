@@ -96,6 +96,7 @@ def readme_parts() -> dict[str, str]:
         "quickstart result": included("docs/results/quickstart_grammar.md"),
         "multi30k result": included("docs/results/quickstart_multi30k.md"),
         "training speed": included("benchmarks/results/train_step.md"),
+        "large vocabulary": included("benchmarks/results/large_vocabulary.md"),
         "ctranslate2 speed": included("benchmarks/results/ctranslate2_speed.md"),
         "small run": included("docs/results/mix.md"),
         "small language model": included("docs/results/lm_mix.md"),
