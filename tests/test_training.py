@@ -167,10 +167,10 @@ def two_processes(data, save_dir, *flags):
 @pytest.mark.parametrize(
     "flags",
     [
-        [*SHARED, "--ddp-backend", "legacy_ddp"],
+        [*SHARED, "--ddp-backend", "legacy_ddp", "--criterion", "label_smoothed_cross_entropy_fused"],
         [*SHARED, "--ddp-backend", "legacy_ddp", "--checkpoint-activations"],
     ],
-    ids=["shared", "shared-recomputed"],
+    ids=["shared-fused", "shared-recomputed"],
 )
 def test_two_processes_equal_one(data, tmp_path, flags, caplog):
     """Half of each batch on either process: the losses and the weights of one process; and the run resumes."""
