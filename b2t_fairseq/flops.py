@@ -1,4 +1,4 @@
-"""The floating-point operations (FLOPs) of a model, counted from its settings.
+"""The floating-point operations (FLOPs) of a translation model, counted from its settings.
 
 Counted are the matrix products, 2 FLOPs for each multiply-add: projections, attention scores and values, feed-forward,
 output layer.  Not counted are biases, norms, softmax, activations, dropout, residual sums, embedding lookups, the loss
