@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import logging
 import os
 import platform
@@ -36,6 +35,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import generate, preprocess
 from machine import processor
 from omegaconf import OmegaConf
+from write_result import write_result
 
 import b2t_fairseq
 from b2t_fairseq import checkpoints
@@ -191,11 +191,7 @@ def main() -> None:
     text = table(result)
     print(text, end="")
     if args.output:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        for suffix, content in ((".json", json.dumps(result, indent=2) + "\n"), (".md", text)):
-            unfinished = args.output.with_suffix(f"{suffix}.tmp{os.getpid()}")
-            unfinished.write_text(content)
-            unfinished.replace(args.output.with_suffix(suffix))
+        write_result(result, text, args.output)
 
 
 if __name__ == "__main__":

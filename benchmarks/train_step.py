@@ -13,7 +13,6 @@ gradient clipping and Adam, on the same batch.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import shlex
@@ -32,6 +31,7 @@ from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_l
 from fairseq.data import Dictionary
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
 from machine import processor
+from write_result import write_result
 
 import b2t_fairseq
 from b2t_fairseq.fused_cross_entropy import fused_label_smoothed_loss
@@ -240,11 +240,7 @@ def main() -> None:
     text = table(result)
     print(text, end="")
     if args.output:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        for suffix, content in ((".json", json.dumps(result, indent=2) + "\n"), (".md", text)):
-            unfinished = args.output.with_suffix(f"{suffix}.tmp{os.getpid()}")
-            unfinished.write_text(content)
-            unfinished.replace(args.output.with_suffix(suffix))
+        write_result(result, text, args.output)
 
 
 if __name__ == "__main__":

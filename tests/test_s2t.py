@@ -7,14 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from fairseq import checkpoint_utils, options
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_INV_REGISTRY, ARCH_MODEL_REGISTRY
 from fairseq_cli import generate as fairseq_generate
 from fairseq_cli import train as fairseq_train
 from helpers import make_dictionary, randomize, step_by_step_logits
 from test_equations import LAYERS, run_stack
-from test_schemes import PAIRS, sharing
+from test_schemes import PAIRS, check_training_and_decoding, sharing
 from training import PLUGIN, assert_same_model, load
 
 from b2t_fairseq import profiling
@@ -70,32 +69,10 @@ def make_batch(padding=True, seed=0):
 
 @pytest.mark.parametrize(("scheme", "strategy"), PAIRS)
 def test_trains_saves_loads_decodes(tmp_path, scheme, strategy):
-    """One step lowers the loss; what is stored is all that a new model needs; step by step as in one go."""
     flags = {"encoder_layers": 4, "decoder_layers": 4, **sharing(strategy)}
     if strategy != "none":
         flags |= {"encoder_unique_layers": 2, "decoder_unique_layers": 2}
-    model = make_model(residual=scheme, **flags)
-    batch = make_batch()
-    target = batch["target"]
-
-    def loss():
-        return F.cross_entropy(model(**batch["net_input"])[0].flatten(0, 1), target.flatten(), ignore_index=1)
-
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    before = loss()
-    before.backward()
-    assert all(parameter.grad is not None for parameter in model.parameters())
-    optimizer.step()
-    assert loss() < before
-    torch.save(model.state_dict(), tmp_path / "model.pt")
-    other = make_model(residual=scheme, seed=2, **flags).eval()
-    other.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
-    model.eval()
-    with torch.no_grad():
-        full = model(**batch["net_input"])[0]
-        assert torch.equal(other(**batch["net_input"])[0], full)
-        steps = step_by_step_logits(other, batch)
-    assert torch.allclose(steps[target != 1], full[target != 1], rtol=1e-5, atol=1e-5)
+    check_training_and_decoding(lambda seed: make_model(residual=scheme, seed=seed, **flags), make_batch(), tmp_path)
 
 
 @pytest.mark.parametrize("strategy", ["none", "cycle_rev"])
