@@ -28,7 +28,7 @@ class _FusedLoss(torch.autograd.Function):
     """The sums of the loss, of its part without smoothing, and of correct predictions; one backward pass only."""
 
     @staticmethod
-    def forward(ctx, features, weight, target, epsilon, padding):
+    def forward(ctx, features, weight, target, epsilon, padding, count_correct):
         vocabulary = weight.size(0)
         smoothing = epsilon / (vocabulary - 1)
         confidence = 1 - epsilon - smoothing
@@ -43,12 +43,13 @@ class _FusedLoss(torch.autograd.Function):
             goal = target[part].unsqueeze(1)
             counts = goal.ne(padding)
             logits = (features[part] @ weight.t()).float()
-            correct = logits.argmax(dim=1, keepdim=True).eq(goal)
             log_sum = logits.logsumexp(dim=1, keepdim=True)
             nll = log_sum - logits.gather(1, goal)
             smooth = vocabulary * log_sum - logits.sum(dim=1, keepdim=True)
-            losses = torch.stack((confidence * nll + smoothing * smooth, nll, correct.float()))
-            sums += losses.masked_fill_(~counts, 0).sum(dim=(1, 2))
+            parts = [confidence * nll + smoothing * smooth, nll]
+            if count_correct:
+                parts.append(logits.argmax(dim=1, keepdim=True).eq(goal).float())
+            sums[: len(parts)] += torch.stack(parts).masked_fill_(~counts, 0).sum(dim=(1, 2))
             if wants_gradient:
                 # of the loss by the logits: softmax - smoothing, and - confidence at the target
                 gradient = logits.sub_(log_sum).exp_().sub_(smoothing)
@@ -68,11 +69,11 @@ class _FusedLoss(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient, _):
         features_gradient, weight_gradient = ctx.saved_tensors
-        return features_gradient * gradient, weight_gradient * gradient, None, None, None
+        return features_gradient * gradient, weight_gradient * gradient, None, None, None, None
 
 
 def fused_label_smoothed_loss(
-    features: Tensor, weight: Tensor, target: Tensor, epsilon: float, padding: int
+    features: Tensor, weight: Tensor, target: Tensor, epsilon: float, padding: int, count_correct: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the loss of fairseq's ``label_smoothed_nll_loss`` for an output layer without bias.
 
@@ -82,12 +83,13 @@ def fused_label_smoothed_loss(
         target: the right symbols, ``(tokens,)``.
         epsilon: label smoothing.
         padding: index of the padding symbol, whose tokens count nothing.
+        count_correct: whether to look for the most likely symbols, which takes time.
 
     Returns:
         Sums over all tokens, as float32: the loss, which has a gradient; the loss without smoothing; correct
-        predictions.
+        predictions, if they were counted.
     """
-    loss, sums = _FusedLoss.apply(features, weight, target, epsilon, padding)
+    loss, sums = _FusedLoss.apply(features, weight, target, epsilon, padding, count_correct)
     return loss, sums[1], sums[2]
 
 
@@ -111,7 +113,12 @@ class FusedLabelSmoothedCrossEntropy(LabelSmoothedCrossEntropyCriterion):
         if self.ignore_prefix_size > 0:
             features, target = features[:, self.ignore_prefix_size :], target[:, self.ignore_prefix_size :]
         loss, nll, correct = fused_label_smoothed_loss(
-            features.flatten(0, 1), _output_weight(model), target.flatten(), self.eps, self.padding_idx
+            features.flatten(0, 1),
+            _output_weight(model),
+            target.flatten(),
+            self.eps,
+            self.padding_idx,
+            self.report_accuracy,
         )
         sample_size = sample["target"].size(0) if self.sentence_avg else sample["ntokens"]
         logging_output = {
@@ -128,10 +135,8 @@ class FusedLabelSmoothedCrossEntropy(LabelSmoothedCrossEntropyCriterion):
 
 
 def _output_weight(model: nn.Module) -> Tensor:
-    decoder = getattr(model, "decoder", None)
-    if decoder is None:
-        decoder = model.module.decoder
-    layer = decoder.output_projection
+    # fairseq's wrappers for data parallelism pass attributes on
+    layer = model.decoder.output_projection
     if not isinstance(layer, nn.Linear) or layer.bias is not None:
         raise InputError(
             f"--criterion label_smoothed_cross_entropy_fused needs a linear output layer without bias, not {layer}; "

@@ -34,7 +34,8 @@ def from_pretrained(
     """
     model = Path(model)
     folder, files = (model.parent, [model.name]) if model.is_file() else (model, _checkpoints(model, checkpoint_file))
-    data = Path(data) if data is not None else _trained_on(folder, folder / files[0])
+    task = checkpoints.flat_settings((checkpoints.load(folder / files[0]).get("cfg") or {}).get("task") or {})
+    data = Path(data) if data is not None else _trained_on(folder, folder / files[0], task)
     if not list(data.glob("dict.*.txt")):
         raise InputError(f"{data} has no dictionaries (dict.en.txt, ...); give the folder that has them as data")
     pieces = [
@@ -42,7 +43,7 @@ def from_pretrained(
     ]
     if "bpe" not in overrides and pieces:
         overrides |= {"bpe": "sentencepiece", "sentencepiece_model": str(pieces[0].resolve())}
-    _require_languages(folder / files[0], data, overrides)
+    _require_languages(folder / files[0], data, {**task, **overrides})
     loaded = hub_utils.from_pretrained(
         str(folder.resolve()), checkpoint_file=":".join(files), data_name_or_path=str(data.resolve()), **overrides
     )
@@ -62,25 +63,20 @@ def _checkpoints(folder: Path, asked: str | None) -> list[str]:
     return found if asked else found[:1]
 
 
-def _task(checkpoint: Path) -> dict[str, Any]:
-    return checkpoints.flat_settings((checkpoints.load(checkpoint).get("cfg") or {}).get("task") or {})
-
-
-def _require_languages(checkpoint: Path, data: Path, overrides: dict[str, Any]) -> None:
+def _require_languages(checkpoint: Path, data: Path, known: dict[str, Any]) -> None:
     """Check that it is known, or can be seen from the names of the data, from which language into which."""
-    known = {**_task(checkpoint), **overrides}
     if not (known.get("source_lang") and known.get("target_lang")) and None in data_utils.infer_language_pair(data):
         raise InputError(
             f'{checkpoint} does not say its languages; give source_lang="en", target_lang="de", for instance'
         )
 
 
-def _trained_on(folder: Path, checkpoint: Path) -> Path:
+def _trained_on(folder: Path, checkpoint: Path, task: dict[str, Any]) -> Path:
     """Return the folder of a model's dictionaries: its own, or that of its training data."""
     for own in (folder, folder / "data"):
         if list(own.glob("dict.*.txt")):
             return own
-    data = Path(str(_task(checkpoint).get("data") or "").split(":")[0])
+    data = Path(str(task.get("data") or "").split(":")[0])
     if not data.is_dir():
         raise InputError(
             f"{checkpoint} was trained on {data}, which is not here; give the folder of its dictionaries as data"

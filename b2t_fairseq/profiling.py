@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,8 @@ from torch import Tensor, nn
 
 from .errors import InputError
 from .residual import ResidualScheme
-from .stacks import LayerStack
+from .scoring.text import write_lines
+from .stacks import LayerStack, layer_stacks
 
 logger = logging.getLogger(__name__)
 
@@ -99,22 +99,23 @@ def measure(model: nn.Module, net_input: dict[str, Tensor]) -> None:
 
 @contextmanager
 def _measuring(model: nn.Module) -> Iterator[None]:
-    layerdrops = [(stack.layers, stack.layers.p) for stack, _ in _stacks(model) if hasattr(stack.layers, "p")]
+    stacks = _stacks(model)
+    layerdrops = [(stack.layers, stack.layers.p) for stack, _ in stacks if hasattr(stack.layers, "p")]
     for layers, _ in layerdrops:
         layers.p = 0.0
     try:
-        for stack, schemes in _stacks(model):
+        for stack, schemes in stacks:
             # the release's padding has the embedding of padding, which is zero in a new model only
             stack.clear_padding = False
             omega = [1.0]
             for scheme in schemes:
                 scheme.connect = _measured(scheme, omega)
         yield
-        for _, schemes in _stacks(model):
+        for _, schemes in stacks:
             for scheme in schemes:
                 scheme.profiled.fill_(1)
     finally:
-        for stack, schemes in _stacks(model):
+        for stack, schemes in stacks:
             vars(stack).pop("clear_padding", None)
             for scheme in schemes:
                 vars(scheme).pop("connect", None)
@@ -147,16 +148,11 @@ def write(model: nn.Module, path: str | Path) -> None:
     Raises:
         InputError: the folder does not exist.
     """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise InputError(f"--admin-profile {path} cannot be written: there is no folder {path.parent}")
-    lines = [f"{number} {omega}\n" for omegas in _omegas(model).values() for number, omega in enumerate(omegas, 1)]
-    unfinished = path.with_name(f"{path.name}.tmp{os.getpid()}")
+    lines = (f"{number} {omega}" for omegas in _omegas(model).values() for number, omega in enumerate(omegas, 1))
     try:
-        unfinished.write_text("".join(lines))
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        write_lines(Path(path), lines)
+    except InputError as error:
+        raise InputError(f"--admin-profile {error}") from None
 
 
 @torch.no_grad()
@@ -201,6 +197,5 @@ def _omegas(model: nn.Module) -> dict[str, list[float]]:
 
 def _stacks(model: nn.Module) -> list[tuple[LayerStack, list[ResidualScheme]]]:
     """Return the model's stacks whose schemes need a profile, encoder first, with these schemes from the bottom."""
-    stacks = [module for module in model.modules() if isinstance(module, LayerStack)]
-    found = [(stack, [layer.residual for layer in stack.layer_list()]) for stack in stacks]
+    found = [(stack, [layer.residual for layer in stack.layer_list()]) for stack in layer_stacks(model)]
     return [(stack, schemes) for stack, schemes in found if schemes[0].needs_profile]

@@ -309,6 +309,11 @@ class Decoder(LayerStack, TransformerDecoderBase):
         return x, {"attn": [attn], "inner_states": inner_states}
 
 
+def layer_stacks(model: nn.Module) -> list[LayerStack]:
+    """Return the stacks of a model, encoder first."""
+    return [module for module in model.children() if isinstance(module, LayerStack)]
+
+
 class _Recomputed:
     """A layer's forward whose activations are computed anew in the backward pass instead of kept."""
 

@@ -28,12 +28,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 import torch
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
-from fairseq.data import Dictionary
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
 from machine import processor
 from write_result import write_result
 
 import b2t_fairseq
+from b2t_fairseq.dictionaries import placeholder
 from b2t_fairseq.fused_cross_entropy import fused_label_smoothed_loss
 from b2t_fairseq.residual import SCHEMES
 from b2t_fairseq.sharing import STRATEGIES, none
@@ -58,9 +58,7 @@ def variants(layers: int) -> dict[str, tuple[str, dict]]:
 
 def build(arch: str, flags: dict, args: argparse.Namespace) -> torch.nn.Module:
     """Build one model from the same seed."""
-    dictionary = Dictionary()
-    for word in range(args.vocabulary - len(dictionary)):
-        dictionary.add_symbol(str(word))
+    dictionary = placeholder(args.vocabulary)
     task = SimpleNamespace(source_dictionary=dictionary, target_dictionary=dictionary)
     settings = argparse.Namespace(
         arch=arch,

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 from fairseq import options
-from fairseq.data import Dictionary
 
 import b2t_fairseq  # noqa: F401  registers the architectures
 from b2t_fairseq.config import as_namespace
+from b2t_fairseq.dictionaries import placeholder
 from b2t_fairseq.flops import training_flops
 from b2t_fairseq.models.transformer import B2TTransformerModel
 from b2t_fairseq.residual import scheme_class
@@ -107,9 +107,7 @@ def read(path: Path) -> Configuration:
 
 @functools.cache
 def _task() -> SimpleNamespace:
-    dictionary = Dictionary()
-    for word in range(VOCABULARY - len(dictionary)):
-        dictionary.add_symbol(f"w{word}")
+    dictionary = placeholder(VOCABULARY)
     return SimpleNamespace(source_dictionary=dictionary, target_dictionary=dictionary)
 
 

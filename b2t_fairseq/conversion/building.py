@@ -7,10 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from fairseq.data import Dictionary
 from torch import Tensor, nn
 
 from .. import checkpoints
+from ..dictionaries import placeholder
 from ..errors import InputError
 from ..models.transformer import B2TTransformerModel
 
@@ -29,8 +29,8 @@ def build(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], model_clas
         InputError: the settings contradict each other, or the parameters do not fit them.
     """
     rows = [tensors[f"{stack}.embed_tokens.weight"].size(0) for stack in ("encoder", "decoder")]
-    source = _placeholder(rows[0])
-    target = source if rows[0] == rows[1] else _placeholder(rows[1])
+    source = placeholder(rows[0])
+    target = source if rows[0] == rows[1] else placeholder(rows[1])
     task = SimpleNamespace(source_dictionary=source, target_dictionary=target)
     # files of pretrained embeddings, read when training starts
     unread = {"encoder_embed_path": None, "decoder_embed_path": None}
@@ -45,13 +45,6 @@ def build(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], model_clas
         raise InputError(f"its weights do not fit its settings: {' '.join(str(error).split())}") from None
     _refuse_lost(model, tensors)
     return model.eval()
-
-
-def _placeholder(size: int) -> Dictionary:
-    dictionary = Dictionary()
-    for number in range(size - len(dictionary)):
-        dictionary.add_symbol(str(number))
-    return dictionary
 
 
 def _refuse_lost(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

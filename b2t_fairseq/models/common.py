@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..initialization import by_scheme, scale_by_depth, scale_embeddings
 from ..residual import scheme_class
 from ..sharing import none, tie_parameters
-from ..stacks import LayerStack
+from ..stacks import layer_stacks
 from ..validation import STACKS, stack_indices
 
 logger = logging.getLogger(__name__)
@@ -61,11 +61,6 @@ def finish(model: nn.Module, args: Namespace, drawn: Sequence[nn.Module]) -> Non
         f"--residual {args.residual} --layer-sharing {args.layer_sharing}; parameter sets: {sets}; "
         f"{sum(parameter.numel() for parameter in model.parameters()):,} parameters ({unshared:,} without sharing)"
     )
-
-
-def layer_stacks(model: nn.Module) -> list[LayerStack]:
-    """Return the stacks of a model, encoder first."""
-    return [module for module in model.children() if isinstance(module, LayerStack)]
 
 
 class LoadsPruned:

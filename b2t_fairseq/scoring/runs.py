@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import fairseq
 import sacrebleu
 import torch
-from fairseq.data import Dictionary
 from fairseq.models import build_model
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.metrics.base import Metric
 
 from .. import __version__, checkpoints
 from ..config import B2TTransformerConfig, as_namespace
+from ..dictionaries import placeholder
 from ..errors import InputError
 from ..validation import stack_indices
 from . import comet, newstest, published
@@ -165,17 +165,10 @@ def count_parameters(state: Mapping[str, Any]) -> int:
     """
     settings = {**checkpoints.model_settings(state), "encoder_embed_path": None, "decoder_embed_path": None}
     sizes = [state["model"][f"{stack}.embed_tokens.weight"].shape[0] for stack in STACKS]
-    source, target = (_dictionary(size) for size in sizes)
+    source, target = map(placeholder, sizes)
     task = SimpleNamespace(
         source_dictionary=source, target_dictionary=source if settings.get("share_all_embeddings") else target
     )
     with torch.device("meta"):
         model = build_model(Namespace(**settings), task)
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def _dictionary(size: int) -> Dictionary:
-    dictionary = Dictionary()
-    for word in range(size - len(dictionary)):
-        dictionary.add_symbol(str(word))
-    return dictionary
