@@ -6,10 +6,11 @@ __version__ = "0.1.0"
 
 require_fairseq()
 with root_logger_untouched():
-    from . import fairseq_fixes, profiling
+    from . import decoding, fairseq_fixes, profiling
     from .fused_cross_entropy import FusedLabelSmoothedCrossEntropy  # noqa: F401  (registers the criterion)
     from .models import s2t_transformer, transformer, transformer_lm  # noqa: F401  (registers the models)
 
 allow_checkpoint_types()
 fairseq_fixes.apply()
 profiling.apply()
+decoding.apply()

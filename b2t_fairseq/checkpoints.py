@@ -27,7 +27,10 @@ _MODEL_FIELDS = frozenset(SPEECH_INPUT).union(
 )
 
 # settings that may change when a run goes on: they leave the model's function at inference as it is
-_MAY_CHANGE = frozenset(PROBABILITIES) | {
+HOW_NOT_WHAT = frozenset({"kernels", "compile"})
+"""Settings of how a model is computed, which change nothing but rounding."""
+
+_MAY_CHANGE = frozenset(PROBABILITIES) | HOW_NOT_WHAT | {
     "_name",
     "checkpoint_activations",
     "offload_activations",

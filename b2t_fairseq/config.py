@@ -15,6 +15,7 @@ from fairseq.models.transformer import TransformerConfig
 from fairseq.models.transformer_lm import TransformerLanguageModelConfig
 from omegaconf import DictConfig, OmegaConf
 
+from .layers import FAST, KERNELS
 from .residual import B2T, SCHEMES
 from .sharing import STRATEGIES, none
 
@@ -96,6 +97,16 @@ class B2TTransformerConfig(StockTransformerConfig):
     )
     decoder_word_dropout: float = field(
         default=0.0, metadata={"help": "probability of dropping a target token's embedding in training"}
+    )
+    kernels: ChoiceEnum(list(KERNELS)) = field(
+        default=FAST,
+        metadata={
+            "help": "fast: the least time, with fairseq's numbers within rounding; fairseq: its operations bit by bit"
+        },
+    )
+    compile: bool = field(
+        default=False,
+        metadata={"help": "compile the layers with torch.compile for training; the first updates take minutes then"},
     )
     depth_scaled_init: bool = field(
         default=False, metadata={"help": "multiply the initial weights of the N layers of a stack by N**-0.5"}

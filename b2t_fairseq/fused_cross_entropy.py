@@ -16,6 +16,7 @@ from fairseq.criterions.label_smoothed_cross_entropy import (
 from torch import Tensor, nn
 
 from .errors import InputError
+from .linear import product
 
 # logits at a time: few enough for a CPU's caches, enough to fill a GPU; but never so few tokens that reading the output
 # layer's weight takes longer than computing with it
@@ -42,24 +43,27 @@ class _FusedLoss(torch.autograd.Function):
             part = slice(start, start + rows)
             goal = target[part].unsqueeze(1)
             counts = goal.ne(padding)
-            logits = (features[part] @ weight.t()).float()
-            log_sum = logits.logsumexp(dim=1, keepdim=True)
-            nll = log_sum - logits.gather(1, goal)
-            smooth = vocabulary * log_sum - logits.sum(dim=1, keepdim=True)
+            logits = product(features[part], weight.t()).float()
+            # before the logits are overwritten
+            at_goal, total = logits.gather(1, goal), logits.sum(dim=1, keepdim=True)
+            correct = logits.argmax(dim=1, keepdim=True).eq(goal) if count_correct else None
+            largest = logits.amax(dim=1, keepdim=True)
+            exponentials = logits.sub_(largest).exp_()
+            normalizer = exponentials.sum(dim=1, keepdim=True)
+            log_sum = normalizer.log() + largest
+            nll = log_sum - at_goal
+            smooth = vocabulary * log_sum - total
             parts = [confidence * nll + smoothing * smooth, nll]
             if count_correct:
-                parts.append(logits.argmax(dim=1, keepdim=True).eq(goal).float())
+                parts.append(correct.float())
             sums[: len(parts)] += torch.stack(parts).masked_fill_(~counts, 0).sum(dim=(1, 2))
             if wants_gradient:
                 # of the loss by the logits: softmax - smoothing, and - confidence at the target
-                gradient = logits.sub_(log_sum).exp_().sub_(smoothing)
+                gradient = exponentials.div_(normalizer).sub_(smoothing)
                 gradient.scatter_add_(1, goal, gradient.new_full((1, 1), -confidence).expand_as(goal))
                 gradient = gradient.mul_(counts).to(features.dtype)
-                torch.mm(gradient, weight, out=features_gradient[part])
-                if gradient.dtype == torch.float32:
-                    weight_gradient.addmm_(gradient.t(), features[part])
-                else:
-                    weight_gradient += gradient.t() @ features[part]
+                features_gradient[part] = product(gradient, weight)
+                weight_gradient += product(gradient.t(), features[part])
         if wants_gradient:
             ctx.save_for_backward(features_gradient, weight_gradient.to(weight.dtype))
         ctx.mark_non_differentiable(sums)

@@ -11,19 +11,37 @@ import torch.nn.functional as F
 from fairseq.modules.transformer_layer import TransformerDecoderLayerBase, TransformerEncoderLayerBase
 from torch import Tensor, nn
 
+from .attention import FusedMultiheadAttention
+from .compilation import CompiledInTraining
+from .linear import apply
 from .residual import ResidualScheme
+from .residual.contract import SubLayer
 
 IncrementalState = dict[str, dict[str, "Tensor | None"]]
+
+FAST, EXACT = KERNELS = ("fast", "fairseq")
+"""Choices of ``--kernels``: the same function within rounding in less time, or fairseq's own operations bit by bit."""
 
 _NORMS = ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm")
 
 
-class LayerParts:
+class LayerParts(CompiledInTraining):
     """What both kinds of layers have: norms and the feed-forward sub-layer, ``f(x) = W2 act(W1 x)``."""
 
-    def adopt(self, residual: ResidualScheme, stock_class: type) -> None:
-        """Make fairseq's layer one of ``residual``, without parameters of norms if the scheme has none."""
+    def adopt(self, cfg, residual: ResidualScheme, stock_class: type) -> None:
+        """Make fairseq's layer one of ``residual``, without parameters of norms if the scheme has none.
+
+        Args:
+            cfg: fairseq's ``TransformerConfig``, with this plugin's ``kernels``.
+            residual: the layer's scheme.
+            stock_class: fairseq's class of the layer.
+        """
         self.residual = residual
+        self.apply_linear = apply if cfg.kernels == FAST else nn.Module.__call__
+        if cfg.kernels == FAST:
+            for attention in (self.self_attn, getattr(self, "encoder_attn", None)):
+                if attention is not None:
+                    FusedMultiheadAttention.adopt(attention)
         for name in () if residual.has_norms else _NORMS:
             if getattr(self, name, None) is not None:
                 setattr(self, name, nn.Identity())
@@ -34,10 +52,23 @@ class LayerParts:
         """Return f(x) with dropout, ``(seq_len, batch, embed_dim)``."""
         # As a matrix, because autograd cannot overwrite a view for free, and the output of a three-dimensional linear
         # layer is one.  Nothing else needs these outputs, so ReLU and dropout may overwrite them.
-        hidden = self.fc1(x.flatten(0, 1))
+        hidden = self.apply_linear(self.fc1, x.flatten(0, 1))
         hidden = F.relu_(hidden) if self.activation_fn is F.relu else self.activation_fn(hidden)
         hidden = self.activation_dropout_module(hidden)
-        return self.dropout_module(self.fc2(hidden), inplace=True).view_as(x)
+        return self.dropout_module(self.apply_linear(self.fc2, hidden), inplace=True).view_as(x)
+
+    def connect_sublayers(self, x: Tensor, *sublayers: tuple[SubLayer | None, nn.Module]) -> Tensor:
+        """Return the output of the layer, ``(seq_len, batch, embed_dim)``.
+
+        Args:
+            x: the layer's input, ``(seq_len, batch, embed_dim)``.
+            *sublayers: each sub-layer with its norm, in order; ``None`` is left out.
+        """
+        layer_input, last = x, len(sublayers) - 1
+        for index, (sublayer, norm) in enumerate(sublayers):
+            if sublayer is not None:
+                x = self.residual.connect(x, sublayer, norm, layer_input, is_last=index == last, index=index)
+        return x
 
 
 class EncoderLayer(LayerParts, TransformerEncoderLayerBase):
@@ -50,7 +81,7 @@ class EncoderLayer(LayerParts, TransformerEncoderLayerBase):
 
     def __init__(self, cfg, residual: ResidualScheme) -> None:
         super().__init__(cfg)
-        self.adopt(residual, TransformerEncoderLayerBase)
+        self.adopt(cfg, residual, TransformerEncoderLayerBase)
 
     def forward(self, x: Tensor, encoder_padding_mask: Tensor | None, attn_mask: Tensor | None = None) -> Tensor:
         """Return the layer's output, ``(seq_len, batch, embed_dim)``.
@@ -75,9 +106,9 @@ class EncoderLayer(LayerParts, TransformerEncoderLayerBase):
             )
             return self.dropout_module(x)
 
-        connect, layer_input = self.residual.connect, x
-        x = connect(x, self_attention, self.self_attn_layer_norm, layer_input, is_last=False, index=0)
-        return connect(x, self.feed_forward, self.final_layer_norm, layer_input, is_last=True, index=1)
+        return self.connect_sublayers(
+            x, (self_attention, self.self_attn_layer_norm), (self.feed_forward, self.final_layer_norm)
+        )
 
 
 class DecoderLayer(LayerParts, TransformerDecoderLayerBase):
@@ -91,7 +122,7 @@ class DecoderLayer(LayerParts, TransformerDecoderLayerBase):
 
     def __init__(self, cfg, residual: ResidualScheme, no_encoder_attn: bool = False) -> None:
         super().__init__(cfg, no_encoder_attn)
-        self.adopt(residual, TransformerDecoderLayerBase)
+        self.adopt(cfg, residual, TransformerDecoderLayerBase)
 
     def forward(
         self,
@@ -102,6 +133,7 @@ class DecoderLayer(LayerParts, TransformerDecoderLayerBase):
         *,
         self_attn_mask: Tensor | None = None,
         self_attn_padding_mask: Tensor | None = None,
+        is_causal: bool = False,
         need_attn: bool = False,
         need_head_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None, None]:
@@ -117,10 +149,13 @@ class DecoderLayer(LayerParts, TransformerDecoderLayerBase):
             incremental_state: keys and values of the steps so far, kept per attention module.
             self_attn_mask: added to the attention scores, ``(tgt_len, tgt_len)``; minus infinity hides a key.
             self_attn_padding_mask: true at target padding, ``(batch, tgt_len)``.
+            is_causal: whether ``self_attn_mask`` hides later keys and nothing else; for ``--kernels fast`` only.
             need_attn: return attention weights.
             need_head_weights: return them for each head; implies ``need_attn``.
         """
         attn = None
+        # fairseq's own attention has no such argument
+        causality = {"is_causal": True} if is_causal else {}
 
         def self_attention(x: Tensor) -> Tensor:
             key, mask, padding_mask = x, self_attn_mask, self_attn_padding_mask
@@ -136,6 +171,7 @@ class DecoderLayer(LayerParts, TransformerDecoderLayerBase):
                 incremental_state=incremental_state,
                 need_weights=False,
                 attn_mask=mask,
+                **causality,
             )
             return self.dropout_module(x)
 
@@ -153,13 +189,17 @@ class DecoderLayer(LayerParts, TransformerDecoderLayerBase):
             )
             return self.dropout_module(x)
 
-        connect, layer_input = self.residual.connect, x
-        x = connect(x, self_attention, self.self_attn_layer_norm, layer_input, is_last=False, index=0)
-        if self.encoder_attn is not None and encoder_out is not None:
-            x = connect(x, cross_attention, self.encoder_attn_layer_norm, layer_input, is_last=False, index=1)
-        last = self.residual.position.num_sublayers - 1
-        x = connect(x, self.feed_forward, self.final_layer_norm, layer_input, is_last=True, index=last)
+        x = self.connect_sublayers(
+            x, *self.sublayers(self_attention, cross_attention if encoder_out is not None else None)
+        )
         return x, attn, None
+
+    def sublayers(self, self_attention: SubLayer, cross_attention: SubLayer | None) -> list[tuple]:
+        """Return what :meth:`connect_sublayers` takes, from two functions of ``(tgt_len, batch, embed_dim)``."""
+        found = [(self_attention, self.self_attn_layer_norm), (self.feed_forward, self.final_layer_norm)]
+        if self.encoder_attn is not None:
+            found.insert(1, (cross_attention, self.encoder_attn_layer_norm))
+        return found
 
     def _has_cached_keys(self, incremental_state: IncrementalState | None) -> bool:
         return incremental_state is not None and "prev_key" in self.self_attn._get_input_buffer(incremental_state)

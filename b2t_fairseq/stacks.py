@@ -11,7 +11,8 @@ from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .layers import DecoderLayer, EncoderLayer, IncrementalState
+from .layers import FAST, DecoderLayer, EncoderLayer, IncrementalState
+from .linear import apply
 from .residual import LayerPosition, ResidualScheme, scheme_class
 from .sharing import same_layers, shared_parameters
 from .validation import layers_to_keep
@@ -55,6 +56,16 @@ class LayerStack:
         module, width = scheme_class(cfg.residual).stack_input, getattr(cfg, self.stack).embed_dim
         depths = range(len(self.layers) + 1)
         self.inputs = None if module is None else nn.ModuleList(module(depth, width) for depth in depths)
+
+    def may_hide(self, mask: Tensor) -> bool:
+        """Whether a mask is needed.  On a GPU looking would make the host wait, which costs more than masking."""
+        return (mask.is_cuda and self.cfg.kernels == FAST) or bool(mask.any())
+
+    def time_first(self, x: Tensor) -> Tensor:
+        """Return ``(batch, seq_len, embed_dim)`` as ``(seq_len, batch, embed_dim)``, the first layer's input."""
+        x = x.transpose(0, 1)
+        # what is compiled is compiled for a layout too: let that of the first layer be that of all others
+        return x.contiguous() if self.cfg.compile else x
 
     def run_layers(self, x: Tensor, call: Callable[[int, nn.Module, Tensor], Tensor]) -> Tensor:
         """Return the output of the stack, ``(seq_len, batch, embed_dim)``, normalized if it ends with a norm.
@@ -168,12 +179,12 @@ class Encoder(LayerStack, TransformerEncoderBase):
             token_embeddings: embeddings to use instead of the looked-up ones, ``(batch, src_len, embed_dim)``.
         """
         padding_mask = src_tokens.eq(self.padding_idx)
-        has_padding = bool(padding_mask.any())
+        has_padding = self.may_hide(padding_mask)
         x, embedding = self.forward_embedding(src_tokens, token_embeddings)
         if has_padding and self.clear_padding:
             x = x.masked_fill(padding_mask.unsqueeze(-1), 0)
         mask = padding_mask if has_padding else None
-        x = x.transpose(0, 1)
+        x = self.time_first(x)
         states = [x] if return_all_hiddens else []
 
         def call(depth: int, layer: nn.Module, x: Tensor) -> Tensor:
@@ -199,6 +210,8 @@ class Decoder(LayerStack, TransformerDecoderBase):
 
     Attributes:
         attn_in_training: whether to return attention in training too, for a criterion that supervises it.
+        causal_hides_padding: whether padding only ever follows a target, so that no token sees it anyway; padded
+            positions themselves then see it.
     """
 
     stack = "decoder"
@@ -207,7 +220,7 @@ class Decoder(LayerStack, TransformerDecoderBase):
         super().__init__(cfg, dictionary, embed_tokens, no_encoder_attn, output_projection)
         self.build_inputs(cfg)
         self.dropout_module.module_name = "TransformerDecoder"
-        self.attn_in_training = False
+        self.attn_in_training = self.causal_hides_padding = False
         self.word_dropout = WordDropout(cfg.decoder.word_dropout, keep_first=True)
 
     def build_decoder_layer(self, cfg, no_encoder_attn=False):
@@ -273,14 +286,18 @@ class Decoder(LayerStack, TransformerDecoderBase):
             source = encoder_out["encoder_out"][0] if encoder_out["encoder_out"] else None
             if encoder_out["encoder_padding_mask"]:
                 source_padding_mask = encoder_out["encoder_padding_mask"][0]
+                if incremental_state is None and not self.may_hide(source_padding_mask):
+                    source_padding_mask = None
 
-        x = self.forward_embedding(prev_output_tokens, incremental_state).transpose(0, 1)
+        x = self.time_first(self.forward_embedding(prev_output_tokens, incremental_state))
         if incremental_state is not None:
             prev_output_tokens = prev_output_tokens[:, -1:]
-        target_padding_mask = prev_output_tokens.eq(self.padding_idx)
-        if not self.cross_self_attention and not target_padding_mask.any():
-            target_padding_mask = None
         causal = incremental_state is None and not full_context_alignment
+        target_padding_mask = None
+        if not (causal and self.causal_hides_padding):
+            target_padding_mask = prev_output_tokens.eq(self.padding_idx)
+            if not self.cross_self_attention and not self.may_hide(target_padding_mask):
+                target_padding_mask = None
         future_mask = self.buffered_future_mask(x) if causal else None
 
         attn, inner_states = None, [x]
@@ -295,6 +312,7 @@ class Decoder(LayerStack, TransformerDecoderBase):
                 incremental_state,
                 self_attn_mask=future_mask,
                 self_attn_padding_mask=target_padding_mask,
+                is_causal=causal and self.cfg.kernels == FAST and not self.cross_self_attention,
                 need_attn=aligned,
                 need_head_weights=aligned,
             )
@@ -307,6 +325,16 @@ class Decoder(LayerStack, TransformerDecoderBase):
         if self.project_out_dim is not None:
             x = self.project_out_dim(x)
         return x, {"attn": [attn], "inner_states": inner_states}
+
+    def output_layer(self, features: Tensor) -> Tensor:
+        """Return the logits, ``(batch, tgt_len, vocabulary)``; with an adaptive softmax the features as they are.
+
+        Args:
+            features: ``(batch, tgt_len, output_dim)``.
+        """
+        if self.adaptive_softmax is not None or self.cfg.kernels != FAST:
+            return super().output_layer(features)
+        return apply(self.output_projection, features)
 
 
 def layer_stacks(model: nn.Module) -> list[LayerStack]:

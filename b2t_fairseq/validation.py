@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from .errors import InputError
+from .layers import EXACT
 from .residual import SCHEMES, ResidualScheme, scheme_class
 from .sharing import layer_indices
 
@@ -72,6 +73,9 @@ _EXCLUDES = (
     ("relu_dropout", "activation_dropout"),
 )
 
+# settings whose operations cannot be compiled, or must not be
+_NOT_COMPILED = {"kernels": EXACT, "offload_activations": True, "checkpoint_activations": True}
+
 
 def flag(name: str) -> str:
     """Return the command-line spelling of a field: ``layer_sharing`` is ``--layer-sharing``."""
@@ -120,6 +124,9 @@ def _validate(args: Namespace, stacks: Sequence[str]) -> None:
     for name, other in _EXCLUDES:
         if getattr(args, name, None) and getattr(args, other, None):
             raise ValueError(f"{flag(name)} has no effect with {flag(other)} {getattr(args, other)}; drop one of them")
+    for name, value in _NOT_COMPILED.items():
+        if args.compile and getattr(args, name, None) == value:
+            raise ValueError(f"--compile cannot work with {shown(args, name)}; drop one of them")
     _validate_residual(args, stacks)
     _validate_dimensions(args, stacks)
     for stack in stacks:

@@ -33,6 +33,8 @@ def test_every_stock_flag_is_a_flag_here():
         "--encoder-word-dropout",
         "--decoder-word-dropout",
         "--depth-scaled-init",
+        "--kernels",
+        "--compile",
         "--admin-profile",
     }
 

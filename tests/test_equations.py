@@ -140,7 +140,7 @@ def pair_of_models(scheme, **flags):
     """fairseq's transformer and ours, from the same seed, with every parameter random."""
     pre_ln = {"encoder_normalize_before": True, "decoder_normalize_before": True}
     stock = make_model("transformer", **(pre_ln if scheme == "pre_ln" else {}), **flags)
-    return randomized_pair(stock, make_model("b2t_transformer", residual=scheme, **flags))
+    return randomized_pair(stock, make_model("b2t_transformer", residual=scheme, kernels="fairseq", **flags))
 
 
 def randomized_pair(stock, ours):

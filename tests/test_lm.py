@@ -143,7 +143,7 @@ def pair_of_models(scheme, **flags):
     args.decoder_normalize_before = scheme == "pre_ln"
     torch.manual_seed(1)
     stock = TransformerLanguageModel.build_model(args, make_task())
-    return randomized_pair(stock, make_lm(residual=scheme, tokens_per_sample=64, **flags))
+    return randomized_pair(stock, make_lm(residual=scheme, kernels="fairseq", tokens_per_sample=64, **flags))
 
 
 class TestStock:
@@ -175,7 +175,7 @@ class TestStock:
     @pytest.mark.parametrize("scheme", ["post_ln", "pre_ln"])
     def test_stock_parameters_load(self, scheme):
         stock, _ = pair_of_models(scheme)
-        ours = make_lm(residual=scheme, seed=2, tokens_per_sample=64)
+        ours = make_lm(residual=scheme, kernels="fairseq", seed=2, tokens_per_sample=64)
         ours.load_state_dict(stock.state_dict())
         tokens = make_lm_batch()["net_input"]["src_tokens"]
         assert torch.equal(ours.eval()(tokens)[0], stock.eval()(tokens)[0])
@@ -400,7 +400,7 @@ class TestRuns:
         sizes = ["--decoder-layers", "4", "--decoder-attention-heads", "4", "--share-decoder-input-output-embed"]
         stock = ["--arch", "transformer_lm", "--decoder-input-dim", "16", "--decoder-output-dim", "16"]
         train(data, tmp_path / "stock", *sizes, *stock, *flags, "--max-update", "2", basis=BASIS)
-        ours = [*sizes, "--residual", scheme, "--max-update", "4"]
+        ours = [*sizes, "--residual", scheme, "--kernels", "fairseq", "--max-update", "4"]
         resumed = train(data, tmp_path / "stock", *ours, basis=BASIS, command=b2t_train)
         assert_same_model(train(data, tmp_path / "ours", *ours, basis=BASIS), resumed)
 

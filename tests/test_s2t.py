@@ -117,7 +117,7 @@ def pair_of_models(scheme, **flags):
     pre_ln = scheme == "pre_ln"
     flags = {"encoder_layers": 3, "decoder_layers": 2, **flags}
     stock = make_model("s2t_transformer", encoder_normalize_before=pre_ln, decoder_normalize_before=pre_ln, **flags)
-    ours = make_model(residual=scheme, **flags)
+    ours = make_model(residual=scheme, kernels="fairseq", **flags)
     assert list(stock.state_dict()) == list(ours.state_dict())
     for name, tensor in stock.state_dict().items():
         assert torch.equal(tensor, ours.state_dict()[name]), f"{name} is initialized differently"
@@ -242,6 +242,8 @@ def test_flags_are_fairseqs_and_our_own():
         "--decoder-unique-layers",
         "--decoder-word-dropout",
         "--depth-scaled-init",
+        "--kernels",
+        "--compile",
         "--admin-profile",
     }
 

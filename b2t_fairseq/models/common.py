@@ -11,6 +11,7 @@ import torch
 from fairseq.checkpoint_utils import prune_state_dict
 from torch import nn
 
+from ..compilation import compile_layers
 from ..errors import InputError
 from ..initialization import by_scheme, scale_by_depth, scale_embeddings
 from ..residual import scheme_class
@@ -56,6 +57,8 @@ def finish(model: nn.Module, args: Namespace, drawn: Sequence[nn.Module]) -> Non
     for stack in stacks:
         stack.indices = stack_indices(args, stack.stack)
         tie_parameters(stack.layer_list(), stack.indices)
+        if args.compile:
+            compile_layers(stack.layer_list())
     sets = ", ".join(f"{stack.stack} {' '.join(map(str, stack.indices))}" for stack in stacks)
     logger.info(
         f"--residual {args.residual} --layer-sharing {args.layer_sharing}; parameter sets: {sets}; "

@@ -147,13 +147,13 @@ def _score(hypotheses: list[str], name: str, test_sets: TestSets, comet_model: s
 def describe(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a table says of a checkpoint's model: parameters, N and M of both stacks, settings."""
     settings = checkpoints.model_settings(state)
-    known = [field.name for field in dataclasses.fields(B2TTransformerConfig)]
+    known = {field.name for field in dataclasses.fields(B2TTransformerConfig)} - checkpoints.HOW_NOT_WHAT
     indices = {stack: stack_indices(as_namespace(Namespace(**settings)), stack) for stack in STACKS}
     return {
         "parameters": count_parameters(state),
         "layers": {stack: len(layers) for stack, layers in indices.items()},
         "unique_layers": {stack: len(set(layers)) for stack, layers in indices.items()},
-        "settings": {name: settings[name] for name in known if name in settings},
+        "settings": {name: settings[name] for name in sorted(known & settings.keys())},
     }
 
 

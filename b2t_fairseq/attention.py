@@ -1,0 +1,114 @@
+"""Multi-head attention of the layers: fairseq's parameters, PyTorch's fused attention."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from fairseq.modules import MultiheadAttention
+from torch import Tensor
+
+from .linear import is_plain, linear
+
+
+class FusedMultiheadAttention(MultiheadAttention):
+    """fairseq's ``MultiheadAttention`` on whole sequences: fewer and larger products, no attention weights in memory.
+
+    Names and shapes of the parameters are fairseq's.  What only fairseq's own does (attention weights, decoding step by
+    step, quantized or pruned projections, xFormers), it still does.
+    """
+
+    @classmethod
+    def adopt(cls, attention: MultiheadAttention) -> None:
+        """Make an attention that fairseq's layer has built one of this class."""
+        attention.__class__ = cls
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor | None,
+        value: Tensor | None,
+        key_padding_mask: Tensor | None = None,
+        incremental_state: dict | None = None,
+        need_weights: bool = True,
+        static_kv: bool = False,
+        attn_mask: Tensor | None = None,
+        before_softmax: bool = False,
+        need_head_weights: bool = False,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the attention, ``(tgt_len, batch, embed_dim)``, and its weights if they were asked for.
+
+        Args:
+            query: ``(tgt_len, batch, embed_dim)``.
+            key: ``(src_len, batch, key_dim)``.
+            value: the same tensor as ``key``.
+            key_padding_mask: true at keys that nothing sees, ``(batch, src_len)``.
+            incremental_state: keys and values of the steps so far.
+            need_weights: return attention weights, the mean over heads.
+            static_kv: whether the keys of the first step are those of all.
+            attn_mask: added to the scores, ``(tgt_len, src_len)``.
+            before_softmax: return scores and values instead.
+            need_head_weights: return the attention weights of each head.
+            is_causal: a query sees no later key; ``attn_mask`` says the same then, or is ``None``.
+        """
+        plain = incremental_state is None and not (need_weights or need_head_weights or before_softmax)
+        if not plain or key is not value or not self.has_plain_projections():
+            return super().forward(
+                query,
+                key,
+                value,
+                key_padding_mask,
+                incremental_state,
+                need_weights,
+                static_kv,
+                attn_mask,
+                before_softmax,
+                need_head_weights,
+            )
+        queries, keys, values = self._project(query, key)
+        attended = F.scaled_dot_product_attention(
+            self.split_heads(queries),
+            self.split_heads(keys),
+            self.split_heads(values),
+            attn_mask=_joint_mask(key_padding_mask, attn_mask, is_causal, query),
+            dropout_p=self.dropout_module.p if self.training or self.dropout_module.apply_during_inference else 0.0,
+            is_causal=is_causal and key_padding_mask is None,
+        )
+        attended = attended.permute(2, 0, 1, 3).flatten(2)
+        return linear(attended, self.out_proj.weight, self.out_proj.bias), None
+
+    def packed(self, *names: str) -> tuple[Tensor, Tensor]:
+        """Return weight, ``(n * embed_dim, in_dim)``, and bias of ``n`` projections, ``q``, ``k``, ``v``."""
+        projections = [getattr(self, f"{name}_proj") for name in names]
+        return torch.cat([p.weight for p in projections]), torch.cat([p.bias for p in projections])
+
+    def _project(self, query: Tensor, key: Tensor) -> tuple[Tensor, ...]:
+        if query is key:
+            return linear(query, *self.packed("q", "k", "v")).chunk(3, dim=-1)
+        queries = linear(query, self.q_proj.weight, self.q_proj.bias)
+        return queries, *linear(key, *self.packed("k", "v")).chunk(2, dim=-1)
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        """Return ``(seq_len, batch, embed_dim)`` as ``(batch, heads, seq_len, head_dim)``."""
+        return x.unflatten(2, (self.num_heads, self.head_dim)).permute(1, 2, 0, 3)
+
+    def has_plain_projections(self) -> bool:
+        if self.bias_k is not None or self.add_zero_attn or self.use_xformers or self.onnx_trace:
+            return False
+        projections = (self.q_proj, self.k_proj, self.v_proj, self.out_proj)
+        return all(is_plain(p) and p.bias is not None for p in projections) and not self.skip_embed_dim_check
+
+
+def _joint_mask(
+    key_padding_mask: Tensor | None, attn_mask: Tensor | None, is_causal: bool, query: Tensor
+) -> Tensor | None:
+    """Return one mask for PyTorch's fused attention, ``None`` if nothing is hidden that causality does not hide."""
+    if key_padding_mask is None:
+        return None if is_causal else attn_mask
+    visible = ~key_padding_mask.bool()[:, None, None, :]
+    if attn_mask is None and not is_causal:
+        return visible
+    if is_causal:
+        length = query.size(0)
+        return visible & torch.ones(length, length, dtype=torch.bool, device=query.device).tril_()
+    return attn_mask.to(query.dtype).masked_fill(~visible, float("-inf"))

@@ -1,0 +1,128 @@
+"""fairseq's sequence generator with a faster beam search."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from fairseq import search
+from fairseq.modules import FairseqDropout
+from fairseq.sequence_generator import SequenceGenerator
+from torch import Tensor
+
+from ..layers import FAST, DecoderLayer
+from ..linear import is_plain
+from ..stacks import Decoder
+from .beam import Beam, Finished
+from .candidates import candidates
+from .step_decoder import StepDecoder
+
+logger = logging.getLogger(__name__)
+
+# how often the host waits for a GPU to ask which sentences are finished
+_STEPS_UNASKED = 8
+
+
+class BeamSearchGenerator(SequenceGenerator):
+    """Finds the hypotheses that fairseq's ``SequenceGenerator`` finds, with the same scores.
+
+    Whatever changes the plain beam search (several models, sampling, constraints, prefixes, a language model, ...) is
+    done as in fairseq.  Attention weights are not returned.
+    """
+
+    def _generate(
+        self,
+        sample: dict,
+        prefix_tokens: Tensor | None = None,
+        constraints: Tensor | None = None,
+        bos_token: int | None = None,
+    ) -> list[list[dict[str, Tensor]]]:
+        if prefix_tokens is not None or constraints is not None or not self._is_plain():
+            return super()._generate(sample, prefix_tokens, constraints, bos_token)
+        source = sample["net_input"]["src_tokens"]
+        sentences, length = source.shape[:2]
+        max_len = min(int(self.max_len_a * length + self.max_len_b), self.max_len - 1)
+        assert self.min_len <= max_len, "min_len cannot be larger than max_len, please adjust these!"
+        model = self.model.models[0]
+        encoder_out = model.encoder.forward_torchscript(sample["net_input"])
+        expected = min(max_len + 1, length + length // 4 + 4)
+        decoder = StepDecoder(model.decoder, encoder_out, self.beam_size, expected)
+        start = self.eos if bos_token is None else bos_token
+        beam = Beam(sentences, self.beam_size, max_len, start, self.pad, source.device)
+        finished = Finished(sentences, self.beam_size, max_len, source.device)
+        self._search(decoder, beam, finished, max_len)
+        return finished.hypotheses()
+
+    def _search(self, decoder: StepDecoder, beam: Beam, finished: Finished, max_len: int) -> None:
+        """Run until every sentence has its hypotheses."""
+        for step in range(max_len + 1):
+            features = decoder(beam.tokens[:, :, : step + 1])
+            scores, tokens, parents = candidates(
+                self._logits(decoder, features), beam.scores(step), self._rules(step, max_len)
+            )
+            ends = tokens.eq(self.eos) & scores.ne(float("-inf"))
+            penalty = (step + 1) ** self.len_penalty if self.normalize_scores else 1
+            finished.add(beam, ends[:, : self.beam_size], scores, parents, step, self.eos, penalty)
+            if step == max_len:
+                break
+            if not ends.is_cuda or step % _STEPS_UNASKED == _STEPS_UNASKED - 1:
+                unfinished = finished.unfinished(beam.sentences)
+                if not len(unfinished):
+                    break
+                # moving the others together costs about a step
+                if len(unfinished) <= 7 * len(beam.sentences) // 8:
+                    decoder.keep(unfinished)
+                    beam.keep(unfinished)
+                    scores, tokens, parents, ends = (x[unfinished] for x in (scores, tokens, parents, ends))
+            # the best that go on, in order
+            chosen = ends.to(torch.uint8).sort(dim=1, stable=True).indices[:, : self.beam_size]
+            scores, tokens, parents = (x.gather(1, chosen) for x in (scores, tokens, parents))
+            decoder.follow(parents)
+            beam.extend(parents, tokens, scores, step)
+
+    def _logits(self, decoder: StepDecoder, features: Tensor) -> Tensor:
+        logits = decoder.decoder.output_layer(features).float()
+        return logits if self.temperature == 1.0 else logits.div_(self.temperature)
+
+    def _rules(self, step: int, max_len: int) -> dict:
+        """Return what may follow, as :func:`candidates` takes it."""
+        never = [self.pad]
+        if step < self.min_len:
+            never.append(self.eos)
+        if self.token_indices_to_suppress is not None:
+            never += self.token_indices_to_suppress.tolist()
+        return {
+            "never": never,
+            "only": self.eos if step == max_len else None,
+            "penalties": {self.unk: self.unk_penalty} if self.unk_penalty else {},
+        }
+
+    def _is_plain(self) -> bool:
+        """Whether this is beam search as it is in the books, with one model that is made for this."""
+        plain = (
+            type(self.search) is search.BeamSearch
+            and len(self.model.models) == 1
+            and not self.match_source_len
+            and self.repeat_ngram_blocker is None
+            and self.lm_model is None
+            # enough symbols for a first step that may neither end nor pad
+            and self.vocab_size >= 2 * self.beam_size + 8
+        )
+        return plain and is_supported(self.model.models[0])
+
+
+def is_supported(model: torch.nn.Module) -> bool:
+    """Whether a model's decoder can go step by step as :class:`StepDecoder` does."""
+    decoder = getattr(model, "decoder", None)
+    if not isinstance(decoder, Decoder) or decoder.cfg.kernels != FAST or not hasattr(model, "encoder"):
+        return False
+    if decoder.adaptive_softmax is not None or decoder.cross_self_attention:
+        return False
+    layers = decoder.layer_list()
+    if not all(isinstance(layer, DecoderLayer) and is_plain(layer.fc1) and is_plain(layer.fc2) for layer in layers):
+        return False
+    attentions = [a for layer in layers for a in (layer.self_attn, layer.encoder_attn) if a is not None]
+    if not all(attention.has_plain_projections() for attention in attentions):
+        return False
+    # --retain-dropout
+    return not any(m.apply_during_inference for m in model.modules() if isinstance(m, FairseqDropout))

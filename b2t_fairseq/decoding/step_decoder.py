@@ -1,0 +1,167 @@
+"""A decoder that goes step by step: keys and values are written once and never moved."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..attention import FusedMultiheadAttention
+from ..layers import DecoderLayer
+from ..linear import linear
+from ..stacks import Decoder
+
+
+class StepDecoder:
+    """All hypotheses of a batch of sentences, one token further with each call.
+
+    Keys and values of the source are computed once for each sentence, not for each hypothesis.  Those of the target
+    stay where they were written; when hypotheses change places, only the mask that says whose they are changes.
+
+    Args:
+        decoder: a decoder of this plugin.
+        encoder_out: what its encoder returned for ``sentences`` sentences.
+        beam: hypotheses for each of them.
+        expected_steps: how many steps there will probably be; more are possible.
+    """
+
+    def __init__(self, decoder: Decoder, encoder_out: dict[str, list[Tensor]], beam: int, expected_steps: int) -> None:
+        source, padding_mask = encoder_out["encoder_out"][0], encoder_out["encoder_padding_mask"][0]
+        self.decoder, self.beam, self.steps = decoder, beam, 0
+        self.source_mask = None
+        if decoder.may_hide(padding_mask):
+            self.source_mask = _as_added(~padding_mask[:, None, None, :], source.dtype)
+        sentences, slots = source.size(1), beam * expected_steps
+        self.layers = [_LayerCache(layer, source, sentences, slots) for layer in decoder.layer_list()]
+        # whether a hypothesis sees what was written: (sentences, beam, slots)
+        self.visible = torch.zeros(sentences, beam, slots, dtype=torch.bool, device=source.device)
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Return the features after the last token, ``(sentences * beam, output_dim)``.
+
+        Args:
+            tokens: all tokens so far of each hypothesis, ``(sentences, beam, steps)``.
+        """
+        decoder, written = self.decoder, self.steps * self.beam
+        if written + self.beam > self.visible.size(2):
+            self._grow()
+        own = torch.arange(self.beam, device=tokens.device)
+        self.visible[:, own, written + own] = True
+        mask = None
+
+        def call(depth: int, layer: nn.Module, x: Tensor) -> Tensor:
+            nonlocal mask
+            if mask is None:
+                mask = _as_added(self.visible[:, None, :, : written + self.beam], x.dtype)
+            return self.layers[depth](layer, x, written, self.beam, mask, self.source_mask)
+
+        x = decoder.forward_embedding(tokens.flatten(0, 1), {}).transpose(0, 1)
+        x = decoder.run_layers(x, call)
+        self.steps += 1
+        return (x if decoder.project_out_dim is None else decoder.project_out_dim(x)).squeeze(0)
+
+    def follow(self, parents: Tensor) -> None:
+        """Let each hypothesis go on from another one of its sentence.
+
+        Args:
+            parents: the hypotheses of the last step that these continue, ``(sentences, beam)``.
+        """
+        used = self.visible[:, :, : self.steps * self.beam]
+        used.copy_(used.gather(1, parents.unsqueeze(2).expand_as(used)))
+
+    def keep(self, sentences: Tensor) -> None:
+        """Go on with some of the sentences only, given their places, ``(kept,)``."""
+        self.visible = self.visible[sentences]
+        self.source_mask = None if self.source_mask is None else self.source_mask[sentences]
+        for layer in self.layers:
+            layer.keep(sentences, self.steps * self.beam)
+
+    def _grow(self) -> None:
+        more = max(self.beam, self.visible.size(2) // 2 // self.beam * self.beam)
+        self.visible = F.pad(self.visible, (0, more))
+        for layer in self.layers:
+            layer.grow(more)
+
+
+class _LayerCache:
+    """Keys and values of one layer, ``(sentences, heads, slots, head_dim)``, and its projections in one."""
+
+    def __init__(self, layer: DecoderLayer, source: Tensor, sentences: int, slots: int) -> None:
+        attention = layer.self_attn
+        self.projection = attention.packed("q", "k", "v")
+        shape = (sentences, attention.num_heads, slots, attention.head_dim)
+        self.keys, self.values = source.new_empty(shape), source.new_empty(shape)
+        self.source_keys = self.source_values = None
+        if layer.encoder_attn is not None:
+            keys, values = linear(source, *layer.encoder_attn.packed("k", "v")).chunk(2, dim=-1)
+            self.source_keys, self.source_values = (
+                layer.encoder_attn.split_heads(x).contiguous() for x in (keys, values)
+            )
+
+    def __call__(
+        self, layer: DecoderLayer, x: Tensor, written: int, beam: int, mask: Tensor, source_mask: Tensor | None
+    ) -> Tensor:
+        """Return the layer's output, ``(1, sentences * beam, embed_dim)``, and write this step's keys and values."""
+
+        def self_attention(x: Tensor) -> Tensor:
+            attention, end = layer.self_attn, written + beam
+            queries, keys, values = (
+                _hypotheses(part, beam, attention) for part in linear(x, *self.projection).chunk(3, dim=-1)
+            )
+            self.keys[:, :, written:end], self.values[:, :, written:end] = keys, values
+            return _attend(attention, queries, self.keys[:, :, :end], self.values[:, :, :end], mask)
+
+        def cross_attention(x: Tensor) -> Tensor:
+            attention = layer.encoder_attn
+            queries = linear(x, attention.q_proj.weight, attention.q_proj.bias)
+            return _attend(
+                attention, _hypotheses(queries, beam, attention), self.source_keys, self.source_values, source_mask
+            )
+
+        return layer.connect_sublayers(x, *layer.sublayers(self_attention, cross_attention))
+
+    def keep(self, sentences: Tensor, written: int) -> None:
+        slots = self.keys.size(2)
+        for name in ("keys", "values"):
+            old = getattr(self, name)
+            new = old.new_empty(len(sentences), old.size(1), slots, old.size(3))
+            new[:, :, :written] = old[:, :, :written].index_select(0, sentences)
+            setattr(self, name, new)
+        if self.source_keys is not None:
+            self.source_keys, self.source_values = self.source_keys[sentences], self.source_values[sentences]
+
+    def grow(self, more: int) -> None:
+        self.keys, self.values = (F.pad(x, (0, 0, 0, more)) for x in (self.keys, self.values))
+
+
+def _hypotheses(x: Tensor, beam: int, attention: FusedMultiheadAttention) -> Tensor:
+    """Return ``(1, sentences * beam, embed_dim)`` as ``(sentences, heads, beam, head_dim)``."""
+    return x.view(-1, beam, attention.num_heads, attention.head_dim).transpose(1, 2)
+
+
+def _attend(
+    attention: FusedMultiheadAttention, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
+) -> Tensor:
+    """Return what the hypotheses attend to, projected, ``(1, sentences * beam, embed_dim)``.
+
+    Args:
+        attention: the attention, for its output projection.
+        queries: ``(sentences, heads, beam, head_dim)``.
+        keys: ``(sentences, heads, slots, head_dim)``.
+        values: as ``keys``.
+        mask: added to the scores, ``(sentences, 1, beam or 1, slots)``.
+    """
+    if queries.device.type == "cpu" and queries.dtype == torch.float32:
+        # of so few queries PyTorch's fused attention on a CPU makes blocks of 32
+        scores = (queries * attention.scaling) @ keys.transpose(2, 3)
+        weights = (scores if mask is None else scores.add_(mask)).softmax(dim=-1)
+        attended = weights @ values
+    else:
+        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+    rows = attended.transpose(1, 2).reshape(1, -1, attention.embed_dim)
+    return linear(rows, attention.out_proj.weight, attention.out_proj.bias)
+
+
+def _as_added(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a mask to add to scores: 0 where it is true, minus infinity elsewhere."""
+    return torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, float("-inf"))
