@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import shlex
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,10 +27,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 import torch
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
-from machine import processor
+from measuring import machine, median_and_quartiles, peak_growth, seconds, standing_bytes
 from write_result import write_result
 
-import b2t_fairseq
 from b2t_fairseq.dictionaries import placeholder
 from b2t_fairseq.fused_cross_entropy import fused_label_smoothed_loss
 from b2t_fairseq.residual import SCHEMES
@@ -116,33 +113,10 @@ def make_step(model: torch.nn.Module, batch: tuple[torch.Tensor, ...], fused: bo
     return step
 
 
-def seconds(step: Callable[[], None], device: str) -> float:
-    """Return the time of one step."""
-    start = time.perf_counter()
-    step()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
 def peak_memory(model: torch.nn.Module, step: Callable[[], None], device: str) -> int:
     """Return the bytes in use at the fullest moment of a step: weights, gradients, Adam's state and activations."""
-    standing = 4 * sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    if device == "cuda":
-        torch.cuda.synchronize()
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        step()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before + standing
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
-        step()
-    changes = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
-    current = peak = 0
-    for change in sorted(changes, key=lambda event: event.start_ns()):
-        current += change.nbytes()
-        peak = max(peak, current)
-    return standing + peak
+    model.zero_grad()
+    return standing_bytes(model) + peak_growth(step, device)
 
 
 def measure(args: argparse.Namespace) -> list[dict]:
@@ -164,27 +138,19 @@ def measure(args: argparse.Namespace) -> list[dict]:
     memory = {name: peak_memory(models[name], steps[name], args.device) for name in names}
     for name in names:
         ratios = [ours / theirs for ours, theirs in zip(times[name], times[BASELINE], strict=True)]
-        low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else (ratios[0],) * 3
+        ratio, quartiles = median_and_quartiles(ratios)
         rows.append(
             {
                 "variant": name,
                 "parameters": sum(parameter.numel() for parameter in models[name].parameters()),
                 "seconds": statistics.median(times[name]),
-                "time_ratio": statistics.median(ratios),
-                "time_ratio_quartiles": [low, high],
+                "time_ratio": ratio,
+                "time_ratio_quartiles": quartiles,
                 "peak_bytes": memory[name],
                 "memory_ratio": memory[name] / memory[BASELINE],
             }
         )
     return rows
-
-
-def machine(device: str) -> str:
-    """Describe where the numbers come from."""
-    where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} cores of {processor()}"
-    return (
-        f"{where}, torch {torch.__version__}, Python {platform.python_version()}, b2t_fairseq {b2t_fairseq.__version__}"
-    )
 
 
 def table(result: dict) -> str:

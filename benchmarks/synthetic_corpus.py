@@ -1,0 +1,44 @@
+"""Binarized sentence pairs of random words whose lengths are distributed as those of WMT's."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from fairseq.data import indexed_dataset
+
+MEAN_LENGTH = 27  # subwords of a sentence of WMT14 English-German
+LENGTH_DEVIATION = 0.6  # of the source length's logarithm
+RATIO_DEVIATION = 0.2  # of the logarithm of target length by source length
+LONGEST = 250  # subwords of a sentence, its end not counted
+SPECIAL_SYMBOLS = 4  # fairseq's, which stand in no dictionary's file
+
+
+def write_corpus(folder: Path, pairs: int, vocabulary: int) -> None:
+    """Write training data as ``fairseq-preprocess --joined-dictionary`` does, from a fixed seed.
+
+    Args:
+        folder: where ``train.en-de.*`` and the dictionaries go.
+        pairs: number of sentence pairs.
+        vocabulary: size of the dictionary, special symbols included.
+    """
+    rng = np.random.default_rng(1)
+    # the mean of a log-normal distribution is exp(mu + sigma^2 / 2)
+    source = rng.normal(math.log(MEAN_LENGTH) - LENGTH_DEVIATION**2 / 2, LENGTH_DEVIATION, pairs)
+    target = source + rng.normal(-(RATIO_DEVIATION**2) / 2, RATIO_DEVIATION, pairs)
+    words = vocabulary - SPECIAL_SYMBOLS
+    for language, logarithms in (("en", source), ("de", target)):
+        (folder / f"dict.{language}.txt").write_text("".join(f"w{word} 1\n" for word in range(words)))
+        lengths = np.exp(logarithms).round().astype(int).clip(1, LONGEST)
+        _write_sentences(folder / f"train.en-de.{language}", lengths, vocabulary, rng)
+
+
+def _write_sentences(prefix: Path, lengths: np.ndarray, vocabulary: int, rng: np.random.Generator) -> None:
+    builder = indexed_dataset.make_builder(f"{prefix}.bin", impl="mmap", vocab_size=vocabulary)
+    for length in lengths:
+        sentence = torch.from_numpy(rng.integers(SPECIAL_SYMBOLS, vocabulary, length + 1))
+        sentence[-1] = 2  # the end of a sentence
+        builder.add_item(sentence)
+    builder.finalize(f"{prefix}.idx")
