@@ -30,19 +30,23 @@ _MODEL_FIELDS = frozenset(SPEECH_INPUT).union(
 HOW_NOT_WHAT = frozenset({"kernels", "compile"})
 """Settings of how a model is computed, which change nothing but rounding."""
 
-_MAY_CHANGE = frozenset(PROBABILITIES) | HOW_NOT_WHAT | {
-    "_name",
-    "checkpoint_activations",
-    "offload_activations",
-    "min_params_to_wrap",
-    "depth_scaled_init",
-    "encoder_embed_path",
-    "decoder_embed_path",
-    "max_source_positions",
-    "max_target_positions",
-    "tokens_per_sample",
-    "tpu",
-}
+_MAY_CHANGE = (
+    frozenset(PROBABILITIES)
+    | HOW_NOT_WHAT
+    | {
+        "_name",
+        "checkpoint_activations",
+        "offload_activations",
+        "min_params_to_wrap",
+        "depth_scaled_init",
+        "encoder_embed_path",
+        "decoder_embed_path",
+        "max_source_positions",
+        "max_target_positions",
+        "tokens_per_sample",
+        "tpu",
+    }
+)
 
 
 def load(path: str | Path) -> dict[str, Any]:

@@ -12,12 +12,8 @@ batches of sentences of similar length; rounds alternate, and what counts is the
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
-import logging
 import os
 import platform
-import re
 import statistics
 import sys
 import tempfile
@@ -30,11 +26,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 import ctranslate2
 import torch
-from fairseq import options, tasks
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-from fairseq_cli import generate, preprocess
+from fairseq import options
+from fairseq_cli import preprocess
 from machine import processor
-from omegaconf import OmegaConf
+from trainers import model_flags
+from translating import search, write_model
 from write_result import write_result
 
 import b2t_fairseq
@@ -61,38 +57,22 @@ def write_corpus(folder: Path, args: argparse.Namespace) -> tuple[Path, list[lis
     return folder / "bin", words
 
 
-def write_model(data: Path, path: Path, args: argparse.Namespace) -> int:
-    """Write a checkpoint of this plugin with random weights; return the number of its parameters."""
-    flags = [str(data), "-s", "en", "-t", "de", "--arch", "b2t_transformer_wmt_en_de", "--share-all-embeddings"]
-    flags += ["--residual", args.residual, "--layer-sharing", cycle_rev.__name__, "--optimizer", "adam"]
+def model_size(args: argparse.Namespace) -> list[str]:
+    """Return the flags of the model."""
+    flags = model_flags("b2t_transformer", args.layers, args.width, dropout=0.1)
+    flags += ["--residual", args.residual, "--layer-sharing", cycle_rev.__name__]
     for stack in ("encoder", "decoder"):
-        flags += [f"--{stack}-layers", str(args.layers), f"--{stack}-unique-layers", str(args.layers // 2)]
-        flags += [f"--{stack}-embed-dim", str(args.width), f"--{stack}-ffn-embed-dim", str(4 * args.width)]
-        flags += [f"--{stack}-attention-heads", str(max(1, args.width // 64))]
-    cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_training_parser(), flags))
-    task = tasks.setup_task(cfg.task)
-    torch.manual_seed(1)
-    model = task.build_model(cfg.model)
-    settings = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-    history = [{"optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}]
-    state = {"args": None, "cfg": settings, "model": model.state_dict(), "optimizer_history": history}
-    checkpoints.save({**state, "extra_state": {"train_iterator": None}, "last_optimizer_state": None}, path)
-    return sum(parameter.numel() for parameter in model.parameters())
+        flags += [f"--{stack}-unique-layers", str(args.layers // 2)]
+    return flags
 
 
 def fairseq_seconds(data: Path, model: Path, args: argparse.Namespace) -> float:
     """Run fairseq-generate in this process; return the time that it reports for the search."""
-    flags = [str(data), "--path", str(model), "--cpu", "--beam", str(args.beam), "--batch-size", str(args.batch)]
-    flags += ["--min-len", str(args.length), "--max-len-b", str(args.length), "--num-workers", "0"]
-    flags += ["--required-batch-size-multiple", "1", "--no-progress-bar", "--results-path", str(data)]
-    cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_generation_parser(), flags))
-    logging.getLogger().handlers.clear()
-    with contextlib.redirect_stdout(io.StringIO()):
-        generate.main(cfg)
-    report = (data / "generate-test.txt").read_text()
-    found = re.search(r"Translated ([\d,]+) sentences .* in ([\d.]+)s", report)
-    assert int(found[1].replace(",", "")) == args.sentences
-    return float(found[2])
+    flags = ["--cpu", "--beam", str(args.beam), "--batch-size", str(args.batch)]
+    flags += ["--min-len", str(args.length), "--max-len-b", str(args.length)]
+    seconds, translations = search(data, model, data, flags)
+    assert len(translations) == args.sentences
+    return seconds
 
 
 def ctranslate2_seconds(translator: ctranslate2.Translator, words: list[list[str]], args: argparse.Namespace) -> float:
@@ -112,12 +92,15 @@ def ctranslate2_seconds(translator: ctranslate2.Translator, words: list[list[str
 def measure(folder: Path, args: argparse.Namespace) -> tuple[int, list[dict]]:
     """Return the number of parameters and one row per program."""
     data, words = write_corpus(folder, args)
-    parameters = write_model(data, folder / "plugin.pt", args)
+    parameters = write_model(data, folder / "plugin.pt", model_size(args))
     state, _ = to_stock(checkpoints.load(folder / "plugin.pt"))
     checkpoints.save(state, folder / "stock.pt")
     converter = ctranslate2.converters.FairseqConverter(str(folder / "stock.pt"), str(data))
     converter.convert(str(folder / "ctranslate2"))
-    runs: dict[str, Callable[[], float]] = {BASELINE: lambda: fairseq_seconds(data, folder / "plugin.pt", args)}
+    runs: dict[str, Callable[[], float]] = {
+        BASELINE: lambda: fairseq_seconds(data, folder / "stock.pt", args),
+        "b2t generate": lambda: fairseq_seconds(data, folder / "plugin.pt", args),
+    }
     for kind in ("float32", "int8"):
         translator = ctranslate2.Translator(
             str(folder / "ctranslate2"), compute_type=kind, inter_threads=1, intra_threads=args.threads

@@ -16,13 +16,14 @@ LONGEST = 250  # subwords of a sentence, its end not counted
 SPECIAL_SYMBOLS = 4  # fairseq's, which stand in no dictionary's file
 
 
-def write_corpus(folder: Path, pairs: int, vocabulary: int) -> None:
-    """Write training data as ``fairseq-preprocess --joined-dictionary`` does, from a fixed seed.
+def write_corpus(folder: Path, pairs: int, vocabulary: int, subset: str = "train") -> None:
+    """Write sentence pairs as ``fairseq-preprocess --joined-dictionary`` does, from a fixed seed.
 
     Args:
-        folder: where ``train.en-de.*`` and the dictionaries go.
+        folder: where ``SUBSET.en-de.*`` and the dictionaries go.
         pairs: number of sentence pairs.
         vocabulary: size of the dictionary, special symbols included.
+        subset: what fairseq calls them: ``train``, ``test``.
     """
     rng = np.random.default_rng(1)
     # the mean of a log-normal distribution is exp(mu + sigma^2 / 2)
@@ -32,7 +33,7 @@ def write_corpus(folder: Path, pairs: int, vocabulary: int) -> None:
     for language, logarithms in (("en", source), ("de", target)):
         (folder / f"dict.{language}.txt").write_text("".join(f"w{word} 1\n" for word in range(words)))
         lengths = np.exp(logarithms).round().astype(int).clip(1, LONGEST)
-        _write_sentences(folder / f"train.en-de.{language}", lengths, vocabulary, rng)
+        _write_sentences(folder / f"{subset}.en-de.{language}", lengths, vocabulary, rng)
 
 
 def _write_sentences(prefix: Path, lengths: np.ndarray, vocabulary: int, rng: np.random.Generator) -> None:

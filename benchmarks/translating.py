@@ -1,0 +1,63 @@
+"""Random models as checkpoints, and the time that fairseq-generate reports for its search."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import re
+from pathlib import Path
+
+import torch
+from fairseq import options, tasks
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq_cli import generate
+from omegaconf import OmegaConf
+
+from b2t_fairseq import checkpoints
+
+
+def write_model(data: Path, path: Path, flags: list[str]) -> int:
+    """Write a checkpoint of this plugin with random weights; return the number of its parameters.
+
+    Args:
+        data: binarized data, English-German, with a joined dictionary.
+        path: where the checkpoint goes.
+        flags: the model's.
+    """
+    flags = [str(data), "-s", "en", "-t", "de", "--share-all-embeddings", "--optimizer", "adam", *flags]
+    cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_training_parser(), flags))
+    task = tasks.setup_task(cfg.task)
+    torch.manual_seed(1)
+    model = task.build_model(cfg.model)
+    settings = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    history = [{"optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}]
+    state = {"args": None, "cfg": settings, "model": model.state_dict(), "optimizer_history": history}
+    checkpoints.save({**state, "extra_state": {"train_iterator": None}, "last_optimizer_state": None}, path)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def search(data: Path, model: Path, folder: Path, flags: list[str]) -> tuple[float, dict[int, str]]:
+    """Run fairseq-generate in this process.
+
+    Args:
+        data: binarized data.
+        model: a checkpoint.
+        folder: where the output goes.
+        flags: fairseq-generate's.
+
+    Returns:
+        The seconds that it reports for the search, and the best translation of each sentence by its number.
+    """
+    flags = [str(data), "--path", str(model), "--num-workers", "0", "--no-progress-bar", *flags]
+    flags += ["--required-batch-size-multiple", "1", "--results-path", str(folder)]
+    cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_generation_parser(), flags))
+    # fairseq logs into the output, and only where no logging is set up yet
+    logging.getLogger().handlers.clear()
+    with contextlib.redirect_stdout(io.StringIO()):
+        generate.main(cfg)
+    report = (folder / f"generate-{cfg.dataset.gen_subset}.txt").read_text(encoding="utf-8")
+    found = re.search(r"Translated ([\d,]+) sentences .* in ([\d.]+)s", report)
+    translations = dict(re.findall(r"^H-(\d+)\t\S+\t(.*)$", report, flags=re.MULTILINE))
+    assert int(found[1].replace(",", "")) == len(translations)
+    return float(found[2]), {int(number): text for number, text in translations.items()}
