@@ -7,7 +7,8 @@ __version__ = "0.1.0"
 require_fairseq()
 with root_logger_untouched():
     from . import decoding, fairseq_fixes, profiling
-    from .fused_cross_entropy import FusedLabelSmoothedCrossEntropy  # noqa: F401  (registers the criterion)
+    from .fused_adam import FairseqAdam  # noqa: F401  (registers the optimizer)
+    from .fused_cross_entropy import LabelSmoothedCrossEntropyCriterion  # noqa: F401  (registers the criterion)
     from .models import s2t_transformer, transformer, transformer_lm  # noqa: F401  (registers the models)
 
 allow_checkpoint_types()

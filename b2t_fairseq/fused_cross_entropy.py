@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import torch
 from fairseq import utils
-from fairseq.criterions import register_criterion
-from fairseq.criterions.label_smoothed_cross_entropy import (
-    LabelSmoothedCrossEntropyCriterion,
-    LabelSmoothedCrossEntropyCriterionConfig,
-)
+from fairseq.criterions import label_smoothed_cross_entropy, register_criterion
+from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterionConfig
 from torch import Tensor, nn
 
 from .errors import InputError
@@ -97,8 +94,9 @@ def fused_label_smoothed_loss(
     return loss, sums[1], sums[2]
 
 
+# fairseq goes on from a checkpoint if the class of its criterion has the same name
 @register_criterion("label_smoothed_cross_entropy_fused", dataclass=LabelSmoothedCrossEntropyCriterionConfig)
-class FusedLabelSmoothedCrossEntropy(LabelSmoothedCrossEntropyCriterion):
+class LabelSmoothedCrossEntropyCriterion(label_smoothed_cross_entropy.LabelSmoothedCrossEntropyCriterion):
     """fairseq's ``label_smoothed_cross_entropy``: same flags, same numbers, less memory."""
 
     def forward(self, model, sample, reduce=True):

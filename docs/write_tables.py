@@ -26,6 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 import tables_reproduction  # noqa: E402
 
 from b2t_fairseq.config import B2TTransformerConfig, StockTransformerConfig  # noqa: E402
+from b2t_fairseq.layers import KERNELS  # noqa: E402
 from b2t_fairseq.residual import SCHEMES, PostLN  # noqa: E402
 from b2t_fairseq.sharing import STRATEGIES, layer_indices, none  # noqa: E402
 from b2t_fairseq.validation import flag  # noqa: E402
@@ -34,7 +35,7 @@ from b2t_fairseq.validation import flag  # noqa: E402
 def flags_table() -> str:
     """Return this plugin's own flags."""
     stock = {field.name for field in dataclasses.fields(StockTransformerConfig)}
-    choices = {"residual": SCHEMES, "layer_sharing": STRATEGIES}
+    choices = {"residual": SCHEMES, "layer_sharing": STRATEGIES, "kernels": KERNELS}
     values = {int: "M", float: "P", str: "FILE"}
     lines = ["| flag | default | what it does |", "| --- | --- | --- |"]
     for field in dataclasses.fields(B2TTransformerConfig):

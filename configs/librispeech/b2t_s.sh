@@ -9,8 +9,8 @@ model=(--task speech_to_text --arch b2t_s2t_transformer_s --residual b2t --share
 training=(
     --config-yaml config.yaml --num-workers 4 --seed 1
     --train-subset 'train-clean-100,train-clean-360,train-other-500' --valid-subset 'dev-clean,dev-other'
-    --optimizer adam --lr 2e-3 --lr-scheduler inverse_sqrt --warmup-updates 10000 --clip-norm 10.0
-    --criterion label_smoothed_cross_entropy --label-smoothing 0.1 --report-accuracy
+    --optimizer adam_fused --lr 2e-3 --lr-scheduler inverse_sqrt --warmup-updates 10000 --clip-norm 10.0
+    --criterion label_smoothed_cross_entropy_fused --label-smoothing 0.1 --report-accuracy
     # fairseq's 8 would leave utterances of the validation sets out
     --required-batch-size-multiple 1
     --keep-last-epochs 10

@@ -9,13 +9,13 @@ model=(
     --decoder-attention-heads 4 --dropout 0.15
 )
 training=(
-    --optimizer adam --adam-betas '(0.9, 0.98)' --clip-norm 1.0
+    --optimizer adam_fused --adam-betas '(0.9, 0.98)' --clip-norm 1.0
     # a CPU gains nothing from large batches, so there can be many updates; within ten epochs, a rate that
     # decays to almost nothing is worth more than averaging
     --max-tokens 1000
     --lr-scheduler polynomial_decay --lr 1.5e-3 --end-learning-rate 1e-5
     --warmup-updates 600 --total-num-update "$max_update"
-    --criterion label_smoothed_cross_entropy --label-smoothing 0.1
+    --criterion label_smoothed_cross_entropy_fused --label-smoothing 0.1
     --save-interval-updates 200 --keep-interval-updates 4 --no-epoch-checkpoints
 )
 average=(--by updates --last 3)

@@ -11,12 +11,12 @@ model=(
     --decoder-attention-heads 4 --dropout 0.1
 )
 training=(
-    --optimizer adam --adam-betas '(0.9, 0.98)' --clip-norm 1.0
+    --optimizer adam_fused --adam-betas '(0.9, 0.98)' --clip-norm 1.0
     # many small batches: what a model learns from so little text depends on the number of updates
     --max-tokens 600
     --lr-scheduler polynomial_decay --lr 3e-3 --end-learning-rate 1e-5
     --warmup-updates 300 --total-num-update "$max_update"
-    --criterion label_smoothed_cross_entropy --label-smoothing 0.1
+    --criterion label_smoothed_cross_entropy_fused --label-smoothing 0.1
     --save-interval-updates 200 --keep-interval-updates 4 --no-epoch-checkpoints
 )
 average=(--by updates --last 3)

@@ -11,10 +11,10 @@ model=(
     --dropout 0.1
 )
 training=(
-    --optimizer adam --adam-betas '(0.9, 0.98)' --clip-norm 1.0
+    --optimizer adam_fused --adam-betas '(0.9, 0.98)' --clip-norm 1.0
     --lr-scheduler polynomial_decay --lr 1.5e-3 --end-learning-rate 1e-5
     --warmup-updates 800 --total-num-update "$max_update"
-    --criterion label_smoothed_cross_entropy --label-smoothing 0.1
+    --criterion label_smoothed_cross_entropy_fused --label-smoothing 0.1
     --seed 1 --required-batch-size-multiple 1
     # validation takes a while on a CPU
     --save-interval-updates 1000 --keep-interval-updates 4 --no-epoch-checkpoints

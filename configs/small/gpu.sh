@@ -9,9 +9,9 @@ model=(
     --dropout 0.3 --encoder-word-dropout 0.1 --decoder-word-dropout 0.1
 )
 training=(
-    --optimizer adam --adam-betas '(0.9, 0.98)' --clip-norm 1.0
+    --optimizer adam_fused --adam-betas '(0.9, 0.98)' --clip-norm 1.0
     --lr-scheduler inverse_sqrt --lr 1e-3 --warmup-updates 4000 --warmup-init-lr 1e-7
-    --criterion label_smoothed_cross_entropy --label-smoothing 0.1
+    --criterion label_smoothed_cross_entropy_fused --label-smoothing 0.1
     --seed 1 --required-batch-size-multiple 1
     --save-interval-updates 1000 --keep-interval-updates 5 --no-epoch-checkpoints
 )

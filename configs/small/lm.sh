@@ -10,7 +10,7 @@ model=(--task language_modeling --arch b2t_transformer_lm_small --residual b2t -
 training=(
     # one sentence a sample
     --sample-break-mode eos
-    --optimizer adam --adam-betas '(0.9, 0.98)' --clip-norm 1.0
+    --optimizer adam_fused --adam-betas '(0.9, 0.98)' --clip-norm 1.0
     --lr-scheduler polynomial_decay --lr 1.5e-3 --end-learning-rate 1e-5
     --warmup-updates 100 --total-num-update "$max_update"
     --criterion cross_entropy

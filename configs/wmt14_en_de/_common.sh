@@ -6,9 +6,9 @@ tokens_per_update=458752
 max_tokens=3584
 model=(--share-all-embeddings)
 training=(
-    --optimizer adam --adam-betas '(0.9, 0.98)' --weight-decay 0
+    --optimizer adam_fused --adam-betas '(0.9, 0.98)' --weight-decay 0
     --lr-scheduler inverse_sqrt --warmup-init-lr 1e-7 --stop-min-lr 1e-9
-    --criterion label_smoothed_cross_entropy --label-smoothing 0.1
+    --criterion label_smoothed_cross_entropy_fused --label-smoothing 0.1
     --seed 1
     # fairseq's 8 would leave sentences of the validation set out
     --required-batch-size-multiple 1
