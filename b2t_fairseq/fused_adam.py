@@ -164,6 +164,7 @@ def _parse_betas(given: str | Sequence[float]) -> tuple[float, float]:
 
 
 def _has_kernel(device: torch.device) -> bool:
+    # tried out, since torch does not publish the list of devices
     one = torch.ones(1, device=device, requires_grad=True)
     one.grad = torch.ones_like(one)
     try:

@@ -116,9 +116,12 @@ def test_number_of_calls(monkeypatch, dtype, expected):
     """One for all parameters, but one float32 copy at a time in half precision."""
     calls = []
     adamw = fused_adam.adamw
-    monkeypatch.setattr(
-        fused_adam, "adamw", lambda values, *rest, **how: (calls.append(len(values)), adamw(values, *rest, **how))
-    )
+
+    def counted(values, *arguments, **settings):
+        calls.append(len(values))
+        adamw(values, *arguments, **settings)
+
+    monkeypatch.setattr(fused_adam, "adamw", counted)
     values = parameters(dtype)
     optimizer = build_optimizer(settings(), values)
     for value in values:

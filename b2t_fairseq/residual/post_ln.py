@@ -35,7 +35,9 @@ class B2T(ResidualScheme):
     choose = "any depth; the default"
 
     def connect(self, x, sublayer, norm, layer_input, is_last, index):
-        return norm(layer_input + (x + sublayer(x))) if is_last else norm(x + sublayer(x))
+        x = x + sublayer(x)
+        # in place, which costs least: nothing else needs the sum
+        return norm(x.add_(layer_input) if is_last else x)
 
 
 class Admin(ResidualScheme):
