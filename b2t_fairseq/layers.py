@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .attention import FusedMultiheadAttention
 from .compilation import CompiledInTraining
-from .linear import apply
+from .linear import linear_layer
 from .residual import ResidualScheme
 from .residual.contract import SubLayer
 
@@ -37,7 +37,7 @@ class LayerParts(CompiledInTraining):
             stock_class: fairseq's class of the layer.
         """
         self.residual = residual
-        self.apply_linear = apply if cfg.kernels == FAST else nn.Module.__call__
+        self.linear_layer = linear_layer if cfg.kernels == FAST else nn.Module.__call__
         if cfg.kernels == FAST:
             for attention in (self.self_attn, getattr(self, "encoder_attn", None)):
                 if attention is not None:
@@ -52,10 +52,10 @@ class LayerParts(CompiledInTraining):
         """Return f(x) with dropout, ``(seq_len, batch, embed_dim)``."""
         # As a matrix, because autograd cannot overwrite a view for free, and the output of a three-dimensional linear
         # layer is one.  Nothing else needs these outputs, so ReLU and dropout may overwrite them.
-        hidden = self.apply_linear(self.fc1, x.flatten(0, 1))
+        hidden = self.linear_layer(self.fc1, x.flatten(0, 1))
         hidden = F.relu_(hidden) if self.activation_fn is F.relu else self.activation_fn(hidden)
         hidden = self.activation_dropout_module(hidden)
-        return self.dropout_module(self.apply_linear(self.fc2, hidden), inplace=True).view_as(x)
+        return self.dropout_module(self.linear_layer(self.fc2, hidden), inplace=True).view_as(x)
 
     def connect_sublayers(self, x: Tensor, *sublayers: tuple[SubLayer | None, nn.Module]) -> Tensor:
         """Return the output of the layer, ``(seq_len, batch, embed_dim)``.

@@ -26,7 +26,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if not _is_for_onednn(x):
         return F.linear(x, weight, bias)
     rows = x.reshape(-1, x.size(-1))
-    if torch.is_grad_enabled() and (rows.requires_grad or weight.requires_grad):
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (rows, weight, bias)):
         found = _Linear.apply(rows, weight, bias)
     else:
         found = _onednn(rows, weight, bias)
@@ -39,7 +39,7 @@ def product(first: Tensor, second: Tensor) -> Tensor:
     return _onednn(first, second.t(), None) if _is_for_onednn(first) else first @ second
 
 
-def apply(module: nn.Module, x: Tensor) -> Tensor:
+def linear_layer(module: nn.Module, x: Tensor) -> Tensor:
     """Return ``module(x)``, through :func:`linear` if the module is a linear layer and nothing more."""
     return linear(x, module.weight, module.bias) if is_plain(module) else module(x)
 
@@ -53,7 +53,6 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, rows, weight, bias):
         ctx.save_for_backward(rows, weight)
-        ctx.has_bias = bias is not None
         return _onednn(rows, weight, bias)
 
     @staticmethod

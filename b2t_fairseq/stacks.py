@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .layers import FAST, DecoderLayer, EncoderLayer, IncrementalState
-from .linear import apply
+from .linear import linear_layer
 from .residual import LayerPosition, ResidualScheme, scheme_class
 from .sharing import same_layers, shared_parameters
 from .validation import layers_to_keep
@@ -334,7 +334,7 @@ class Decoder(LayerStack, TransformerDecoderBase):
         """
         if self.adaptive_softmax is not None or self.cfg.kernels != FAST:
             return super().output_layer(features)
-        return apply(self.output_projection, features)
+        return linear_layer(self.output_projection, features)
 
 
 def layer_stacks(model: nn.Module) -> list[LayerStack]:

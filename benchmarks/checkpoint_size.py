@@ -41,6 +41,7 @@ def measure(data: Path, layers: int, flags: list[str], width: int, device: str) 
     flags = [*trainers.model_flags("b2t_transformer", layers, width, dropout=0.1), *flags, *trainers.our_flags(device)]
     trainer = trainers.build_trainer(str(data), [*flags, "--save-dir", str(data)], device)
     trainers.settle(trainer, next(trainers.updates(trainer, TOKENS, 1)))
+    trainer.consolidate_optimizer()
     trainer.save_checkpoint(str(data / "checkpoint.pt"), {"train_iterator": {"epoch": 1}})
     parameters = list(trainer.model.parameters())
     moments = [

@@ -17,6 +17,7 @@ import shlex
 import statistics
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -145,6 +146,7 @@ def main() -> None:
         parser.error("--checkpoint and --data belong together")
     torch.set_num_threads(args.threads)
     flags = ["--beam", str(args.beam), *([] if torch.cuda.is_available() else ["--cpu"])]
+    warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as name:
         folder, data, model = Path(name), args.data, args.checkpoint
         if model is None:

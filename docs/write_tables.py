@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Write the generated parts of README.md and docs/reproduction.md: tables from the registries and the configurations,
-results from the files that commands wrote.
+"""Write the generated parts of README.md, docs/reproduction.md and docs/speed.md: tables from the registries and the
+configurations, results from the files that commands wrote.
 
-    python docs/write_tables.py            rewrite both
+    python docs/write_tables.py            rewrite all
     python docs/write_tables.py --check    exit with 1 if one of them is not what would be written
 
 A generated part stands between ``<!-- NAME -->`` and ``<!-- end of NAME -->``.
@@ -96,8 +96,8 @@ def readme_parts() -> dict[str, str]:
         "strategies": strategies_table(),
         "quickstart result": included("docs/results/quickstart_grammar.md"),
         "multi30k result": included("docs/results/quickstart_multi30k.md"),
-        "training speed": included("benchmarks/results/train_step.md"),
-        "large vocabulary": included("benchmarks/results/large_vocabulary.md"),
+        "training speed": included("benchmarks/results/training_speed.md"),
+        "decoding speed": included("benchmarks/results/decoding_speed.md"),
         "ctranslate2 speed": included("benchmarks/results/ctranslate2_speed.md"),
         "small run": included("docs/results/mix.md"),
         "small language model": included("docs/results/lm_mix.md"),
@@ -116,9 +116,18 @@ def reproduction_parts() -> dict[str, str]:
     }
 
 
+def speed_parts() -> dict[str, str]:
+    """Return all generated parts of docs/speed.md by name."""
+    files = {"schemes and strategies": "train_step", "decoding of a trained model": "decoding_speed_trained"}
+    names = ["training speed", "training steps", "large vocabulary", "loss curve", "checkpoint size", "recompilations"]
+    files |= {name: name.replace(" ", "_") for name in (*names, "decoding speed", "ctranslate2 speed")}
+    return {name: included(f"benchmarks/results/{file}.md") for name, file in files.items()}
+
+
 FILES: dict[str, Callable[[], dict[str, str]]] = {
     "README.md": readme_parts,
     "docs/reproduction.md": reproduction_parts,
+    "docs/speed.md": speed_parts,
 }
 
 

@@ -21,8 +21,8 @@ from b2t_fairseq.residual import SCHEMES
 WORDS = 40
 
 SETTINGS = [
-    {"beam_size": 4},
-    {"beam_size": 1},
+    {"beam_size": 4, "max_len_b": 50},
+    {"beam_size": 1, "max_len_b": 50},
     {"beam_size": 5, "len_penalty": 0.6, "max_len_a": 1.5, "max_len_b": 3},
     {"beam_size": 4, "max_len_b": 9, "min_len": 4, "unk_penalty": 0.7, "temperature": 1.3},
     {"beam_size": 3, "max_len_b": 25, "normalize_scores": False},
