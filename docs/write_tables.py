@@ -119,8 +119,9 @@ def reproduction_parts() -> dict[str, str]:
 def speed_parts() -> dict[str, str]:
     """Return all generated parts of docs/speed.md by name."""
     files = {"schemes and strategies": "train_step", "decoding of a trained model": "decoding_speed_trained"}
-    names = ["training speed", "training steps", "large vocabulary", "loss curve", "checkpoint size", "recompilations"]
-    files |= {name: name.replace(" ", "_") for name in (*names, "decoding speed", "ctranslate2 speed")}
+    names = ["training speed", "training steps", "parts", "large vocabulary", "loss curve", "decoding speed"]
+    names += ["ctranslate2 speed", "checkpoint size", "recompilations"]
+    files |= {name: name.replace(" ", "_") for name in names}
     return {name: included(f"benchmarks/results/{file}.md") for name, file in files.items()}
 
 

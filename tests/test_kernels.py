@@ -204,7 +204,7 @@ class TestCompile:
                 model.zero_grad()
                 results.append(logits_and_gradients(model, batch))
             assert_close(*results)
-        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 4
+        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
 
     def test_only_training_is_compiled(self):
         model = make_model(compile=True).eval()

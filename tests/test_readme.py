@@ -15,12 +15,19 @@ from b2t_fairseq import residual, sharing
 from b2t_fairseq.cli import COMMANDS
 
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+SPEED = (ROOT / "docs/speed.md").read_text()
 
 
-def commands():
-    """Return every command of the README's bash blocks, continuation lines joined, comments dropped."""
-    for language, block in BLOCKS:
+def blocks(text):
+    return re.findall(r"```(\w+)\n(.*?)```", text, flags=re.DOTALL)
+
+
+BLOCKS = blocks(README)
+
+
+def commands(text=README):
+    """Return every command of a page's bash blocks, continuation lines joined, comments dropped."""
+    for language, block in blocks(text):
         if language == "bash":
             for line in block.replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
@@ -32,7 +39,7 @@ def test_generated_parts_are_up_to_date():
     spec = importlib.util.spec_from_file_location("write_tables", ROOT / "docs/write_tables.py")
     write_tables = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(write_tables)
-    assert list(write_tables.FILES) == ["README.md", "docs/reproduction.md"]
+    assert list(write_tables.FILES) == ["README.md", "docs/reproduction.md", "docs/speed.md"]
     for name in write_tables.FILES:
         text = (ROOT / name).read_text(encoding="utf-8")
         assert write_tables.rewrite(name, text) == text, f"{name}: run python docs/write_tables.py"
@@ -63,12 +70,35 @@ def test_commands_exist():
         if words[0] == "bash":
             usage = (ROOT / words[1]).read_text()
             assert all(word in usage for word in words[2:] if word.startswith("--")), words
-        elif words[0] == "b2t":
+        elif words[0] == "b2t" and words[1] != "train":
             assert words[1] in COMMANDS
             source = (ROOT / f"b2t_fairseq/cli/{words[1]}.py").read_text()
             assert all(f'"{word}"' in source for word in words[2:] if word.startswith("--")), words
         seen.add(words[0])
     assert {"bash", "b2t", "pip", "env", "fairseq-train", "fairseq-generate", "fairseq-hydra-train"} <= seen
+
+
+@pytest.mark.parametrize("text", [README, SPEED], ids=["README", "speed"])
+def test_examples_of_b2t_train_parse(text):
+    examples = [words[2:] for words in commands(text) if words[:2] == ["b2t", "train"]]
+    assert examples
+    for words in examples:
+        cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_training_parser(), words))
+        assert (cfg.criterion._name, cfg.optimizer._name) == ("label_smoothed_cross_entropy_fused", "adam_fused")
+
+
+def test_benchmarks_of_the_page_on_speed_exist():
+    """Each script, each of its options, and what is said of them."""
+    seen = 0
+    for line in re.findall(r"python (benchmarks/.*)", SPEED):
+        script, *words = line.split("`")[0].split()
+        source = (ROOT / script).read_text()
+        assert all(f'"{word}"' in source for word in words if word.startswith("--")), line
+        seen += 1
+    assert seen > 10
+    for target in re.findall(r"\]\(#([^)]+)\)", SPEED):
+        titles = re.findall(r"^#+ (.+)$", SPEED, flags=re.MULTILINE)
+        assert target in [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
 
 
 def test_paths_in_the_readme_exist():
