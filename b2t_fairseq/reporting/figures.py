@@ -22,14 +22,12 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b38f00", "#56b4e9", "#7a
 DASHES = ((), (5, 1.5), (1.2, 1.2), (6, 1.5, 1.2, 1.5), (3, 1.2))
 INK, GRID = "#1f2328", "#d0d3d8"
 WIDTH, HEIGHT = 4.6, 2.9
-BINS = 300
-"""Points of a curve: more would not be seen."""
 LABEL = 46
 """Characters of a run's name in a legend."""
 
 
 class Plot(NamedTuple):
-    """A figure: its file's name, its title, the axis, and what is drawn."""
+    """A figure: its file's name, its title, the axis, and what is drawn; a curve has so many points at the most."""
 
     name: str
     title: str
@@ -37,14 +35,15 @@ class Plot(NamedTuple):
     column: str
     validation: bool = False
     scale: str = "linear"
+    most: int = 300
 
 
 PLOTS = (
     Plot("training_loss", "Training loss", "", "loss"),
     Plot("validation_loss", "Validation loss", "", "loss", validation=True),
     Plot("learning_rate", "Learning rate", "learning rate", "lr"),
-    Plot("gradient_norm", "Gradient norm, before clipping", "norm (log scale)", "gnorm", scale="log"),
-    Plot("tokens_per_second", "Speed", "target tokens per second", "wps"),
+    Plot("gradient_norm", "Gradient norm, before clipping", "norm (log scale)", "gnorm", scale="log", most=120),
+    Plot("tokens_per_second", "Speed", "target tokens per second", "wps", most=120),
 )
 
 
@@ -74,17 +73,17 @@ def draw(runs: Sequence[Run]) -> dict[Plot, dict[str, bytes]]:
     return drawn
 
 
-def points(curve: Curve, column: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return updates and finite values of a column, medians over stretches of updates if there are many."""
+def points(curve: Curve, column: str, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return updates and finite values of a column; if there are more than ``most``, medians over stretches of them."""
     updates, values = curve["update"], curve[column]
     if column == "wps":
         # the device's warming up is in it
         values = np.where(curve["start"] == 1, np.nan, values)
     keep = np.isfinite(values)
     updates, values = updates[keep], values[keep]
-    if len(updates) <= BINS:
+    if len(updates) <= most:
         return updates, values
-    edges = np.linspace(updates[0], updates[-1], BINS + 1)[1:-1]
+    edges = np.linspace(updates[0], updates[-1], most + 1)[1:-1]
     pieces = np.searchsorted(updates, edges)
     stretches = [
         (np.mean(u), np.median(v))
@@ -97,7 +96,8 @@ def points(curve: Curve, column: str) -> tuple[np.ndarray, np.ndarray]:
 def _figure(plot: Plot, runs: Sequence[Run]) -> Figure | None:
     from matplotlib.figure import Figure
 
-    curves = [points(run.log.validation() if plot.validation else run.log.training(), plot.column) for run in runs]
+    logged = [run.log.validation() if plot.validation else run.log.training() for run in runs]
+    curves = [points(curve, plot.column, plot.most) for curve in logged]
     if plot.scale == "log":
         curves = [(updates[values > 0], values[values > 0]) for updates, values in curves]
     shown = [index for index, (updates, _) in enumerate(curves) if len(updates)]
@@ -106,7 +106,7 @@ def _figure(plot: Plot, runs: Sequence[Run]) -> Figure | None:
     rows = len(shown) if len(runs) > 1 else 0
     figure = Figure(figsize=(WIDTH, HEIGHT + 0.19 * rows), layout="constrained")
     axes = figure.add_subplot()
-    handles = [_line(axes, index, runs[index], curves[index]) for index in shown]
+    handles = [_line(axes, plot, index, runs[index], curves[index]) for index in shown]
     _axes(axes, plot, runs, [curves[index] for index in shown])
     if rows:
         # a name may begin with an underscore, which would hide it, or have dollars, which would be a formula
@@ -114,30 +114,32 @@ def _figure(plot: Plot, runs: Sequence[Run]) -> Figure | None:
         legend = figure.legend(handles, placeholders, loc="outside lower left", frameon=False, handlelength=3.4)
         for text, index in zip(legend.get_texts(), shown, strict=True):
             text.set_parse_math(False)
-            text.set_text(_label(runs[index]))
+            text.set_text(_label(runs[index], plot))
     return figure
 
 
-def _line(axes: Axes, index: int, run: Run, curve: tuple[np.ndarray, np.ndarray]):
+def _line(axes: Axes, plot: Plot, index: int, run: Run, curve: tuple[np.ndarray, np.ndarray]):
     updates, values = curve
     # with more runs than colours the second round has other dashes
     dashes = DASHES[(index + index // len(COLORS)) % len(DASHES)]
     color = COLORS[index % len(COLORS)]
     style = (0, dashes) if dashes else "-"
     marker = "o" if len(updates) == 1 else None
-    (line,) = axes.plot(updates, values, color=color, linestyle=style, linewidth=1.5, marker=marker, markersize=4)
-    if run.divergence:
+    (line,) = axes.plot(updates, values, color=color, linestyle=style, linewidth=1.4, marker=marker, markersize=4)
+    if run.divergence and plot.column == "loss":
         nearest = int(np.argmin(np.abs(updates - run.divergence.update)))
         axes.plot(updates[nearest], values[nearest], "x", color=color, markersize=8, markeredgewidth=2, zorder=3)
     return line
 
 
-def _label(run: Run) -> str:
+def _label(run: Run, plot: Plot) -> str:
     name = run.name
     if len(name) > LABEL:
         half = LABEL // 2
         name = f"{name[: half - 1]}\u2026{name[-half:]}"
-    return f"{name} (\u00d7 diverged)" if run.divergence else name
+    if not run.divergence:
+        return name
+    return f"{name} (\u00d7 diverged)" if plot.column == "loss" else f"{name} (diverged)"
 
 
 def _axes(axes: Axes, plot: Plot, runs: Sequence[Run], curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:

@@ -78,15 +78,19 @@ def inline(svg: str, name: str, title: str) -> str:
         name: makes the ids in it differ from those of other figures.
         title: what screen readers say.
     """
+    # the paper behind the figure and behind the axes is the page's
+    colors = {"#ffffff": "none", **{color: f"var(--{variable})" for color, variable in _color_names().items()}}
+
+    def adapt(tag: re.Match) -> str:
+        renamed = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", tag[0])
+        return re.sub(r"(?<=(?:fill|roke): )#[0-9a-f]{6}", lambda found: colors.get(found[0], found[0]), renamed)
+
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     head, rest = svg.split(">", 1)
     box = re.search(r'viewBox="[^"]*"', head)[0]
-    rest = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", rest)
-    # the paper behind the figure and behind the axes is the page's
-    rest = re.sub(r"fill: #ffffff", "fill: none", rest)
-    for color, variable in _color_names().items():
-        rest = rest.replace(color, f"var(--{variable})")
+    # only in tags: the text between them has the names of runs
+    rest = re.sub(r"<[^>]+>", adapt, rest)
     return f'<svg {box} role="img" aria-label="{escape(title)}">{rest.strip()}'
 
 

@@ -19,18 +19,15 @@ HEADER = [
 def table(runs: Sequence[Run]) -> Table:
     """Return one row per run; a cell is empty where the run's files do not tell."""
     notes = [
-        f"{run.name}: diverged at update {run.divergence.update:,}: {run.divergence.reason}" for run in diverged(runs)
+        f"{run.name}: diverged at update {run.divergence.update:,}: {run.divergence.reason}"
+        for run in runs
+        if run.divergence
     ]
     notes += [f"{run.name}: {run.log.error}" for run in runs if run.log.error and not run.divergence]
     notes.append(f"losses: {', '.join(dict.fromkeys(unit(run.log) for run in runs))}; loss: the last one in training")
     notes.append("valid loss: the lowest one, valid ppl: 2 ** nll_loss of that validation, without label smoothing")
     notes.append("tokens/s: median of the target tokens per second; BLEU: average over newstest2010 to newstest2016")
     return Table("Runs", HEADER, [_row(run) for run in runs], notes, left=4)
-
-
-def diverged(runs: Sequence[Run]) -> list[Run]:
-    """Return the runs that have diverged."""
-    return [run for run in runs if run.divergence]
 
 
 def unit(log: Log) -> str:
@@ -56,7 +53,7 @@ def _row(run: Run) -> list[str]:
     return [
         *(run.name, run.state(), run.model.scheme, run.model.sharing),
         *(_both(run.model.layers), _both(run.model.unique_layers)),
-        millions(run.model.parameters) if run.model.parameters else "",
+        _size(run.model.parameters),
         f"{run.updates():,}{of}",
         _decimals(run.log.training().last("loss"), 3),
         _decimals(best and best["loss"], 3),
@@ -69,6 +66,12 @@ def _row(run: Run) -> list[str]:
 def _both(numbers: dict[str, int]) -> str:
     """Return the number that both stacks have, or encoder-decoder as in 12-6."""
     return "-".join(map(str, dict.fromkeys(numbers.values())))
+
+
+def _size(parameters: int | None) -> str:
+    if parameters is None:
+        return ""
+    return f"{parameters:,}" if parameters < 1e5 else millions(parameters)
 
 
 def _decimals(value: float | None, digits: int) -> str:
