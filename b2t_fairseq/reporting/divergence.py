@@ -18,7 +18,7 @@ RISE = 1.0
 SMOOTHING = 5
 """Reports whose median is the smoothed loss."""
 STUCK_UPDATES = 2000
-"""Before so many updates a run may still be warming up."""
+"""Before so many updates a run may still be at the plateau that many runs leave."""
 STUCK_FALL = 0.1
 """Bits by which the loss of a run that learns falls in the second half of its updates, at the least."""
 BELOW_ZIPF = 1.0
@@ -45,8 +45,8 @@ def find(log: Log) -> Divergence | None:
        reports.  One report below that line, and the run is not diverged.
     3. it never learned more than how frequent words are: after 2000 updates or more and 20 reports, the lowest smoothed
        loss is above that of a unigram model of Zipfian words, 1/2 log2 V + log2 ln V bits for V words, less 1 bit, and
-       fell by less than 0.1 bits in the second half of the updates.  (Word r has the probability 1 / (r ln V).)  This
-       needs the size of the dictionary, which fairseq logs.
+       fell by less than 0.1 bits in the second half of the updates, which is after the learning rate's peak.  (Word r
+       has the probability 1 / (r ln V).)  This needs the size of the dictionary, which fairseq logs.
 
     2 and 3 look at ``nll_loss``, which label smoothing does not raise, where the log has it.
     """
@@ -67,7 +67,9 @@ def find(log: Log) -> Divergence | None:
     if len(losses) < 2 * REPORTS:
         return None
     smooth = np.median(np.lib.stride_tricks.sliding_window_view(losses, SMOOTHING), axis=1)
-    return _risen(updates, losses, smooth) or _stuck(updates, smooth, log.vocabulary)
+    rates = np.nan_to_num(curve["lr"][finite])
+    warm = updates[np.argmax(rates)] <= updates[-1] / 2
+    return _risen(updates, losses, smooth) or (_stuck(updates, smooth, log.vocabulary) if warm else None)
 
 
 def _trailing(flags: np.ndarray) -> int:
