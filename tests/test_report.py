@@ -173,12 +173,15 @@ class TestDivergence:
 
     def test_stuck(self, tmp_path):
         """About the 10.9 bits of a unigram model; with a falling loss, or well below it, the run goes on."""
-        found = divergence.find(synthetic(tmp_path, falling(low=10.5)))
+        losses = [10.5 + 4 * math.exp(-update / 300) for update in UPDATES]
+        found = divergence.find(synthetic(tmp_path, losses))
         assert "no better than a unigram model of 32,000 words" in found.reason
         assert divergence.find(synthetic(tmp_path, falling(low=8.0))) is None
         learning = [10.5 - update / 4000 for update in UPDATES]
         assert divergence.find(synthetic(tmp_path, learning)) is None
-        assert divergence.find(synthetic(tmp_path, falling(low=10.5), vocabulary=50)) is None
+        assert divergence.find(synthetic(tmp_path, losses, vocabulary=50)) is None
+        warming_up = [inner(update, loss, lr=update) for update, loss in zip(UPDATES, losses, strict=True)]
+        assert divergence.find(synthetic(tmp_path, losses, *warming_up)) is None
 
     @pytest.mark.parametrize("values", [{"loss": "nan"}, {"loss": "inf"}, {"gnorm": "nan"}])
     def test_not_finite(self, tmp_path, values):
