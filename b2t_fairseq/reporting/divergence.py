@@ -60,8 +60,9 @@ def find(log: Log) -> Divergence | None:
         start = _trailing(np.isposinf(curve[column]))
         if start < len(updates):
             return Divergence(int(updates[start]), f"the {name} is not finite")
-    losses = curve["nll_loss"] if np.isfinite(curve["nll_loss"]).all() else curve["loss"]
-    # what a run recovered from
+    name = "loss" if np.isnan(curve["nll_loss"]).any() else "nll_loss"
+    losses = curve[name]
+    # the others the run recovered from
     finite = np.isfinite(losses)
     updates, losses = updates[finite], losses[finite]
     if len(losses) < 2 * REPORTS:
@@ -69,7 +70,7 @@ def find(log: Log) -> Divergence | None:
     smooth = np.median(np.lib.stride_tricks.sliding_window_view(losses, SMOOTHING), axis=1)
     rates = np.nan_to_num(curve["lr"][finite])
     warm = updates[np.argmax(rates)] <= updates[-1] / 2
-    return _risen(updates, losses, smooth) or (_stuck(updates, smooth, log.vocabulary) if warm else None)
+    return _risen(name, updates, losses, smooth) or (_stuck(name, updates, smooth, log.vocabulary) if warm else None)
 
 
 def _trailing(flags: np.ndarray) -> int:
@@ -78,18 +79,18 @@ def _trailing(flags: np.ndarray) -> int:
     return int(false[-1]) + 1 if len(false) else 0
 
 
-def _risen(updates: np.ndarray, losses: np.ndarray, smooth: np.ndarray) -> Divergence | None:
+def _risen(name: str, updates: np.ndarray, losses: np.ndarray, smooth: np.ndarray) -> Divergence | None:
     best = smooth.min()
     start = _trailing(losses > best + RISE)
     if len(losses) - start < REPORTS or updates[-1] - updates[start] < SHARE * updates[-1]:
         return None
     return Divergence(
         int(updates[start]),
-        f"the training loss rose from {best:.2f} to {np.median(losses[start:]):.2f} bits and stayed there",
+        f"the training {name} rose from {best:.2f} to {np.median(losses[start:]):.2f} bits and stayed there",
     )
 
 
-def _stuck(updates: np.ndarray, smooth: np.ndarray, vocabulary: int | None) -> Divergence | None:
+def _stuck(name: str, updates: np.ndarray, smooth: np.ndarray, vocabulary: int | None) -> Divergence | None:
     # for a few words the approximation means nothing
     if vocabulary is None or vocabulary < 100 or updates[-1] < STUCK_UPDATES:
         return None
@@ -102,5 +103,5 @@ def _stuck(updates: np.ndarray, smooth: np.ndarray, vocabulary: int | None) -> D
     start = int(np.argmax(smooth <= best + STUCK_FALL))
     return Divergence(
         int(updates[start]),
-        f"the training loss has stayed at {best:.2f} bits, no better than a unigram model of {vocabulary:,} words",
+        f"the training {name} has stayed at {best:.2f} bits, no better than a unigram model of {vocabulary:,} words",
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .curves import Curve, Log
+from .curves import COLUMNS, Curve, Log
 
 _SIMPLE_INNER = re.compile(rb"(\w+)=([^,\s]+)")
+# as --log-format simple has them, and json
+_NAMES = {spelt: name for name in ("num_updates", *COLUMNS) for spelt in (name, name.encode())}
 _SIMPLE_VALUES = re.compile(rb"\| (\w+) (\S+)")
 _SUBSET = re.compile(rb"\| valid on '(.+?)' subset \|")
 _JSON_TAG = re.compile(rb'"([^"]+)_num_updates"')
@@ -54,7 +56,7 @@ def _complete_lines(file) -> Iterator[bytes]:
 
 def _training_report(log: Log, line: bytes, first: bool) -> bool:
     """Take a report of ``train_inner``; return whether it was a whole one."""
-    values = _numbers(_json(line) if b"{" in line else dict(_SIMPLE_INNER.findall(line)))
+    values = _numbers(_json(line).items() if b"{" in line else _SIMPLE_INNER.findall(line))
     if not values.keys() >= {"num_updates", "loss"}:
         return False
     update = int(values["num_updates"])
@@ -71,11 +73,11 @@ def _other_report(log: Log, line: bytes) -> None:
     tag = _JSON_TAG.search(line)
     if tag:
         name = tag[1].decode()
-        found = {key.removeprefix(f"{name}_").encode(): value for key, value in _json(line).items()}
+        found = [(key.removeprefix(f"{name}_"), value) for key, value in _json(line).items()]
     else:
         subset = _SUBSET.search(line)
         name = subset[1].decode() if subset else "train"
-        found = dict(_SIMPLE_VALUES.findall(line))
+        found = _SIMPLE_VALUES.findall(line)
     values = _numbers(found)
     if not values.keys() >= {"num_updates", "loss"}:
         return
@@ -121,13 +123,16 @@ def _json(line: bytes) -> dict:
     return values if isinstance(values, dict) else {}
 
 
-def _numbers(values: Mapping) -> dict[str, float]:
-    """Return the numbers among values, those that are not finite as inf."""
+def _numbers(values: Iterable[tuple]) -> dict[str, float]:
+    """Return the numbers that curves have, those that are not finite as inf."""
     numbers = {}
-    for name, value in values.items():
+    for name, value in values:
+        name = _NAMES.get(name)
+        if name is None:
+            continue
         try:
             number = float(value)
         except (TypeError, ValueError):
             continue
-        numbers[name.decode() if isinstance(name, bytes) else name] = number if math.isfinite(number) else math.inf
+        numbers[name] = number if math.isfinite(number) else math.inf
     return numbers
