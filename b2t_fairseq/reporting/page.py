@@ -24,7 +24,7 @@ table{border-collapse:collapse;font-size:.875rem;font-variant-numeric:tabular-nu
 th,td{padding:.35rem .7rem;text-align:right;white-space:nowrap}
 th{border-bottom:1px solid var(--ink);font-weight:600}
 th.text,td.text{text-align:left}
-td:first-child{white-space:normal;min-width:7rem;max-width:16rem}
+td:first-child{white-space:normal;min-width:9rem;max-width:16rem}
 tr.rule td{border-top:1px solid var(--ink)}
 tbody tr:nth-child(even){background:color-mix(in srgb,var(--grid) 30%,transparent)}
 .diverged{color:var(--alarm);font-weight:600}
