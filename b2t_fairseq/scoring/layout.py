@@ -13,16 +13,22 @@ from .tables import RULE, Table, number
 YEARS = [name.removeprefix("newstest") for name in NEWSTESTS]
 
 
-def score_table(runs: Sequence[dict[str, Any]]) -> Table:
+def score_table(runs: Sequence[dict[str, Any]], matching_only: bool = False) -> Table:
     """Return the scores of runs, as ``scores.json`` holds them, above the papers' results.
 
     A result of the papers that has the settings of a run is marked, and a note gives the difference of the averages.
+
+    Args:
+        runs: what is in ``scores.json`` of each.
+        matching_only: leave the other results of the papers out.
     """
     pair = runs[0]["language_pair"]
     papers = published.results() if pair == PAPERS_PAIR else []
     matches = [(run, match) for run in runs for match in run["published"]]
     matched = [match["row"] for _, match in matches]
     papers += [row for row in published.results("averages") if row in matched]
+    if matching_only:
+        papers = [row for row in papers if row in matched]
     rows = [cells for run in runs for cells in _run_rows(run)] + ([RULE] if papers else [])
     for row in papers:
         scores = row.get("bleu", [None] * len(YEARS))

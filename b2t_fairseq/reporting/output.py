@@ -1,0 +1,91 @@
+"""Writing the files of a report, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..errors import InputError
+from . import figures
+from .page import page
+from .runs import Run
+from .summary import score_tables, table
+
+PAGE = "report.html"
+
+
+def build(runs: Sequence[Run], command: str) -> dict[str, bytes]:
+    """Return the files of the report by name: the page, and each figure as PNG and SVG.
+
+    Args:
+        runs: what is reported on.
+        command: the command line, for the page's foot.
+
+    Raises:
+        InputError: matplotlib is missing.
+    """
+    figures.require()
+    drawn = figures.draw(runs)
+    files = {f"{plot.name}.{kind}": content for plot, kinds in drawn.items() for kind, content in kinds.items()}
+    svgs = {plot: kinds["svg"].decode("utf-8") for plot, kinds in drawn.items()}
+    title = f"Training report: {runs[0].name if len(runs) == 1 else f'{len(runs)} runs'}"
+    content = page(title, [table(runs)], score_tables(runs), svgs, _footer(runs, command))
+    return {**files, PAGE: content.encode("utf-8")}
+
+
+def write(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files into a folder, made if needed: all under temporary names first, renamed when all are there.
+
+    A figure of an earlier report that this one does not have is removed.
+
+    Raises:
+        InputError: the folder is a file, or lies in a folder that is missing.
+        OSError: the disk is full; what was there is left as it was.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--output {folder} is a file; give a folder")
+    if not folder.absolute().parent.is_dir():
+        raise InputError(f"--output {folder}: there is no folder {folder.absolute().parent}")
+    folder.mkdir(exist_ok=True)
+    unfinished = {folder / f"{name}.tmp{os.getpid()}": folder / name for name in files}
+    try:
+        for temporary, target in unfinished.items():
+            temporary.write_bytes(files[target.name])
+        for temporary, target in unfinished.items():
+            temporary.replace(target)
+    finally:
+        for temporary in unfinished:
+            temporary.unlink(missing_ok=True)
+    for plot in figures.PLOTS:
+        for name in (f"{plot.name}.png", f"{plot.name}.svg"):
+            if name not in files:
+                (folder / name).unlink(missing_ok=True)
+
+
+def _footer(runs: Sequence[Run], command: str) -> list[str]:
+    import fairseq
+    import matplotlib
+    import torch
+
+    from .. import __version__
+
+    written = max(run.modified for run in runs)
+    versions = {
+        "b2t_fairseq": __version__,
+        "fairseq": fairseq.__version__,
+        "torch": torch.__version__,
+        "matplotlib": matplotlib.__version__,
+        "Python": platform.python_version(),
+    }
+    return [
+        f"Written {_when(time.time())}; the youngest log is of {_when(written)}.",
+        f"Command: {command}",
+        ", ".join(f"{name} {version}" for name, version in versions.items()),
+    ]
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(seconds))
