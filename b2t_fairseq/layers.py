@@ -184,7 +184,7 @@ class DecoderLayer(LayerParts, TransformerDecoderLayerBase):
                 key_padding_mask=encoder_padding_mask,
                 incremental_state=incremental_state,
                 static_kv=True,
-                need_weights=need_attn or need_head_weights or (not self.training and self.need_attn),
+                need_weights=need_attn or need_head_weights,
                 need_head_weights=need_head_weights,
             )
             return self.dropout_module(x)
