@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -20,7 +19,7 @@ import torch
 import trainers
 from measuring import machine
 from synthetic_corpus import write_corpus
-from write_result import write_result
+from write_result import finish, markdown
 
 TOKENS = 1024  # in the one update
 UNIQUE = 6
@@ -60,19 +59,15 @@ def measure(data: Path, layers: int, flags: list[str], width: int, device: str) 
 
 def table(result: dict) -> str:
     """Return the result as Markdown."""
-    lines = ["| layers | parameters | gradients | optimizer's state | checkpoint |", "| --- | --: | --: | --: | --: |"]
-    first = result["rows"][0]
+    rows, first = [], result["rows"][0]
     for row in result["rows"]:
         cells = [row["variant"], f"{row['parameters'] / 1e6:.1f}M"]
         for name in ("gradient_bytes", "optimizer_bytes", "checkpoint_bytes"):
             cells.append(f"{row[name] / 1e6:,.1f} MB, {row[name] / first[name]:.4f}")
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += [
-        "",
-        f"Ratios to the first row, after one update. Width {result['width']}, vocabulary {result['vocabulary']}. "
-        f"Machine: {result['machine']}. Command: `{result['command']}`",
-    ]
-    return "\n".join(lines) + "\n"
+        rows.append(cells)
+    note = f"Ratios to the first row, after one update. Width {result['width']}, vocabulary {result['vocabulary']}."
+    header = ["layers", "parameters", "gradients", "optimizer's state", "checkpoint"]
+    return markdown(header, rows, 1, result, note)
 
 
 def main() -> None:
@@ -89,17 +84,8 @@ def main() -> None:
         for name, (layers, flags) in models(args.layers).items():
             rows.append({"variant": name, **measure(Path(folder), layers, flags, args.width, device)})
             gc.collect()
-    result = {
-        "command": shlex.join(["python", "benchmarks/checkpoint_size.py", *sys.argv[1:]]),
-        "machine": machine(device),
-        "width": args.width,
-        "vocabulary": args.vocabulary,
-        "rows": rows,
-    }
-    text = table(result)
-    print(text, end="")
-    if args.output:
-        write_result(result, text, args.output)
+    settings = {"machine": machine(device), "width": args.width, "vocabulary": args.vocabulary}
+    finish("checkpoint_size.py", {**settings, "rows": rows}, table, args.output)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import statistics
 import sys
 import tempfile
@@ -30,7 +29,7 @@ from measuring import machine, median_and_quartiles
 from synthetic_corpus import write_corpus
 from trainers import model_flags
 from translating import search, write_model
-from write_result import write_result
+from write_result import finish, markdown
 
 from b2t_fairseq import checkpoints, linear
 from b2t_fairseq.conversion.stock import to_stock
@@ -112,20 +111,14 @@ def measure(compared: dict[str, Program], flags: list[str], setting: str, rounds
 
 def table(result: dict) -> str:
     """Return the result as Markdown."""
-    lines = ["| batches | program | sentences a second | times as fast | quartiles | same translations |"]
-    lines.append("| --- | --- | --: | --: | --: | --: |")
+    rows = []
     for row in result["rows"]:
         low, high = row["speed_ratio_quartiles"]
-        lines.append(
-            f"| {row['setting']} | {row['program']} | {row['sentences_per_second']:.2f} | {row['speed_ratio']:.2f} "
-            f"| {low:.2f} to {high:.2f} | {row['same_translations']} of {row['sentences']} |"
-        )
-    lines += [
-        "",
-        f"Medians over {result['rounds']} rounds; ratios within each round. {result['size']}; beam {result['beam']}. "
-        f"Machine: {result['machine']}. Command: `{result['command']}`",
-    ]
-    return "\n".join(lines) + "\n"
+        cells = [row["setting"], row["program"], f"{row['sentences_per_second']:.2f}", f"{row['speed_ratio']:.2f}"]
+        rows.append([*cells, f"{low:.2f} to {high:.2f}", f"{row['same_translations']} of {row['sentences']}"])
+    note = f"Medians over {result['rounds']} rounds; ratios within each round. {result['size']}; beam {result['beam']}."
+    header = ["batches", "program", "sentences a second", "times as fast", "quartiles", "same translations"]
+    return markdown(header, rows, 2, result, note)
 
 
 def main() -> None:
@@ -170,17 +163,13 @@ def main() -> None:
             single = ["--batch-size", "1", "--gen-subset", "test1"]
             rows += measure(compared, [*flags, *single], "1 sentence", args.rounds)
     result = {
-        "command": shlex.join(["python", "benchmarks/decoding_speed.py", *sys.argv[1:]]),
         "machine": machine("cuda" if torch.cuda.is_available() else "cpu"),
         "size": size,
         "beam": args.beam,
         "rounds": args.rounds,
         "rows": rows,
     }
-    text = table(result)
-    print(text, end="")
-    if args.output:
-        write_result(result, text, args.output)
+    finish("decoding_speed.py", result, table, args.output)
 
 
 if __name__ == "__main__":

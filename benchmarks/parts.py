@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import statistics
 import sys
 from collections.abc import Callable
@@ -21,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from fairseq.optim.adam import Adam
 from measuring import machine, median_and_quartiles, seconds
-from write_result import write_result
+from write_result import finish, markdown
 
 from b2t_fairseq.fused_adam import FusedAdam
 from b2t_fairseq.linear import linear
@@ -91,19 +90,13 @@ def measure(theirs: Step, ours: Step, rounds: int) -> dict:
 
 def table(result: dict) -> str:
     """Return the result as Markdown."""
-    lines = ["| part | PyTorch's or fairseq's | here | times as fast | quartiles |", "| --- | --: | --: | --: | --: |"]
+    rows = []
     for row in result["rows"]:
         low, high = row["speed_ratio_quartiles"]
-        lines.append(
-            f"| {row['part']} | {row['seconds'] * 1e3:.2f} ms | {row['our_seconds'] * 1e3:.2f} ms "
-            f"| {row['speed_ratio']:.2f} | {low:.2f} to {high:.2f} |"
-        )
-    lines += [
-        "",
-        f"Medians over {result['rounds']} rounds, ratios within each round, float32. Machine: {result['machine']}. "
-        f"Command: `{result['command']}`",
-    ]
-    return "\n".join(lines) + "\n"
+        times = [f"{row[name] * 1e3:.2f} ms" for name in ("seconds", "our_seconds")]
+        rows.append([row["part"], *times, f"{row['speed_ratio']:.2f}", f"{low:.2f} to {high:.2f}"])
+    note = f"Medians over {result['rounds']} rounds, ratios within each round, float32."
+    return markdown(["part", "PyTorch's or fairseq's", "here", "times as fast", "quartiles"], rows, 1, result, note)
 
 
 def main() -> None:
@@ -114,16 +107,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rows = [{"part": name, **measure(*steps, args.rounds)} for name, steps in compared().items()]
-    result = {
-        "command": shlex.join(["python", "benchmarks/parts.py", *sys.argv[1:]]),
-        "machine": machine("cpu"),
-        "rounds": args.rounds,
-        "rows": rows,
-    }
-    text = table(result)
-    print(text, end="")
-    if args.output:
-        write_result(result, text, args.output)
+    result = {"machine": machine("cpu"), "rounds": args.rounds, "rows": rows}
+    finish("parts.py", result, table, args.output)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ python benchmarks/recompilations.py DATA --output benchmarks/results/recompilati
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 import torch
 import trainers
 from measuring import machine
-from write_result import write_result
+from write_result import finish
 
 
 def measure(data: str, args: argparse.Namespace, device: str) -> dict:
@@ -40,6 +39,15 @@ def measure(data: str, args: argparse.Namespace, device: str) -> dict:
     return {"batches": number, "shapes": len(shapes), "graphs": graphs, "last_compiling_batch": last}
 
 
+def sentence(result: dict) -> str:
+    """Return the result as text."""
+    return (
+        f"In one epoch of {result['batches']:,} batches of {result['shapes']:,} different shapes, {result['graphs']} "
+        f"graphs were compiled for {result['layers']}-{result['layers']} layers, the last one in batch "
+        f"{result['last_compiling_batch']}. Machine: {result['machine']}. Command: `{result['command']}`\n"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="folder of binarized data")
@@ -51,16 +59,8 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with trainers.quiet():
         found = measure(args.data, args, device)
-    command = shlex.join(["python", "benchmarks/recompilations.py", "DATA", *sys.argv[2:]])
-    result = {"command": command, "machine": machine(device), "layers": args.layers, **found}
-    text = (
-        f"In one epoch of {result['batches']:,} batches of {result['shapes']:,} different shapes, {result['graphs']} "
-        f"graphs were compiled for {args.layers}-{args.layers} layers, the last one in batch "
-        f"{result['last_compiling_batch']}. Machine: {result['machine']}. Command: `{command}`\n"
-    )
-    print(text, end="")
-    if args.output:
-        write_result(result, text, args.output)
+    result = {"machine": machine(device), "layers": args.layers, **found}
+    finish("recompilations.py", result, sentence, args.output)
 
 
 if __name__ == "__main__":

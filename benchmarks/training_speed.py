@@ -33,7 +33,7 @@ from synthetic_corpus import LONGEST, MEAN_LENGTH, write_corpus
 from training_runs import make_updates, measure_memory, search_max_tokens, start, time_update
 from training_sizes import SIZES, models
 from training_speed_table import rows, table
-from write_result import write_result
+from write_result import finish
 
 # of a corpus many times larger than what is trained on the batches hold sentences of similar length
 CORPUS_FACTOR = 3
@@ -113,7 +113,6 @@ def main() -> None:
     if args.peak_tflops:
         peak, source = args.peak_tflops * 1e12, "as given"
     result = {
-        "command": shlex.join(["python", "benchmarks/training_speed.py", *sys.argv[1:]]),
         "machine": machine(args.device),
         "setting": f"Width {args.width}, twice that in size universal; vocabulary {args.vocabulary}; updates of "
         f"{args.update_tokens} tokens, padding included",
@@ -124,10 +123,7 @@ def main() -> None:
         "rounds": args.rounds,
         "rows": measure(peak, args),
     }
-    text = table(result)
-    print(text, end="")
-    if args.output:
-        write_result(result, text, args.output)
+    finish("training_speed.py", result, table, args.output)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import trainers
 from measuring import median_and_quartiles
 from training_runs import Run
 from training_sizes import B2T, BASELINE, POST_LN
+from write_result import markdown
 
 from b2t_fairseq.flops import training_flops
 
@@ -74,7 +75,7 @@ def table(result: dict) -> str:
     """Return the result as Markdown."""
     columns = ["size", "model", "parameters", "`--max-tokens`", "target tokens a second", "times as fast", "quartiles"]
     columns += ["step time of B2T to Post-LN", "peak memory", "MFU"]
-    lines = [f"| {' | '.join(columns)} |", "| --- | --- |" + " --: |" * (len(columns) - 2)]
+    rows = []
     for row in result["rows"]:
         low, high = row["speed_ratio_quartiles"]
         to_post_ln, utilization = row["time_ratio_to_post_ln"], row["flops_utilization"]
@@ -82,16 +83,13 @@ def table(result: dict) -> str:
         cells += [f"{row['target_tokens_per_second']:,.0f}", f"{row['speed_ratio']:.2f}", f"{low:.2f} to {high:.2f}"]
         cells += ["" if to_post_ln is None else f"{to_post_ln:.3f}"]
         cells += [f"{row['peak_bytes'] / 1e9:.2f} GB, {row['memory_ratio']:.3f}"]
-        cells += ["" if utilization is None else f"{utilization:.1%}"]
-        lines.append(f"| {' | '.join(cells)} |")
+        rows.append([*cells, "" if utilization is None else f"{utilization:.1%}"])
     peak = "unknown" if result["peak_flops"] is None else f"{result['peak_flops'] / 1e12:.3g}e12 a second"
-    lines += [
-        "",
+    note = (
         f"Medians over {result['rounds']} rounds, ratios within each round, to fairseq's transformer of the same "
         "size. The models of a size train on the same sentences; their memory is compared in batches of one size, the "
         "smallest `--max-tokens` among them. MFU, model FLOPs utilization, is the matrix products of real tokens, "
         f"padding not counted, over the peak: {peak}, {result['peak_flops_source']}. fairseq's transformer trains "
-        f"with `{result['fairseqs_flags']}`, this plugin's with `{result['our_flags']}`. {result['setting']}. "
-        f"Machine: {result['machine']}. Command: `{result['command']}`",
-    ]
-    return "\n".join(lines) + "\n"
+        f"with `{result['fairseqs_flags']}`, this plugin's with `{result['our_flags']}`. {result['setting']}."
+    )
+    return markdown(columns, rows, 2, result, note)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -26,7 +25,7 @@ from decoding_speed import without_onednn
 from measuring import machine, median_and_quartiles
 from synthetic_corpus import write_corpus
 from training_runs import Run, make_updates, measure_memory, start, time_update
-from write_result import write_result
+from write_result import finish, markdown
 
 BASELINE = "fairseq transformer"
 EXACT = "--kernels fairseq"
@@ -87,19 +86,13 @@ def measure(data: str, args: argparse.Namespace) -> list[dict]:
 
 def table(result: dict) -> str:
     """Return the result as Markdown."""
-    lines = ["| flags | times as fast | quartiles | peak memory |", "| --- | --: | --: | --: |"]
+    rows = []
     for row in result["rows"]:
         low, high = row["speed_ratio_quartiles"]
-        lines.append(
-            f"| {row['variant']} | {row['speed_ratio']:.2f} | {low:.2f} to {high:.2f} "
-            f"| {row['peak_bytes'] / 1e9:.2f} GB, {row['memory_ratio']:.3f} |"
-        )
-    lines += [
-        "",
-        f"Medians over {result['rounds']} rounds, ratios within each round, to the first row. {result['setting']}. "
-        f"Machine: {result['machine']}. Command: `{result['command']}`",
-    ]
-    return "\n".join(lines) + "\n"
+        memory = f"{row['peak_bytes'] / 1e9:.2f} GB, {row['memory_ratio']:.3f}"
+        rows.append([row["variant"], f"{row['speed_ratio']:.2f}", f"{low:.2f} to {high:.2f}", memory])
+    note = f"Medians over {result['rounds']} rounds, ratios within each round, to the first row. {result['setting']}."
+    return markdown(["flags", "times as fast", "quartiles", "peak memory"], rows, 1, result, note)
 
 
 def main() -> None:
@@ -118,17 +111,13 @@ def main() -> None:
         write_corpus(Path(folder), 5000, args.vocabulary)
         rows = measure(folder, args)
     result = {
-        "command": shlex.join(["python", "benchmarks/training_steps.py", *sys.argv[1:]]),
         "machine": machine("cpu"),
         "setting": f"{args.layers}-{args.layers} layers, width {args.width}, vocabulary {args.vocabulary}, updates of "
         f"{args.update_tokens} tokens, float32",
         "rounds": args.rounds,
         "rows": rows,
     }
-    text = table(result)
-    print(text, end="")
-    if args.output:
-        write_result(result, text, args.output)
+    finish("training_steps.py", result, table, args.output)
 
 
 if __name__ == "__main__":
