@@ -33,7 +33,9 @@ def from_pretrained(
         InputError: something is not there; the message says where it was looked for.
     """
     model = Path(model)
-    folder, files = (model.parent, [model.name]) if model.is_file() else (model, _checkpoints(model, checkpoint_file))
+    folder, files = (
+        (model.parent, [model.name]) if model.is_file() else (model, checkpoint_names(model, checkpoint_file))
+    )
     task = checkpoints.flat_settings((checkpoints.load(folder / files[0]).get("cfg") or {}).get("task") or {})
     data = Path(data) if data is not None else _trained_on(folder, folder / files[0], task)
     if not list(data.glob("dict.*.txt")):
@@ -50,7 +52,12 @@ def from_pretrained(
     return hub_utils.GeneratorHubInterface(loaded["args"], loaded["task"], loaded["models"]).eval()
 
 
-def _checkpoints(folder: Path, asked: str | None) -> list[str]:
+def checkpoint_names(folder: Path, asked: str | None = None) -> list[str]:
+    """Return the names of the asked checkpoints, separated by colons, or of the first of ``CHECKPOINTS`` there.
+
+    Raises:
+        InputError: they are not in the folder.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder}: there is neither such a run nor such a checkpoint")
     names = asked.split(":") if asked else CHECKPOINTS

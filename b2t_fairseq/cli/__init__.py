@@ -15,6 +15,7 @@ COMMANDS = {
     "score": "score the output of fairseq-generate, or whole runs on newstest2010 to 2016",
     "table": "one row per configuration, over its seeds: parameters, speed, BLEU",
     "report": "curves, states and scores of runs, going on or ended, as text, one HTML page and figures",
+    "analyze": "gradients and activations by depth, of checkpoints and fresh models, as table, figures and JSON",
     "path": "print the folder to give as --user-dir",
 }
 

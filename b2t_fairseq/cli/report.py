@@ -6,7 +6,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from ..reporting import figures, output, runs, summary
+from ..reporting import output, runs, style, summary
 
 
 def main(argv: list[str]) -> None:
@@ -24,7 +24,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--text", action="store_true", help="print the table only; needs no matplotlib")
     args = parser.parse_args(argv)
     if not args.text:
-        figures.require()
+        style.require("report")
     found = runs.read_all(args.runs)
     tables = [summary.table(found), *summary.score_tables(found)]
     if not args.text:

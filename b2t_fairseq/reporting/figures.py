@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..errors import InputError
+from . import style
 from .curves import Curve
 from .runs import Run
 from .summary import unit
@@ -17,10 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which the colour-blind can tell apart; yellow darkened, as it would vanish on white
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b38f00", "#56b4e9", "#7a5195", "#6b6b6b")
-DASHES = ((), (5, 1.5), (1.2, 1.2), (6, 1.5, 1.2, 1.5), (3, 1.2))
-INK, GRID = "#1f2328", "#d0d3d8"
 WIDTH, HEIGHT = 4.6, 2.9
 LABEL = 46
 """Characters of a run's name in a legend."""
@@ -47,29 +42,14 @@ PLOTS = (
 )
 
 
-def require() -> None:
-    """Raise InputError if matplotlib is missing."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise InputError(
-            "b2t report needs matplotlib for figures and page: pip install 'b2t_fairseq[report]'; "
-            "with --text it prints the table and needs nothing"
-        ) from None
-
-
 def draw(runs: Sequence[Run]) -> dict[Plot, dict[str, bytes]]:
     """Return the files of each figure that has anything to show, ``{"png": ..., "svg": ...}``."""
-    from matplotlib import rc_context
-
     drawn = {}
-    style = {"svg.fonttype": "none", "svg.hashsalt": "b2t", "font.size": 9, "font.family": "sans-serif"}
-    ink = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), INK)
-    with rc_context({**style, **ink, "axes.spines.top": False, "axes.spines.right": False}):
+    with style.applied():
         for plot in PLOTS:
             figure = _figure(plot, runs)
             if figure is not None:
-                drawn[plot] = {"png": _save(figure, "png"), "svg": _save(figure, "svg")}
+                drawn[plot] = style.files(figure)
     return drawn
 
 
@@ -109,26 +89,20 @@ def _figure(plot: Plot, runs: Sequence[Run]) -> Figure | None:
     handles = [_line(axes, plot, index, runs[index], curves[index]) for index in shown]
     _axes(axes, plot, runs, [curves[index] for index in shown])
     if rows:
-        # a name may begin with an underscore, which would hide it, or have dollars, which would be a formula
-        placeholders = [f"run {index}" for index in shown]
-        legend = figure.legend(handles, placeholders, loc="outside lower left", frameon=False, handlelength=3.4)
-        for text, index in zip(legend.get_texts(), shown, strict=True):
-            text.set_parse_math(False)
-            text.set_text(_label(runs[index], plot))
+        style.legend(figure, handles, [_label(runs[index], plot) for index in shown])
     return figure
 
 
 def _line(axes: Axes, plot: Plot, index: int, run: Run, curve: tuple[np.ndarray, np.ndarray]):
     updates, values = curve
-    # with more runs than colours the second round has other dashes
-    dashes = DASHES[(index + index // len(COLORS)) % len(DASHES)]
-    color = COLORS[index % len(COLORS)]
-    style = (0, dashes) if dashes else "-"
+    look = style.line(index)
     marker = "o" if len(updates) == 1 else None
-    (line,) = axes.plot(updates, values, color=color, linestyle=style, linewidth=1.4, marker=marker, markersize=4)
+    (line,) = axes.plot(updates, values, **look, marker=marker, markersize=4)
     if run.divergence and plot.column == "loss":
         nearest = int(np.argmin(np.abs(updates - run.divergence.update)))
-        axes.plot(updates[nearest], values[nearest], "x", color=color, markersize=8, markeredgewidth=2, zorder=3)
+        axes.plot(
+            updates[nearest], values[nearest], "x", color=look["color"], markersize=8, markeredgewidth=2, zorder=3
+        )
     return line
 
 
@@ -145,11 +119,9 @@ def _label(run: Run, plot: Plot) -> str:
 def _axes(axes: Axes, plot: Plot, runs: Sequence[Run], curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    axes.set_title(plot.title, loc="left", fontsize=10, fontweight="bold")
+    style.title(axes, plot.title)
     axes.set_xlabel("updates")
     axes.set_ylabel(plot.axis or _loss_axis(runs))
-    axes.grid(True, color=GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
     axes.set_yscale(plot.scale)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _thousands(value)))
@@ -185,10 +157,3 @@ def _loss_axis(runs: Sequence[Run]) -> str:
 
 def _thousands(value: float) -> str:
     return f"{value / 1000:g}k" if abs(value) >= 10000 or (value and value % 1000 == 0) else f"{value:g}"
-
-
-def _save(figure: Figure, kind: str) -> bytes:
-    file = io.BytesIO()
-    # without the date the same runs give the same file
-    figure.savefig(file, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None)
-    return file.getvalue()

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..errors import InputError
-from . import figures
+from . import figures, style
 from .page import page
 from .runs import Run
 from .summary import score_tables, table
@@ -27,7 +27,7 @@ def build(runs: Sequence[Run], command: str) -> dict[str, bytes]:
     Raises:
         InputError: matplotlib is missing.
     """
-    figures.require()
+    style.require("report")
     drawn = figures.draw(runs)
     files = {f"{plot.name}.{kind}": content for plot, kinds in drawn.items() for kind, content in kinds.items()}
     svgs = {plot: kinds["svg"].decode("utf-8") for plot, kinds in drawn.items()}

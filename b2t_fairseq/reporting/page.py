@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from ..scoring.tables import RULE, Table
-from .figures import COLORS, GRID, INK, Plot
+from .figures import Plot
+from .style import COLORS, GRID, INK
 
 # the series' colours on a dark background, lighter where needed
 DARK_COLORS = ("#5aa9e6", "#f0883e", "#2fbf92", "#e39cc5", "#d8b52f", "#8fd0f7", "#b48ad0", "#a8a8a8")
