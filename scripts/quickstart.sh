@@ -2,24 +2,27 @@
 # From nothing to a scored translation model: set up, make or fetch a corpus, train a small B2T model, translate, score.
 #
 #   bash scripts/quickstart.sh [--corpus grammar|multi30k] [--from DIR] [--config FILE] [--work DIR]
+#                              [--stop-stage N]
 #
 #   --corpus grammar   English-German from the project's own grammar; needs no network beyond pip (default)
 #   --corpus multi30k  Multi30k captions from their public repository, checksums verified
 #   --from DIR         take Multi30k's files (train.en.gz, ... or unpacked) from DIR instead of downloading them
 #   --config FILE      flags of another model (default: configs/quickstart/grammar.sh, configs/multi30k/b2t.sh)
 #   --work DIR         where everything goes (default: runs/quickstart-CORPUS in the project)
+#   --stop-stage N     end after stage N of 7; the data are ready after 4
 #
 # A second call goes on where the first one stopped and reuses what is finished.
 # MULTI30K_URL sets a mirror (https or file) of the folder with Multi30k's files.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-corpus=grammar from='' config='' work=''
+corpus=grammar from='' config='' work='' stop_stage=7
 while [ $# -gt 0 ]; do
     case $1 in
         --corpus) need_value "$@" && corpus=$2 && shift ;;
         --from) need_value "$@" && from=$2 && shift ;;
         --config) need_value "$@" && config=$2 && shift ;;
         --work) need_value "$@" && work=$2 && shift ;;
+        --stop-stage) need_value "$@" && stop_stage=$2 && shift ;;
         -h | --help) show_help ;;
         *) die "unknown option $1; see --help" ;;
     esac
@@ -30,6 +33,7 @@ case $corpus in
     multi30k) splits=(train val test_2016_flickr) default_config=configs/multi30k/b2t.sh ;;
     *) die "--corpus $corpus: choose grammar or multi30k" ;;
 esac
+[[ $stop_stage =~ ^[1-7]$ ]] || die "--stop-stage $stop_stage: give a number from 1 to 7"
 [ -z "$from" ] || [ "$corpus" = multi30k ] || die "--from $from: only --corpus multi30k takes files from a folder"
 [ -z "$from" ] || [ -d "$from" ] || die "--from $from: no such folder"
 config=${config:-$PROJECT/$default_config}
@@ -47,7 +51,16 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores < 4 ? cores : 4))}
 export PYTHONUNBUFFERED=1 PYTHONWARNINGS=${PYTHONWARNINGS:-ignore}
 started=$SECONDS
 
-say "1/7 setup"
+# begin STAGE WHAT: end if the stages that were asked for are done
+begin() {
+    [ "$1" -le "$stop_stage" ] || {
+        echo "ended after stage $stop_stage, as asked: $work"
+        exit
+    }
+    say "$1/7 $2"
+}
+
+begin 1 setup
 # shellcheck disable=SC2119
 run_setup
 plugin=$(b2t path)
@@ -143,19 +156,19 @@ lock "$work/.lock" "another quickstart is at work in $work (or its training stil
 same_settings "$work/settings.txt" "$(sed '/^ *#/d' "$config" && echo "$corpus")" "the run in $work"
 
 test_set=$work/raw/${splits[2]}
-say "2/7 corpus: $corpus"
+begin 2 "corpus: $corpus"
 stage "$work" corpus make_corpus
 echo "$(wc -l <"$work/raw/${splits[0]}.en") training pairs, $(wc -l <"$test_set.en") test pairs"
-say "3/7 SentencePiece, $vocab_size joint pieces (some seconds)"
+begin 3 "SentencePiece, $vocab_size joint pieces (some seconds)"
 stage "$work" sentencepiece train_sentencepiece
-say "4/7 fairseq-preprocess (some seconds)"
+begin 4 "fairseq-preprocess (some seconds)"
 stage "$work" preprocess preprocess
-say "5/7 training: ${model[*]}"
+begin 5 "training: ${model[*]}"
 stage "$work" train train
-say "6/7 averaging, and translating ${splits[2]} (about half a minute)"
+begin 6 "averaging, and translating ${splits[2]} (about half a minute)"
 stage "$work" average b2t average "$work/run" --output "$work/averaged.pt" "${average[@]}"
 stage "$work" generate generate
-say "7/7 score on ${splits[2]}"
+begin 7 "score on ${splits[2]}"
 b2t score "$work/generated.txt" --reference "$test_set.de" --output "$work/hypotheses.de" | tee "$work/score.txt"
 
 say "some translations"

@@ -18,4 +18,5 @@ training=(
     --seed 1 --required-batch-size-multiple 1 --num-workers 0 --max-tokens-valid 4000
     --save-interval-updates 200 --keep-interval-updates 1 --no-epoch-checkpoints
 )
-generation=(--beam 4 --lenpen 1.0)
+# a model that has not learned to end a sentence would go on for 200 words
+generation=(--beam 4 --lenpen 1.0 --max-len-a 1.5 --max-len-b 20)

@@ -1,0 +1,74 @@
+"""What the claims are judged by: measured numbers, as ``docs/results/claims`` holds them."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent.parent / "results/claims"
+SPEED = Path(__file__).resolve().parents[2] / "benchmarks/results/sharing_speed.json"
+SEEDS = 3
+"""Fewer decide nothing."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All numbers.
+
+    Attributes:
+        runs: one record for each trained model, see :func:`claims.gather.record`.
+        bootstraps: for pairs of configurations and seeds sacreBLEU's paired bootstrap, see
+            :func:`claims.gather.bootstrap`.
+        gradients: what ``b2t analyze`` says of the three schemes' models, fresh and trained, for each seed.
+        speed: what ``benchmarks/sharing_speed.py`` measured, ``None`` if it was not run.
+    """
+
+    runs: list[dict[str, Any]]
+    bootstraps: list[dict[str, Any]]
+    gradients: list[dict[str, Any]]
+    speed: dict[str, Any] | None
+
+    def of(self, config: str) -> list[dict[str, Any]]:
+        """Return the runs of a configuration, by seed."""
+        return sorted((run for run in self.runs if run["config"] == config), key=lambda run: run["seed"])
+
+    def losses(self, config: str) -> list[float]:
+        """Return the last validation losses of a configuration's runs."""
+        return [run["valid_loss"] for run in self.of(config)]
+
+    def bootstrap(self, config: str, baseline: str) -> list[dict[str, Any]]:
+        """Return the paired bootstraps of two configurations, by seed."""
+        found = [one for one in self.bootstraps if (one["config"], one["baseline"]) == (config, baseline)]
+        return sorted(found, key=lambda one: one["seed"])
+
+    def models(self, updates: bool) -> dict[str, list[dict[str, Any]]]:
+        """Return the analyzed models of each scheme, fresh ones or those that have been trained."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for model in self.gradients:
+            if bool(model["updates"]) == updates:
+                found.setdefault(model["residual"], []).append(model)
+        return found
+
+
+def read() -> Evidence:
+    """Return what has been measured so far."""
+    return Evidence(
+        *(_read(RESULTS / f"{name}.json", []) for name in ("runs", "bootstraps", "gradients")), _read(SPEED)
+    )
+
+
+def _read(path: Path, otherwise: Any = None) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else otherwise
+
+
+def mean_and_range(values: Sequence[float], digits: int = 3) -> str:
+    """Return the mean, and the lowest and the highest value."""
+    if not values:
+        return "-"
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f}"
+    return f"{statistics.mean(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"

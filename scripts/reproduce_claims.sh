@@ -1,0 +1,154 @@
+#!/usr/bin/env bash
+# Check the papers' claims on real text with small models of full depth, on a CPU; write docs/results.md and its figures.
+#
+#   bash scripts/reproduce_claims.sh [--only CLAIM[,CLAIM]] [--seeds "1 2 3"] [--jobs N] [--out DIR] [--from DIR]
+#
+#   --only CLAIM    only what these claims take; --list shows all
+#   --seeds "..."   seeds of every run (default: 1 2 3; fewer than three decide nothing)
+#   --jobs N        runs at a time, one core each (default: all cores)
+#   --out DIR       where the runs go, as DIR/CONFIG/seedN (default: runs/claims)
+#   --from DIR      take Multi30k's files from DIR instead of downloading them
+#   --list          print the claims, and end
+#
+# All claims take 5 to 35 minutes for each of 54 runs: some hours on many cores, a night on two. A second call goes on
+# where the first one stopped; runs that are finished are not done again.
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+only='' seeds=(1 2 3) jobs=$(nproc) out=$PROJECT/runs/claims from=() list=''
+while [ $# -gt 0 ]; do
+    case $1 in
+        --only) need_value "$@" && only=$2 && shift ;;
+        --seeds) need_value "$@" && read -ra seeds <<<"$2" && shift ;;
+        --jobs) need_value "$@" && jobs=$2 && shift ;;
+        --out) need_value "$@" && out=$2 && shift ;;
+        --from) need_value "$@" && from=(--from "$(realpath "$2")") && shift ;;
+        --list) list=1 ;;
+        -h | --help) show_help ;;
+        *) die "unknown option $1; see --help" ;;
+    esac
+    shift
+done
+[[ $jobs =~ ^[1-9][0-9]*$ ]] || die "--jobs $jobs: give a positive whole number"
+[ ${#seeds[@]} -gt 0 ] || die "--seeds names no seed"
+for seed in "${seeds[@]}"; do [[ $seed =~ ^[0-9]+$ ]] || die "--seeds: $seed is not a whole number"; done
+# with what draws figures
+run_setup --dev
+if [ -n "$list" ]; then
+    python "$PROJECT/docs/claims/registry.py" --list
+    exit
+fi
+needed=$(python "$PROJECT/docs/claims/registry.py" --only "$only")
+{ read -ra configs && read -ra extras; } <<<"$needed" || true
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+lock "$out/.lock" "another reproduce_claims.sh is at work in $out; wait for it, or give another --out"
+free_space "$out" 1000
+plugin=$(b2t path)
+# one core each; and memory that is kept is not fetched from the system again and again
+export OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=68719476736
+export PYTHONUNBUFFERED=1 PYTHONWARNINGS=${PYTHONWARNINGS:-ignore}
+base=$PROJECT/configs/claims/b2t_18l.sh
+
+provenance() {
+    python - "$PROJECT" "$1" <<'PYTHON'
+import json, platform, subprocess, sys, time
+sys.path.insert(0, f"{sys.argv[1]}/scripts")
+import machine, torch
+found = subprocess.run(["git", "-C", sys.argv[1], "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+print(json.dumps({
+    "commit": found.stdout.strip() or "unknown", "date": time.strftime("%Y-%m-%d"),
+    "hardware": f"1 core of {machine.processor()}", "torch": torch.__version__, "python": platform.python_version(),
+    "command": sys.argv[2],
+}))
+PYTHON
+}
+
+# one_run CONFIG SEED: train, translate, score
+one_run() {
+    local config=$PROJECT/configs/claims/$1.sh run=$out/$1/seed$2 begin=$SECONDS generation=()
+    mkdir -p "$run"
+    same_settings "$run/configuration.txt" "$(cat "$PROJECT/configs/claims/_common.sh" "$config")" "the run in $run"
+    [ ! -e "$run/score.txt" ] || return 0
+    # shellcheck source=configs/claims/b2t_18l.sh
+    . "$config"
+    local command="bash scripts/train.sh configs/claims/$1.sh --data DIR --save-dir RUN --seed $2 --cpu"
+    [ -e "$run/provenance.json" ] ||
+        { provenance "$command" >"$run/provenance.tmp" && mv "$run/provenance.tmp" "$run/provenance.json"; }
+    bash "$PROJECT/scripts/train.sh" "$config" --data "$out/corpus/data" --save-dir "$run" --seed "$2" --cpu \
+        >"$run/driver.txt" 2>&1 || return
+    fairseq-generate "$out/corpus/data" --user-dir "$plugin" --path "$run/checkpoint_last.pt" --gen-subset test --cpu \
+        --remove-bpe sentencepiece --required-batch-size-multiple 1 --max-tokens 4000 "${generation[@]}" \
+        >"$run/generated.tmp" 2>>"$run/driver.txt" || return
+    mv "$run/generated.tmp" "$run/generated.txt"
+    b2t score "$run/generated.txt" --reference "$out/corpus/raw/test_2016_flickr.de" --output "$run/hypotheses.de" \
+        >"$run/score.tmp" 2>>"$run/driver.txt" || return
+    mv "$run/score.tmp" "$run/score.txt"
+    echo "$1, seed $2: $((SECONDS - begin)) s, $(head -n 1 "$run/score.txt" | sed 's/.* = /BLEU /')"
+}
+
+# analysis NAME ARGUMENTS...: b2t analyze once
+analysis() {
+    local folder=$out/analysis/$1
+    shift
+    [ ! -e "$folder/analysis.json" ] || return 0
+    mkdir -p "$out/analysis"
+    b2t analyze --data "$out/corpus/data" --cpu --output "$folder" "$@" >"$folder.log" 2>&1
+    echo "analysis: $folder"
+}
+
+# analyses SEED: of the three schemes at 18-18 layers, before and after training; of all schemes; of shared layers
+analyses() {
+    local model=() training=()
+    # shellcheck source=configs/claims/b2t_18l.sh
+    . "$base"
+    analysis "fresh-seed$1" --residual post_ln,pre_ln,b2t -- "${model[@]}" "${training[@]}" --seed "$1"
+    analysis "trained-seed$1" "$out"/{post_ln,pre_ln,b2t}_18l/seed"$1"/checkpoint_last.pt
+    [ "$1" != "${seeds[0]}" ] || analysis "all-seed$1" --residual all -- "${model[@]}" "${training[@]}" --seed "$1"
+}
+
+# a line for each run that ends; the others go on if one fails
+all_runs() {
+    local seed name
+    for seed in "${seeds[@]}"; do
+        for name in "${configs[@]}"; do
+            while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n || true; done
+            one_run "$name" "$seed" &
+        done
+    done
+    wait
+    local failed=()
+    for seed in "${seeds[@]}"; do
+        for name in "${configs[@]}"; do [ -e "$out/$name/seed$seed/score.txt" ] || failed+=("$name/seed$seed"); done
+    done
+    [ ${#failed[@]} -eq 0 ] ||
+        die "these runs failed, see driver.txt in their folders in $out; the same command tries again: ${failed[*]}"
+}
+
+if [ ${#configs[@]} -gt 0 ]; then
+    say "corpus"
+    # with all cores, before the runs
+    env -u OMP_NUM_THREADS bash "$PROJECT/scripts/quickstart.sh" --corpus multi30k "${from[@]}" --config "$base" \
+        --work "$out/corpus" --stop-stage 4
+    say "${#configs[@]} configurations, ${#seeds[@]} seed(s), $jobs at a time"
+    # what one run began, a signal to this script ends: the next call goes on with it
+    trap 'kill $(jobs -rp) 2>/dev/null; exit 75' INT TERM
+    all_runs
+fi
+for extra in "${extras[@]}"; do
+    case $extra in
+        gradients)
+            say "gradients by depth"
+            for seed in "${seeds[@]}"; do analyses "$seed"; done
+            ;;
+        speed)
+            say "speed"
+            env -u OMP_NUM_THREADS python "$PROJECT/benchmarks/sharing_speed.py" \
+                --output "$PROJECT/benchmarks/results/sharing_speed"
+            ;;
+    esac
+done
+say "tables and figures"
+python "$PROJECT/docs/claims/gather.py" "$out"
+python "$PROJECT/docs/draw_claims.py" "$out"
+python "$PROJECT/docs/write_tables.py"
+echo "written: docs/results.md, README.md, docs/results/claims"
