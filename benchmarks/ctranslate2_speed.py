@@ -31,7 +31,7 @@ from fairseq_cli import preprocess
 from machine import processor
 from trainers import model_flags
 from translating import search, write_model
-from write_result import write_result
+from write_result import finish, markdown
 
 import b2t_fairseq
 from b2t_fairseq import checkpoints
@@ -129,19 +129,13 @@ def measure(folder: Path, args: argparse.Namespace) -> tuple[int, list[dict]]:
 
 def table(result: dict) -> str:
     """Return the result as Markdown."""
-    lines = ["| program | sentences a second | times as fast | from .. to |", "| --- | --: | --: | --: |"]
+    rows = []
     for row in result["rows"]:
         low, high = row["speed_ratio_range"]
-        lines.append(
-            f"| {row['program']} | {row['sentences_per_second']:.2f} | {row['speed_ratio']:.2f} "
-            f"| {low:.2f} .. {high:.2f} |"
-        )
-    lines += [
-        "",
-        f"Medians over {result['rounds']} rounds; ratios within each round. {result['size']}. "
-        f"Machine: {result['machine']}. Command: `{result['command']}`",
-    ]
-    return "\n".join(lines) + "\n"
+        cells = [row["program"], f"{row['sentences_per_second']:.2f}", f"{row['speed_ratio']:.2f}"]
+        rows.append([*cells, f"{low:.2f} .. {high:.2f}"])
+    note = f"Medians over {result['rounds']} rounds; ratios within each round. {result['size']}."
+    return markdown(["program", "sentences a second", "times as fast", "from .. to"], rows, 1, result, note)
 
 
 def main() -> None:
@@ -162,7 +156,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         parameters, rows = measure(Path(folder), args)
     result = {
-        "command": " ".join(["python", "benchmarks/ctranslate2_speed.py", *sys.argv[1:]]),
         "machine": f"{args.threads} cores of {processor()}, torch {torch.__version__}, ctranslate2 "
         f"{ctranslate2.__version__}, Python {platform.python_version()}, b2t_fairseq {b2t_fairseq.__version__}",
         "size": f"{args.layers}-{args.layers} layers of {args.layers // 2} parameter sets, width {args.width}, "
@@ -171,10 +164,7 @@ def main() -> None:
         "rounds": args.rounds,
         "rows": rows,
     }
-    text = table(result)
-    print(text, end="")
-    if args.output:
-        write_result(result, text, args.output)
+    finish("ctranslate2_speed.py", result, table, args.output)
 
 
 if __name__ == "__main__":
