@@ -29,6 +29,7 @@ import torch
 from fairseq import options
 from fairseq_cli import preprocess
 from machine import processor
+from measuring import in_turn, ratios
 from trainers import model_flags
 from translating import search, write_model
 from write_result import finish, markdown
@@ -109,19 +110,19 @@ def measure(folder: Path, args: argparse.Namespace) -> tuple[int, list[dict]]:
     times: dict[str, list[float]] = {name: [] for name in runs}
     names = list(runs)
     for turn in range(args.rounds + 1):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+        for name in in_turn(names, turn):
             times[name].append(runs[name]())
     rows = []
     for name in names:
         # the first round warms up
-        ratios = [base / own for base, own in zip(times[BASELINE][1:], times[name][1:], strict=True)]
+        speeds = ratios(times[BASELINE][1:], times[name][1:])
         rows.append(
             {
                 "program": name,
                 "seconds": statistics.median(times[name][1:]),
                 "sentences_per_second": args.sentences / statistics.median(times[name][1:]),
-                "speed_ratio": statistics.median(ratios),
-                "speed_ratio_range": [min(ratios), max(ratios)],
+                "speed_ratio": statistics.median(speeds),
+                "speed_ratio_range": [min(speeds), max(speeds)],
             }
         )
     return parameters, rows

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 import torch
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
-from measuring import machine, median_and_quartiles, peak_growth, seconds, standing_bytes
+from measuring import in_turn, machine, median_and_quartiles, peak_growth, ratios, seconds, standing_bytes
 from write_result import finish, markdown
 
 from b2t_fairseq.dictionaries import placeholder
@@ -130,14 +130,12 @@ def measure(args: argparse.Namespace) -> list[dict]:
     times: dict[str, list[float]] = {name: [] for name in steps}
     names = list(steps)
     for turn in range(args.rounds):
-        # every variant follows every other one equally often
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+        for name in in_turn(names, turn):
             times[name].append(seconds(steps[name], args.device))
     rows = []
     memory = {name: peak_memory(models[name], steps[name], args.device) for name in names}
     for name in names:
-        ratios = [ours / theirs for ours, theirs in zip(times[name], times[BASELINE], strict=True)]
-        ratio, quartiles = median_and_quartiles(ratios)
+        ratio, quartiles = median_and_quartiles(ratios(times[name], times[BASELINE]))
         rows.append(
             {
                 "variant": name,
