@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import write_whole
 from . import figures
 from .page import page
 from .runs import Run
@@ -37,7 +37,7 @@ def build(runs: Sequence[Run], command: str) -> dict[str, bytes]:
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files into a folder, made if needed: all under temporary names first, renamed when all are there.
+    """Write files into a folder, made if needed, all of them or none.
 
     A figure of an earlier report that this one does not have is removed.
 
@@ -50,15 +50,7 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
     if not folder.absolute().parent.is_dir():
         raise InputError(f"--output {folder}: there is no folder {folder.absolute().parent}")
     folder.mkdir(exist_ok=True)
-    unfinished = {folder / f"{name}.tmp{os.getpid()}": folder / name for name in files}
-    try:
-        for temporary, target in unfinished.items():
-            temporary.write_bytes(files[target.name])
-        for temporary, target in unfinished.items():
-            temporary.replace(target)
-    finally:
-        for temporary in unfinished:
-            temporary.unlink(missing_ok=True)
+    write_whole({folder / name: content for name, content in files.items()})
     for plot in figures.PLOTS:
         for name in (f"{plot.name}.png", f"{plot.name}.svg"):
             if name not in files:
