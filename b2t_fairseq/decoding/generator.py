@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import torch
 from fairseq import search
 from fairseq.modules import FairseqDropout
@@ -16,8 +14,6 @@ from ..stacks import Decoder
 from .beam import Beam, Finished
 from .candidates import candidates
 from .step_decoder import StepDecoder
-
-logger = logging.getLogger(__name__)
 
 # how often the host waits for a GPU to ask which sentences are finished
 _STEPS_UNASKED = 8
