@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..attention import FusedMultiheadAttention
 from ..layers import DecoderLayer
-from ..linear import linear
+from ..linear import linear, linear_layer
 from ..stacks import Decoder
 
 
@@ -113,10 +113,8 @@ class _LayerCache:
 
         def cross_attention(x: Tensor) -> Tensor:
             attention = layer.encoder_attn
-            queries = linear(x, attention.q_proj.weight, attention.q_proj.bias)
-            return _attend(
-                attention, _hypotheses(queries, beam, attention), self.source_keys, self.source_values, source_mask
-            )
+            queries = _hypotheses(linear_layer(attention.q_proj, x), beam, attention)
+            return _attend(attention, queries, self.source_keys, self.source_values, source_mask)
 
         return layer.connect_sublayers(x, *layer.sublayers(self_attention, cross_attention))
 
@@ -158,8 +156,7 @@ def _attend(
         attended = weights @ values
     else:
         attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-    rows = attended.transpose(1, 2).reshape(1, -1, attention.embed_dim)
-    return linear(rows, attention.out_proj.weight, attention.out_proj.bias)
+    return linear_layer(attention.out_proj, attended.transpose(1, 2).reshape(1, -1, attention.embed_dim))
 
 
 def _as_added(visible: Tensor, dtype: torch.dtype) -> Tensor:
