@@ -32,7 +32,8 @@ class StepDecoder:
         if decoder.may_hide(padding_mask):
             self.source_mask = _as_added(~padding_mask[:, None, None, :], source.dtype)
         sentences, slots = source.size(1), beam * expected_steps
-        self.layers = [_LayerCache(layer, source, sentences, slots) for layer in decoder.layer_list()]
+        packed = _Packed()
+        self.layers = [_LayerCache(layer, source, sentences, slots, packed) for layer in decoder.layer_list()]
         # whether a hypothesis sees what was written: (sentences, beam, slots)
         self.visible = torch.zeros(sentences, beam, slots, dtype=torch.bool, device=source.device)
 
@@ -83,17 +84,31 @@ class StepDecoder:
             layer.grow(more)
 
 
+class _Packed:
+    """Weights and biases of projections in one, made once for layers that share parameters."""
+
+    def __init__(self) -> None:
+        self.made: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
+
+    def __call__(self, attention: FusedMultiheadAttention, *names: str) -> tuple[Tensor, Tensor]:
+        """Return what :meth:`FusedMultiheadAttention.packed` returns."""
+        parameters = tuple(id(p) for name in names for p in getattr(attention, f"{name}_proj").parameters())
+        if parameters not in self.made:
+            self.made[parameters] = attention.packed(*names)
+        return self.made[parameters]
+
+
 class _LayerCache:
     """Keys and values of one layer, ``(sentences, heads, slots, head_dim)``, and its projections in one."""
 
-    def __init__(self, layer: DecoderLayer, source: Tensor, sentences: int, slots: int) -> None:
+    def __init__(self, layer: DecoderLayer, source: Tensor, sentences: int, slots: int, packed: _Packed) -> None:
         attention = layer.self_attn
-        self.projection = attention.packed("q", "k", "v")
+        self.projection = packed(attention, "q", "k", "v")
         shape = (sentences, attention.num_heads, slots, attention.head_dim)
         self.keys, self.values = source.new_empty(shape), source.new_empty(shape)
         self.source_keys = self.source_values = None
         if layer.encoder_attn is not None:
-            keys, values = linear(source, *layer.encoder_attn.packed("k", "v")).chunk(2, dim=-1)
+            keys, values = linear(source, *packed(layer.encoder_attn, "k", "v")).chunk(2, dim=-1)
             self.source_keys, self.source_values = (
                 layer.encoder_attn.split_heads(x).contiguous() for x in (keys, values)
             )
