@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from fairseq.modules import MultiheadAttention
 from torch import Tensor
 
-from .linear import is_plain, linear
+from .linear import is_plain, linear, linear_layer
 
 
 class FusedMultiheadAttention(MultiheadAttention):
@@ -75,7 +75,7 @@ class FusedMultiheadAttention(MultiheadAttention):
             is_causal=is_causal and key_padding_mask is None,
         )
         attended = attended.permute(2, 0, 1, 3).flatten(2)
-        return linear(attended, self.out_proj.weight, self.out_proj.bias), None
+        return linear_layer(self.out_proj, attended), None
 
     def packed(self, *names: str) -> tuple[Tensor, Tensor]:
         """Return weight, ``(n * embed_dim, in_dim)``, and bias of ``n`` projections, ``q``, ``k``, ``v``."""
@@ -85,8 +85,7 @@ class FusedMultiheadAttention(MultiheadAttention):
     def _project(self, query: Tensor, key: Tensor) -> tuple[Tensor, ...]:
         if query is key:
             return linear(query, *self.packed("q", "k", "v")).chunk(3, dim=-1)
-        queries = linear(query, self.q_proj.weight, self.q_proj.bias)
-        return queries, *linear(key, *self.packed("k", "v")).chunk(2, dim=-1)
+        return linear_layer(self.q_proj, query), *linear(key, *self.packed("k", "v")).chunk(2, dim=-1)
 
     def split_heads(self, x: Tensor) -> Tensor:
         """Return ``(seq_len, batch, embed_dim)`` as ``(batch, heads, seq_len, head_dim)``."""

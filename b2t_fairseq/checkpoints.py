@@ -26,10 +26,10 @@ _MODEL_FIELDS = frozenset(SPEECH_INPUT).union(
     field.name for config in (B2TTransformerConfig, B2TLanguageModelConfig) for field in dataclasses.fields(config)
 )
 
-# settings that may change when a run goes on: they leave the model's function at inference as it is
 HOW_NOT_WHAT = frozenset({"kernels", "compile"})
 """Settings of how a model is computed, which change nothing but rounding."""
 
+# settings that may change when a run goes on: they leave the model's function at inference as it is
 _MAY_CHANGE = (
     frozenset(PROBABILITIES)
     | HOW_NOT_WHAT

@@ -29,9 +29,10 @@ import torch
 from fairseq import options
 from fairseq_cli import preprocess
 from machine import processor
+from measuring import in_turn, ratios
 from trainers import model_flags
 from translating import search, write_model
-from write_result import write_result
+from write_result import finish, markdown
 
 import b2t_fairseq
 from b2t_fairseq import checkpoints
@@ -109,19 +110,19 @@ def measure(folder: Path, args: argparse.Namespace) -> tuple[int, list[dict]]:
     times: dict[str, list[float]] = {name: [] for name in runs}
     names = list(runs)
     for turn in range(args.rounds + 1):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+        for name in in_turn(names, turn):
             times[name].append(runs[name]())
     rows = []
     for name in names:
         # the first round warms up
-        ratios = [base / own for base, own in zip(times[BASELINE][1:], times[name][1:], strict=True)]
+        speeds = ratios(times[BASELINE][1:], times[name][1:])
         rows.append(
             {
                 "program": name,
                 "seconds": statistics.median(times[name][1:]),
                 "sentences_per_second": args.sentences / statistics.median(times[name][1:]),
-                "speed_ratio": statistics.median(ratios),
-                "speed_ratio_range": [min(ratios), max(ratios)],
+                "speed_ratio": statistics.median(speeds),
+                "speed_ratio_range": [min(speeds), max(speeds)],
             }
         )
     return parameters, rows
@@ -129,19 +130,13 @@ def measure(folder: Path, args: argparse.Namespace) -> tuple[int, list[dict]]:
 
 def table(result: dict) -> str:
     """Return the result as Markdown."""
-    lines = ["| program | sentences a second | times as fast | from .. to |", "| --- | --: | --: | --: |"]
+    rows = []
     for row in result["rows"]:
         low, high = row["speed_ratio_range"]
-        lines.append(
-            f"| {row['program']} | {row['sentences_per_second']:.2f} | {row['speed_ratio']:.2f} "
-            f"| {low:.2f} .. {high:.2f} |"
-        )
-    lines += [
-        "",
-        f"Medians over {result['rounds']} rounds; ratios within each round. {result['size']}. "
-        f"Machine: {result['machine']}. Command: `{result['command']}`",
-    ]
-    return "\n".join(lines) + "\n"
+        cells = [row["program"], f"{row['sentences_per_second']:.2f}", f"{row['speed_ratio']:.2f}"]
+        rows.append([*cells, f"{low:.2f} .. {high:.2f}"])
+    note = f"Medians over {result['rounds']} rounds; ratios within each round. {result['size']}."
+    return markdown(["program", "sentences a second", "times as fast", "from .. to"], rows, 1, result, note)
 
 
 def main() -> None:
@@ -162,7 +157,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         parameters, rows = measure(Path(folder), args)
     result = {
-        "command": " ".join(["python", "benchmarks/ctranslate2_speed.py", *sys.argv[1:]]),
         "machine": f"{args.threads} cores of {processor()}, torch {torch.__version__}, ctranslate2 "
         f"{ctranslate2.__version__}, Python {platform.python_version()}, b2t_fairseq {b2t_fairseq.__version__}",
         "size": f"{args.layers}-{args.layers} layers of {args.layers // 2} parameter sets, width {args.width}, "
@@ -171,10 +165,7 @@ def main() -> None:
         "rounds": args.rounds,
         "rows": rows,
     }
-    text = table(result)
-    print(text, end="")
-    if args.output:
-        write_result(result, text, args.output)
+    finish("ctranslate2_speed.py", result, table, args.output)
 
 
 if __name__ == "__main__":

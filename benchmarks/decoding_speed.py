@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 import torch
-from measuring import machine, median_and_quartiles
+from measuring import in_turn, machine, median_and_quartiles, ratios
 from synthetic_corpus import write_corpus
 from trainers import model_flags
 from translating import search, write_model
@@ -86,15 +86,13 @@ def measure(compared: dict[str, Program], flags: list[str], setting: str, rounds
     translations: dict[str, dict[int, str]] = {}
     names = list(compared)
     for turn in range(rounds + 1):
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
+        for name in in_turn(names, turn):
             seconds, translations[name] = compared[name](flags)
             times[name].append(seconds)
     rows, theirs = [], translations[BASELINE]
     for name in names:
         # the first round warms up
-        ratios = [base / own for base, own in zip(times[BASELINE][1:], times[name][1:], strict=True)]
-        speed, quartiles = median_and_quartiles(ratios)
+        speed, quartiles = median_and_quartiles(ratios(times[BASELINE][1:], times[name][1:]))
         rows.append(
             {
                 "setting": setting,

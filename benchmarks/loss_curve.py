@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 import torch
 import trainers
 from measuring import machine
-from write_result import write_result
+from write_result import bare_table, finish, markdown
 
 BASELINE = "fairseq transformer"
 OURS = "b2t_transformer --residual post_ln"
@@ -88,30 +88,28 @@ def difference(curve: list[float], baseline: list[float]) -> dict[str, float]:
 
 def table(result: dict) -> str:
     """Return the result as Markdown."""
-    names, losses = list(result["curves"]), result["curves"]
-    others = names[1:]
+    losses = result["curves"]
+    others = list(losses)[1:]
     header = ["update", BASELINE, *(cell for name in others for cell in (f"`{name}`", "difference"))]
-    lines = [f"| {' | '.join(header)} |", "| --: |" + " --: |" * (len(header) - 1)]
-    updates = len(losses[BASELINE])
+    rows, updates = [], len(losses[BASELINE])
     for update in sorted({update for update in SHOWN if update < updates} | {updates}):
         loss = losses[BASELINE][update - 1]
         cells = [str(update), f"{loss:.6f}"]
         for name in others:
             other = losses[name][update - 1]
             cells += [f"{other:.6f}", f"{other - loss:+.1e}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", f"| distance from fairseq's over all {updates} updates | largest | mean | largest, relative |"]
-    lines.append("| --- | --: | --: | --: |")
-    for name, found in result["differences"].items():
-        lines.append(f"| `{name}` | {found['max']:.1e} | {found['mean']:.1e} | {found['max_relative']:.1e} |")
-    lines += [
-        "",
+        rows.append(cells)
+    distances = [
+        [f"`{name}`", *(f"{found[kind]:.1e}" for kind in ("max", "mean", "max_relative"))]
+        for name, found in result["differences"].items()
+    ]
+    note = (
         "Loss with label smoothing in nats per target token, same first weights and batches. Disturbed: fairseq's "
         f"model again, in float32, from weights multiplied by 1 + {NOISE:.0e} N(0, 1). fairseq's transformer trains "
-        f"with `{result['fairseqs_flags']}`, this plugin's with `{result['our_flags']}`. {result['setting']}. "
-        f"Machine: {result['machine']}. Command: `{result['command']}`",
-    ]
-    return "\n".join(lines) + "\n"
+        f"with `{result['fairseqs_flags']}`, this plugin's with `{result['our_flags']}`. {result['setting']}."
+    )
+    titles = [f"distance from fairseq's over all {updates} updates", "largest", "mean", "largest, relative"]
+    return f"{bare_table(header, rows, 0)}\n{markdown(titles, distances, 1, result, note)}"
 
 
 def main() -> None:
@@ -130,7 +128,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as args.save_dir, trainers.quiet():
         found = curves(args)
     result = {
-        "command": shlex.join(["python", "benchmarks/loss_curve.py", *sys.argv[1:]]),
         "machine": machine(args.device),
         "setting": f"{args.layers}-{args.layers} layers, width {args.width}, dropout {args.dropout}, "
         f"{args.max_tokens} tokens in an update, {WARMUP_UPDATES} updates of warm-up",
@@ -139,10 +136,7 @@ def main() -> None:
         "curves": found,
         "differences": {name: difference(curve, found[BASELINE]) for name, curve in found.items() if name != BASELINE},
     }
-    text = table(result)
-    print(text, end="")
-    if args.output:
-        write_result(result, text, args.output)
+    finish("loss_curve.py", result, table, args.output)
 
 
 if __name__ == "__main__":

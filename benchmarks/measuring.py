@@ -1,4 +1,4 @@
-"""What the benchmarks measure in one way: times, peak memory, the spread of ratios, and where the numbers come from."""
+"""What the benchmarks do in one way: turns, times, ratios and their spread, peak memory, origin of the numbers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from machine import processor
@@ -15,6 +16,8 @@ import b2t_fairseq
 
 # the profiler would print a line when it starts and when it stops
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+
+Compared = TypeVar("Compared")
 
 
 def machine(device: str) -> str:
@@ -25,6 +28,12 @@ def machine(device: str) -> str:
     )
 
 
+def in_turn(compared: Sequence[Compared], turn: int) -> list[Compared]:
+    """Return what is compared in the order of a round: over as many rounds as there are of them each is first once."""
+    first = turn % len(compared)
+    return [*compared[first:], *compared[:first]]
+
+
 def seconds(step: Callable[[], None], device: str) -> float:
     """Return the time of one step."""
     start = time.perf_counter()
@@ -32,6 +41,11 @@ def seconds(step: Callable[[], None], device: str) -> float:
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - start
+
+
+def ratios(numbers: Sequence[float], others: Sequence[float]) -> list[float]:
+    """Return the ratio of the numbers to the others within each round."""
+    return [number / other for number, other in zip(numbers, others, strict=True)]
 
 
 def median_and_quartiles(values: Sequence[float]) -> tuple[float, list[float]]:

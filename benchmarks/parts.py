@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 import torch
 import torch.nn.functional as F
 from fairseq.optim.adam import Adam
-from measuring import machine, median_and_quartiles, seconds
+from measuring import in_turn, machine, median_and_quartiles, ratios, seconds
 from write_result import finish, markdown
 
 from b2t_fairseq.fused_adam import FusedAdam
@@ -79,11 +79,11 @@ def measure(theirs: Step, ours: Step, rounds: int) -> dict:
     """Return the median times and their ratio within each round."""
     times: list[list[float]] = [[], []]
     for turn in range(rounds + 2):
-        for which in (0, 1) if turn % 2 == 0 else (1, 0):
+        for which in in_turn((0, 1), turn):
             times[which].append(seconds((theirs, ours)[which], "cpu"))
     # the first two rounds warm up
     times = [each[2:] for each in times]
-    ratio, quartiles = median_and_quartiles([base / own for base, own in zip(*times, strict=True)])
+    ratio, quartiles = median_and_quartiles(ratios(*times))
     before, after = map(statistics.median, times)
     return {"seconds": before, "our_seconds": after, "speed_ratio": ratio, "speed_ratio_quartiles": quartiles}
 

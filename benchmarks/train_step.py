@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import statistics
 import sys
 from collections.abc import Callable
@@ -27,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 import torch
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
-from measuring import machine, median_and_quartiles, peak_growth, seconds, standing_bytes
-from write_result import write_result
+from measuring import in_turn, machine, median_and_quartiles, peak_growth, ratios, seconds, standing_bytes
+from write_result import finish, markdown
 
 from b2t_fairseq.dictionaries import placeholder
 from b2t_fairseq.fused_cross_entropy import fused_label_smoothed_loss
@@ -131,14 +130,12 @@ def measure(args: argparse.Namespace) -> list[dict]:
     times: dict[str, list[float]] = {name: [] for name in steps}
     names = list(steps)
     for turn in range(args.rounds):
-        # every variant follows every other one equally often
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+        for name in in_turn(names, turn):
             times[name].append(seconds(steps[name], args.device))
     rows = []
     memory = {name: peak_memory(models[name], steps[name], args.device) for name in names}
     for name in names:
-        ratios = [ours / theirs for ours, theirs in zip(times[name], times[BASELINE], strict=True)]
-        ratio, quartiles = median_and_quartiles(ratios)
+        ratio, quartiles = median_and_quartiles(ratios(times[name], times[BASELINE]))
         rows.append(
             {
                 "variant": name,
@@ -155,24 +152,17 @@ def measure(args: argparse.Namespace) -> list[dict]:
 
 def table(result: dict) -> str:
     """Return the result as Markdown."""
-    lines = [
-        "| model | parameters | step time | quartiles | peak memory |",
-        "| --- | --: | --: | --: | --: |",
-    ]
+    rows = []
     for row in result["rows"]:
         low, high = row["time_ratio_quartiles"]
-        lines.append(
-            f"| {row['variant']} | {row['parameters'] / 1e6:.1f}M | {row['time_ratio']:.3f} | {low:.3f} to {high:.3f} "
-            f"| {row['memory_ratio']:.3f} |"
-        )
+        cells = [row["variant"], f"{row['parameters'] / 1e6:.1f}M", f"{row['time_ratio']:.3f}"]
+        rows.append([*cells, f"{low:.3f} to {high:.3f}", f"{row['memory_ratio']:.3f}"])
     baseline = result["rows"][0]
-    lines += [
-        "",
+    note = (
         f"Ratios to the first row, whose step takes {baseline['seconds'] * 1e3:.0f} ms and "
-        f"{baseline['peak_bytes'] / 1e6:.0f} MB: medians over {result['rounds']} rounds. {result['size']}. "
-        f"Machine: {result['machine']}. Command: `{result['command']}`",
-    ]
-    return "\n".join(lines) + "\n"
+        f"{baseline['peak_bytes'] / 1e6:.0f} MB: medians over {result['rounds']} rounds. {result['size']}."
+    )
+    return markdown(["model", "parameters", "step time", "quartiles", "peak memory"], rows, 1, result, note)
 
 
 def main() -> None:
@@ -194,17 +184,13 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     args.dtype = getattr(torch, args.dtype)
     result = {
-        "command": shlex.join(["python", "benchmarks/train_step.py", *sys.argv[1:]]),
         "machine": machine(args.device),
         "size": f"{args.layers}-{args.layers} layers, width {args.width}, vocabulary {args.vocabulary}, "
         f"{args.tokens} target tokens, {str(args.dtype).removeprefix('torch.')}",
         "rounds": args.rounds,
         "rows": measure(args),
     }
-    text = table(result)
-    print(text, end="")
-    if args.output:
-        write_result(result, text, args.output)
+    finish("train_step.py", result, table, args.output)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 import torch
 import trainers
-from measuring import machine
+from measuring import in_turn, machine
 from peak_flops import peak_flops
 from synthetic_corpus import LONGEST, MEAN_LENGTH, write_corpus
 from training_runs import make_updates, measure_memory, search_max_tokens, start, time_update
@@ -54,9 +54,7 @@ def measure_size(name: str, data: str, peak: float | None, args: argparse.Namesp
             search_max_tokens(run, args.update_tokens)
     updates = make_updates(runs, args.update_tokens, args.warmup + args.rounds)
     for turn, update in enumerate(updates):
-        # every model follows every other one equally often
-        first = turn % len(runs)
-        for run in runs[first:] + runs[:first]:
+        for run in in_turn(runs, turn):
             run.seconds.append(time_update(run, update, args.device))
     for run in runs:
         del run.seconds[: args.warmup]

@@ -6,7 +6,7 @@ import statistics
 from collections import Counter
 
 import trainers
-from measuring import median_and_quartiles
+from measuring import median_and_quartiles, ratios
 from training_runs import Run
 from training_sizes import B2T, BASELINE, POST_LN
 from write_result import markdown
@@ -28,23 +28,23 @@ def rows(size: str, runs: list[Run], updates: list[trainers.Update], peak: float
     flops = [update_flops(runs[-1].trainer, update) for update in updates]
     found = []
     for run in runs:
-        speed, quartiles = median_and_quartiles(_ratios(seconds[BASELINE], run.seconds))
+        speed, quartiles = median_and_quartiles(ratios(seconds[BASELINE], run.seconds))
         row = {
             "size": size,
             "variant": run.name,
             "parameters": sum(parameter.numel() for parameter in run.trainer.model.parameters()),
             "max_tokens": run.max_tokens,
             "seconds": run.seconds,
-            "target_tokens_per_second": statistics.median(_ratios(tokens, run.seconds)),
+            "target_tokens_per_second": statistics.median(ratios(tokens, run.seconds)),
             "speed_ratio": speed,
             "speed_ratio_quartiles": quartiles,
             "time_ratio_to_post_ln": None,
             "peak_bytes": run.peak_bytes,
             "memory_ratio": run.peak_bytes / runs[0].peak_bytes,
-            "flops_utilization": statistics.median(_ratios(flops, run.seconds)) / peak if peak else None,
+            "flops_utilization": statistics.median(ratios(flops, run.seconds)) / peak if peak else None,
         }
         if run.name == B2T:
-            row["time_ratio_to_post_ln"] = statistics.median(_ratios(run.seconds, seconds[POST_LN]))
+            row["time_ratio_to_post_ln"] = statistics.median(ratios(run.seconds, seconds[POST_LN]))
         found.append(row)
     return found
 
@@ -65,10 +65,6 @@ def update_flops(trainer: trainers.Trainer, update: trainers.Update) -> int:
         count * training_flops(trainer.cfg.model, vocabulary, 1, source, target)
         for (source, target), count in lengths.items()
     )
-
-
-def _ratios(numbers: list[float], others: list[float]) -> list[float]:
-    return [number / other for number, other in zip(numbers, others, strict=True)]
 
 
 def table(result: dict) -> str:

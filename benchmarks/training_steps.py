@@ -22,7 +22,7 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 import torch
 import trainers
 from decoding_speed import without_onednn
-from measuring import machine, median_and_quartiles
+from measuring import in_turn, machine, median_and_quartiles, ratios
 from synthetic_corpus import write_corpus
 from training_runs import Run, make_updates, measure_memory, start, time_update
 from write_result import finish, markdown
@@ -67,9 +67,7 @@ def measure(data: str, args: argparse.Namespace) -> list[dict]:
             runs.append(start(name, data, model(name, args), "cpu", args.max_tokens))
     updates = make_updates(runs, args.update_tokens, args.rounds + 1)
     for turn, update in enumerate(updates):
-        # every step follows every other one equally often
-        first = turn % len(runs)
-        for run in runs[first:] + runs[:first]:
+        for run in in_turn(runs, turn):
             with products_of(run.name):
                 run.seconds.append(time_update(run, update, "cpu"))
     rows = []
@@ -77,8 +75,7 @@ def measure(data: str, args: argparse.Namespace) -> list[dict]:
         with products_of(run.name):
             measure_memory(run, updates[0], run.max_tokens, "cpu")
         # the first round warms up
-        ratios = [base / own for base, own in zip(runs[0].seconds[1:], run.seconds[1:], strict=True)]
-        speed, quartiles = median_and_quartiles(ratios)
+        speed, quartiles = median_and_quartiles(ratios(runs[0].seconds[1:], run.seconds[1:]))
         memory = {"peak_bytes": run.peak_bytes, "memory_ratio": run.peak_bytes / runs[0].peak_bytes}
         rows.append({"variant": run.name, "speed_ratio": speed, "speed_ratio_quartiles": quartiles, **memory})
     return rows

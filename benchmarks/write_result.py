@@ -37,9 +37,14 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], left: int, re
         result: has ``machine`` and ``command``.
         note: what is to be known of the numbers, ending with a full stop.
     """
+    about = f"{note} Machine: {result['machine']}. Command: `{result['command']}`"
+    return f"{bare_table(header, rows, left)}\n{about}\n"
+
+
+def bare_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
+    """Return a table as :func:`markdown` does, without a note."""
     alignment = ["---"] * left + ["--:"] * (len(header) - left)
-    lines = [f"| {' | '.join(cells)} |" for cells in (header, alignment, *rows)]
-    return "\n".join([*lines, "", f"{note} Machine: {result['machine']}. Command: `{result['command']}`"]) + "\n"
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (header, alignment, *rows))
 
 
 def write_result(result: dict[str, Any], text: str, output: Path) -> None:

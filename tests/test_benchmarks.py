@@ -1,9 +1,11 @@
-"""The benchmarks of training, with models so small that their numbers mean nothing."""
+"""Benchmarks of training, with models so small that their numbers mean nothing; the tables of all committed results."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
+import re
 import sys
 
 import pytest
@@ -15,6 +17,9 @@ import loss_curve
 import training_speed
 from synthetic_corpus import write_corpus
 
+RESULTS = sorted((ROOT / "benchmarks/results").glob("*.json"))
+TEXTS = {"prepare_at_scale": "markdown", "recompilations": "sentence"}  # functions that are not called table
+
 TINY = ("--device", "cpu", "--layers", "1", "--width", "64", "--threads", "1")
 
 
@@ -24,6 +29,16 @@ def run(monkeypatch, folder, script, *flags: str) -> dict:
     script.main()
     assert (folder / "result.md").read_text().count("\n| ") > 2
     return json.loads((folder / "result.json").read_text())
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_tables_are_those_of_the_results(path):
+    result = json.loads(path.read_text())
+    name = re.search(r"benchmarks/(\w+)\.py", result["command"])[1]
+    if name == "ctranslate2_speed":
+        pytest.importorskip("ctranslate2")
+    text = getattr(importlib.import_module(name), TEXTS.get(name, "table"))
+    assert text(result) == path.with_suffix(".md").read_text()
 
 
 def test_training_speed_has_a_row_for_each_model(monkeypatch, tmp_path):

@@ -14,8 +14,10 @@ from fairseq_cli import generate
 from helpers import make_dictionary, make_lm, make_model, make_task, randomize
 from training import MODEL_FLAGS, SHARED, TRAIN_FLAGS, binarize, train, write_corpus
 
+from b2t_fairseq.attention import FusedMultiheadAttention
 from b2t_fairseq.decoding import BeamSearchGenerator
 from b2t_fairseq.decoding.candidates import candidates, largest, log_normalizers
+from b2t_fairseq.decoding.step_decoder import StepDecoder
 from b2t_fairseq.residual import SCHEMES
 
 WORDS = 40
@@ -136,6 +138,21 @@ def test_speech():
     batch = test_s2t.make_batch()
     assert ours._is_plain()
     assert_same_hypotheses(theirs.generate([model], batch), ours.generate([model], batch))
+
+
+def test_shared_layers_share_packed_weights(monkeypatch):
+    flags = {"layer_sharing": "cycle_rev", "encoder_unique_layers": 3, "decoder_unique_layers": 2}
+    decoder = make_model(task=make_task(WORDS), **flags).eval().decoder
+    source = {"encoder_out": [torch.zeros(5, 3, 16)], "encoder_padding_mask": [torch.zeros(3, 5, dtype=torch.bool)]}
+    calls = []
+    plain = FusedMultiheadAttention.packed
+    monkeypatch.setattr(FusedMultiheadAttention, "packed", lambda *args: calls.append(args[1:]) or plain(*args))
+    weights = [layer.projection[0] for layer in StepDecoder(decoder, source, 4, 8).layers]
+    assert decoder.indices == [0, 1, 0, 1, 1, 0]
+    for first in range(6):
+        for second in range(6):
+            assert (weights[first] is weights[second]) == (decoder.indices[first] == decoder.indices[second])
+    assert calls == [("q", "k", "v"), ("k", "v")] * 2
 
 
 def test_weights_that_change_are_seen():

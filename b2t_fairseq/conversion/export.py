@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import InputError
+from ..files import write_whole
 from .building import build, settings_of
 
 FORMAT = "b2t_fairseq 1"
@@ -48,7 +48,8 @@ def save(state: Mapping[str, Any], output: Path) -> list[str]:
         "tied": tied,
     }
     weights = safetensors.save(stored, metadata={"format": "pt"})
-    _write([weights, (json.dumps(config, indent=2) + "\n").encode()], files(output))
+    weights_file, config_file = files(output)
+    write_whole({weights_file: weights, config_file: (json.dumps(config, indent=2) + "\n").encode()})
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return [f"{parameters:,} parameters in {len(stored)} tensors; {len(tied)} more names are tied to them"]
 
@@ -73,22 +74,6 @@ def tied_names(model: nn.Module) -> dict[str, str]:
     named = [(name, id(parameter)) for name, parameter in model.named_parameters(remove_duplicate=False)]
     owners = {name: first.setdefault(identity, name) for name, identity in named}
     return {name: owner for name, owner in owners.items() if name != owner}
-
-
-def _write(contents: list[bytes], paths: tuple[Path, ...]) -> None:
-    """Write all files under temporary names, then rename them."""
-    unfinished = [path.with_name(f"{path.name}.tmp{os.getpid()}") for path in paths]
-    try:
-        for content, path in zip(contents, unfinished, strict=True):
-            with open(path, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        for path, target in zip(unfinished, paths, strict=True):
-            path.replace(target)
-    finally:
-        for path in unfinished:
-            path.unlink(missing_ok=True)
 
 
 def _safetensors():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Iterator
 
 import torch
 from fairseq import search
@@ -16,8 +16,6 @@ from ..stacks import Decoder
 from .beam import Beam, Finished
 from .candidates import candidates
 from .step_decoder import StepDecoder
-
-logger = logging.getLogger(__name__)
 
 # how often the host waits for a GPU to ask which sentences are finished
 _STEPS_UNASKED = 8
@@ -55,11 +53,9 @@ class BeamSearchGenerator(SequenceGenerator):
 
     def _search(self, decoder: StepDecoder, beam: Beam, finished: Finished, max_len: int) -> None:
         """Run until every sentence has its hypotheses."""
-        for step in range(max_len + 1):
+        for step, rules in enumerate(self._rules(max_len)):
             features = decoder(beam.tokens[:, :, : step + 1])
-            scores, tokens, parents = candidates(
-                self._logits(decoder, features), beam.scores(step), self._rules(step, max_len)
-            )
+            scores, tokens, parents = candidates(self._logits(decoder, features), beam.scores(step), rules)
             ends = tokens.eq(self.eos) & scores.ne(float("-inf"))
             penalty = (step + 1) ** self.len_penalty if self.normalize_scores else 1
             finished.add(beam, ends[:, : self.beam_size], scores, parents, step, self.eos, penalty)
@@ -84,18 +80,17 @@ class BeamSearchGenerator(SequenceGenerator):
         logits = decoder.decoder.output_layer(features).float()
         return logits if self.temperature == 1.0 else logits.div_(self.temperature)
 
-    def _rules(self, step: int, max_len: int) -> dict:
-        """Return what may follow, as :func:`candidates` takes it."""
-        never = [self.pad]
-        if step < self.min_len:
-            never.append(self.eos)
-        if self.token_indices_to_suppress is not None:
-            never += self.token_indices_to_suppress.tolist()
-        return {
-            "never": never,
-            "only": self.eos if step == max_len else None,
-            "penalties": {self.unk: self.unk_penalty} if self.unk_penalty else {},
-        }
+    def _rules(self, max_len: int) -> Iterator[dict]:
+        """Yield for each step what may follow, as :func:`candidates` takes it."""
+        suppressed = self.token_indices_to_suppress
+        never = [self.pad, *([] if suppressed is None else suppressed.tolist())]
+        penalties = {self.unk: self.unk_penalty} if self.unk_penalty else {}
+        for step in range(max_len + 1):
+            yield {
+                "never": [*never, self.eos] if step < self.min_len else never,
+                "only": self.eos if step == max_len else None,
+                "penalties": penalties,
+            }
 
     def _is_plain(self) -> bool:
         """Whether this is beam search as it is in the books, with one model that is made for this."""

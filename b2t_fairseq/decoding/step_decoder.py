@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..attention import FusedMultiheadAttention
 from ..layers import DecoderLayer
-from ..linear import linear
+from ..linear import linear, linear_layer
 from ..stacks import Decoder
 
 
@@ -32,7 +32,8 @@ class StepDecoder:
         if decoder.may_hide(padding_mask):
             self.source_mask = _as_added(~padding_mask[:, None, None, :], source.dtype)
         sentences, slots = source.size(1), beam * expected_steps
-        self.layers = [_LayerCache(layer, source, sentences, slots) for layer in decoder.layer_list()]
+        packed = _Packed()
+        self.layers = [_LayerCache(layer, source, sentences, slots, packed) for layer in decoder.layer_list()]
         # whether a hypothesis sees what was written: (sentences, beam, slots)
         self.visible = torch.zeros(sentences, beam, slots, dtype=torch.bool, device=source.device)
 
@@ -83,17 +84,31 @@ class StepDecoder:
             layer.grow(more)
 
 
+class _Packed:
+    """Weights and biases of projections in one, made once for layers that share parameters."""
+
+    def __init__(self) -> None:
+        self.made: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
+
+    def __call__(self, attention: FusedMultiheadAttention, *names: str) -> tuple[Tensor, Tensor]:
+        """Return what :meth:`FusedMultiheadAttention.packed` returns."""
+        parameters = tuple(id(p) for name in names for p in getattr(attention, f"{name}_proj").parameters())
+        if parameters not in self.made:
+            self.made[parameters] = attention.packed(*names)
+        return self.made[parameters]
+
+
 class _LayerCache:
     """Keys and values of one layer, ``(sentences, heads, slots, head_dim)``, and its projections in one."""
 
-    def __init__(self, layer: DecoderLayer, source: Tensor, sentences: int, slots: int) -> None:
+    def __init__(self, layer: DecoderLayer, source: Tensor, sentences: int, slots: int, packed: _Packed) -> None:
         attention = layer.self_attn
-        self.projection = attention.packed("q", "k", "v")
+        self.projection = packed(attention, "q", "k", "v")
         shape = (sentences, attention.num_heads, slots, attention.head_dim)
         self.keys, self.values = source.new_empty(shape), source.new_empty(shape)
         self.source_keys = self.source_values = None
         if layer.encoder_attn is not None:
-            keys, values = linear(source, *layer.encoder_attn.packed("k", "v")).chunk(2, dim=-1)
+            keys, values = linear(source, *packed(layer.encoder_attn, "k", "v")).chunk(2, dim=-1)
             self.source_keys, self.source_values = (
                 layer.encoder_attn.split_heads(x).contiguous() for x in (keys, values)
             )
@@ -113,10 +128,8 @@ class _LayerCache:
 
         def cross_attention(x: Tensor) -> Tensor:
             attention = layer.encoder_attn
-            queries = linear(x, attention.q_proj.weight, attention.q_proj.bias)
-            return _attend(
-                attention, _hypotheses(queries, beam, attention), self.source_keys, self.source_values, source_mask
-            )
+            queries = _hypotheses(linear_layer(attention.q_proj, x), beam, attention)
+            return _attend(attention, queries, self.source_keys, self.source_values, source_mask)
 
         return layer.connect_sublayers(x, *layer.sublayers(self_attention, cross_attention))
 
@@ -158,8 +171,7 @@ def _attend(
         attended = weights @ values
     else:
         attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-    rows = attended.transpose(1, 2).reshape(1, -1, attention.embed_dim)
-    return linear(rows, attention.out_proj.weight, attention.out_proj.bias)
+    return linear_layer(attention.out_proj, attended.transpose(1, 2).reshape(1, -1, attention.embed_dim))
 
 
 def _as_added(visible: Tensor, dtype: torch.dtype) -> Tensor:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..errors import InputError
+from ..files import write_folder
 from . import figures, style
 from .page import page
 from .runs import Run
@@ -37,32 +36,8 @@ def build(runs: Sequence[Run], command: str) -> dict[str, bytes]:
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files into a folder, made if needed: all under temporary names first, renamed when all are there.
-
-    A figure of an earlier report that this one does not have is removed.
-
-    Raises:
-        InputError: the folder is a file, or lies in a folder that is missing.
-        OSError: the disk is full; what was there is left as it was.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--output {folder} is a file; give a folder")
-    if not folder.absolute().parent.is_dir():
-        raise InputError(f"--output {folder}: there is no folder {folder.absolute().parent}")
-    folder.mkdir(exist_ok=True)
-    unfinished = {folder / f"{name}.tmp{os.getpid()}": folder / name for name in files}
-    try:
-        for temporary, target in unfinished.items():
-            temporary.write_bytes(files[target.name])
-        for temporary, target in unfinished.items():
-            temporary.replace(target)
-    finally:
-        for temporary in unfinished:
-            temporary.unlink(missing_ok=True)
-    for plot in figures.PLOTS:
-        for name in (f"{plot.name}.png", f"{plot.name}.svg"):
-            if name not in files:
-                (folder / name).unlink(missing_ok=True)
+    """Write the files of a report into a folder as :func:`~b2t_fairseq.files.write_folder` does."""
+    write_folder(folder, files, [f"{plot.name}.{kind}" for plot in figures.PLOTS for kind in style.KINDS])
 
 
 def _footer(runs: Sequence[Run], command: str) -> list[str]:

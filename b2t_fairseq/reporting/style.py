@@ -18,6 +18,8 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b38f00", "#56b4e9", "#7a
 DASHES = ((), (5, 1.5), (1.2, 1.2), (6, 1.5, 1.2, 1.5), (3, 1.2))
 INK, GRID = "#1f2328", "#d0d3d8"
 
+KINDS = ("png", "svg")
+
 
 def require(command: str) -> None:
     """Raise InputError if matplotlib is missing, which ``b2t COMMAND`` needs."""
@@ -66,7 +68,7 @@ def legend(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None
 def files(figure: Figure) -> dict[str, bytes]:
     """Return a figure as ``{"png": ..., "svg": ...}``; the same figure gives the same files."""
     found = {}
-    for kind in ("png", "svg"):
+    for kind in KINDS:
         file = io.BytesIO()
         # the date would differ
         figure.savefig(file, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..scoring.layout import millions, score_table
+from ..scoring.layout import millions, of_both_stacks, score_table
 from ..scoring.tables import Table
 from .curves import Log
 from .runs import Run
@@ -52,7 +52,7 @@ def _row(run: Run) -> list[str]:
     of = f" of {run.log.max_update:,}" if run.log.max_update else ""
     return [
         *(run.name, run.state(), run.model.scheme, run.model.sharing),
-        *(_both(run.model.layers), _both(run.model.unique_layers)),
+        *(of_both_stacks(run.model.layers), of_both_stacks(run.model.unique_layers)),
         _size(run.model.parameters),
         f"{run.updates():,}{of}",
         _decimals(run.log.training().last("loss"), 3),
@@ -61,11 +61,6 @@ def _row(run: Run) -> list[str]:
         f"{run.speed():,.0f}" if run.speed() else "",
         _decimals(average and average["BLEU"], 2),
     ]
-
-
-def _both(numbers: dict[str, int]) -> str:
-    """Return the number that both stacks have, or encoder-decoder as in 12-6."""
-    return "-".join(map(str, dict.fromkeys(numbers.values())))
 
 
 def _size(parameters: int | None) -> str:

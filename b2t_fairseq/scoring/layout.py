@@ -55,7 +55,8 @@ def _run_rows(run: dict[str, Any]) -> list[list[str]]:
         scale, label = (100, "COMET x100") if metric == "COMET" else (1, metric)
         scores = [run["sets"][name]["metrics"][metric]["score"] if name in run["sets"] else None for name in NEWSTESTS]
         scores.append(run["average"] and run["average"][metric])
-        model = [""] * 3 if rows else [_both(run["unique_layers"]), _both(run["layers"]), millions(run["parameters"])]
+        sizes = [of_both_stacks(run["unique_layers"]), of_both_stacks(run["layers"]), millions(run["parameters"])]
+        model = [""] * 3 if rows else sizes
         cells = [number(None if score is None else scale * score) for score in scores]
         rows.append(["" if rows else run["run"], label, "" if rows else "here", *model, *cells])
     return rows
@@ -113,7 +114,7 @@ def _p_value(p_value: float | None) -> str:
     return "identical" if p_value is None else f"{p_value:.4f}{'*' if p_value < 0.05 else ' '}"
 
 
-def _both(numbers: dict[str, int]) -> str:
+def of_both_stacks(numbers: dict[str, int]) -> str:
     """Return the number that both stacks have, or encoder-decoder as in 12-6."""
     return "-".join(map(str, dict.fromkeys(numbers.values())))
 
