@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Write the generated parts of README.md, docs/reproduction.md and docs/speed.md: tables from the registries and the
-configurations, results from the files that commands wrote.
+"""Write the generated parts of README.md and docs/*.md: tables from the registries and the configurations, results from
+the files that commands wrote.
 
     python docs/write_tables.py            rewrite all
     python docs/write_tables.py --check    exit with 1 if one of them is not what would be written
@@ -23,7 +23,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
+import tables_claims  # noqa: E402
 import tables_reproduction  # noqa: E402
+from claims import evidence  # noqa: E402
 
 from b2t_fairseq.config import B2TTransformerConfig, StockTransformerConfig  # noqa: E402
 from b2t_fairseq.layers import KERNELS  # noqa: E402
@@ -125,10 +127,24 @@ def speed_parts() -> dict[str, str]:
     return {name: included(f"benchmarks/results/{file}.md") for name, file in files.items()}
 
 
+def results_parts() -> dict[str, str]:
+    """Return all generated parts of docs/results.md by name."""
+    found = evidence.read()
+    return {
+        "verdicts": tables_claims.verdicts_table(found),
+        "conditions": tables_claims.conditions(found),
+        "runs": tables_claims.runs_table(found),
+        "comparisons": tables_claims.comparisons_table(found),
+        "gradients": tables_claims.gradients_table(found),
+        "sharing speed": included("docs/results/claims/speed.md"),
+    }
+
+
 FILES: dict[str, Callable[[], dict[str, str]]] = {
     "README.md": readme_parts,
     "docs/reproduction.md": reproduction_parts,
     "docs/speed.md": speed_parts,
+    "docs/results.md": results_parts,
 }
 
 

@@ -2,6 +2,7 @@
 # Check the papers' claims on real text with small models of full depth, on a CPU; write docs/results.md and its figures.
 #
 #   bash scripts/reproduce_claims.sh [--only CLAIM[,CLAIM]] [--seeds "1 2 3"] [--jobs N] [--out DIR] [--from DIR]
+#                                    [-- fairseq flags]
 #
 #   --only CLAIM    only what these claims take; --list shows all
 #   --seeds "..."   seeds of every run (default: 1 2 3; fewer than three decide nothing)
@@ -9,12 +10,14 @@
 #   --out DIR       where the runs go, as DIR/CONFIG/seedN (default: runs/claims)
 #   --from DIR      take Multi30k's files from DIR instead of downloading them
 #   --list          print the claims, and end
+#   fairseq flags   for every training, for instance -- --max-update 20000 --total-num-update 20000. The numbers then go
+#                   to DIR/results, and the tables are printed: the project's own stay as they are
 #
 # All claims take 5 to 35 minutes for each of 54 runs: some hours on many cores, a night on two. A second call goes on
 # where the first one stopped; runs that are finished are not done again.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-only='' seeds=(1 2 3) jobs=$(nproc) out=$PROJECT/runs/claims from=() list=''
+only='' seeds=(1 2 3) jobs=$(nproc) out=$PROJECT/runs/claims from=() list='' flags=()
 while [ $# -gt 0 ]; do
     case $1 in
         --only) need_value "$@" && only=$2 && shift ;;
@@ -24,6 +27,11 @@ while [ $# -gt 0 ]; do
         --from) need_value "$@" && from=(--from "$(realpath "$2")") && shift ;;
         --list) list=1 ;;
         -h | --help) show_help ;;
+        --)
+            shift
+            flags=("$@")
+            break
+            ;;
         *) die "unknown option $1; see --help" ;;
     esac
     shift
@@ -44,6 +52,8 @@ out=$(cd "$out" && pwd)
 lock "$out/.lock" "another reproduce_claims.sh is at work in $out; wait for it, or give another --out"
 free_space "$out" 1000
 plugin=$(b2t path)
+results=$PROJECT/docs/results/claims
+[ ${#flags[@]} -eq 0 ] || results=$out/results
 # one core each; and memory that is kept is not fetched from the system again and again
 export OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=68719476736
 export PYTHONUNBUFFERED=1 PYTHONWARNINGS=${PYTHONWARNINGS:-ignore}
@@ -67,15 +77,16 @@ PYTHON
 one_run() {
     local config=$PROJECT/configs/claims/$1.sh run=$out/$1/seed$2 begin=$SECONDS generation=()
     mkdir -p "$run"
-    same_settings "$run/configuration.txt" "$(cat "$PROJECT/configs/claims/_common.sh" "$config")" "the run in $run"
+    same_settings "$run/configuration.txt" \
+        "$(cat "$PROJECT/configs/claims/_common.sh" "$config" && echo "${flags[*]}")" "the run in $run"
     [ ! -e "$run/score.txt" ] || return 0
     # shellcheck source=configs/claims/b2t_18l.sh
     . "$config"
-    local command="bash scripts/train.sh configs/claims/$1.sh --data DIR --save-dir RUN --seed $2 --cpu"
+    local command="bash scripts/train.sh configs/claims/$1.sh --data DIR --save-dir RUN --seed $2 --cpu${flags[*]:+ ${flags[*]}}"
     [ -e "$run/provenance.json" ] ||
         { provenance "$command" >"$run/provenance.tmp" && mv "$run/provenance.tmp" "$run/provenance.json"; }
     bash "$PROJECT/scripts/train.sh" "$config" --data "$out/corpus/data" --save-dir "$run" --seed "$2" --cpu \
-        >"$run/driver.txt" 2>&1 || return
+        "${flags[@]}" >"$run/driver.txt" 2>&1 || return
     fairseq-generate "$out/corpus/data" --user-dir "$plugin" --path "$run/checkpoint_last.pt" --gen-subset test --cpu \
         --remove-bpe sentencepiece --required-batch-size-multiple 1 --max-tokens 4000 "${generation[@]}" \
         >"$run/generated.tmp" 2>>"$run/driver.txt" || return
@@ -106,6 +117,13 @@ analyses() {
     [ "$1" != "${seeds[0]}" ] || analysis "all-seed$1" --residual all -- "${model[@]}" "${training[@]}" --seed "$1"
 }
 
+stop() {
+    local job
+    for job in $(jobs -rp); do kill -- "-$job" || true; done
+    wait
+    exit 75
+}
+
 # a line for each run that ends; the others go on if one fails
 all_runs() {
     local seed name
@@ -130,9 +148,12 @@ if [ ${#configs[@]} -gt 0 ]; then
     env -u OMP_NUM_THREADS bash "$PROJECT/scripts/quickstart.sh" --corpus multi30k "${from[@]}" --config "$base" \
         --work "$out/corpus" --stop-stage 4
     say "${#configs[@]} configurations, ${#seeds[@]} seed(s), $jobs at a time"
-    # what one run began, a signal to this script ends: the next call goes on with it
-    trap 'kill $(jobs -rp) 2>/dev/null; exit 75' INT TERM
+    # each run is a group of processes, so that a signal to this script ends all of it; the next call goes on with it
+    set -m
+    trap stop INT TERM
     all_runs
+    trap - INT TERM
+    set +m
 fi
 for extra in "${extras[@]}"; do
     case $extra in
@@ -142,13 +163,18 @@ for extra in "${extras[@]}"; do
             ;;
         speed)
             say "speed"
-            env -u OMP_NUM_THREADS python "$PROJECT/benchmarks/sharing_speed.py" \
-                --output "$PROJECT/benchmarks/results/sharing_speed"
+            mkdir -p "$results"
+            env -u OMP_NUM_THREADS python "$PROJECT/benchmarks/sharing_speed.py" --output "$results/speed"
             ;;
     esac
 done
 say "tables and figures"
-python "$PROJECT/docs/claims/gather.py" "$out"
-python "$PROJECT/docs/draw_claims.py" "$out"
-python "$PROJECT/docs/write_tables.py"
-echo "written: docs/results.md, README.md, docs/results/claims"
+python "$PROJECT/docs/claims/gather.py" "$out" --results "$results"
+python "$PROJECT/docs/draw_claims.py" --results "$results"
+if [ ${#flags[@]} -eq 0 ]; then
+    python "$PROJECT/docs/write_tables.py"
+    echo "written: docs/results.md, README.md, docs/results/claims"
+else
+    python "$PROJECT/docs/tables_claims.py" --results "$results"
+    echo "numbers and figures: $results"
+fi

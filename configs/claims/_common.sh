@@ -12,7 +12,7 @@ model=(
 training=(
     --optimizer adam_fused --adam-betas '(0.9, 0.98)' --clip-norm 0.1
     # decaying to almost nothing: no averaging of checkpoints, less noise between seeds
-    --lr-scheduler polynomial_decay --lr 2e-3 --end-learning-rate 1e-5
+    --lr-scheduler polynomial_decay --lr 3e-3 --end-learning-rate 1e-5
     --warmup-updates 400 --total-num-update "$max_update"
     --criterion label_smoothed_cross_entropy_fused --label-smoothing 0.1
     --seed 1 --required-batch-size-multiple 1 --num-workers 0 --max-tokens-valid 4000

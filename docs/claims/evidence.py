@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).resolve().parent.parent / "results/claims"
-SPEED = Path(__file__).resolve().parents[2] / "benchmarks/results/sharing_speed.json"
+FILES = ("runs", "bootstraps", "gradients", "schemes")
 SEEDS = 3
 """Fewer decide nothing."""
 
@@ -24,12 +24,14 @@ class Evidence:
         bootstraps: for pairs of configurations and seeds sacreBLEU's paired bootstrap, see
             :func:`claims.gather.bootstrap`.
         gradients: what ``b2t analyze`` says of the three schemes' models, fresh and trained, for each seed.
+        schemes: what ``b2t analyze`` says of a fresh model of every scheme.
         speed: what ``benchmarks/sharing_speed.py`` measured, ``None`` if it was not run.
     """
 
     runs: list[dict[str, Any]]
     bootstraps: list[dict[str, Any]]
     gradients: list[dict[str, Any]]
+    schemes: list[dict[str, Any]]
     speed: dict[str, Any] | None
 
     def of(self, config: str) -> list[dict[str, Any]]:
@@ -54,11 +56,9 @@ class Evidence:
         return found
 
 
-def read() -> Evidence:
-    """Return what has been measured so far."""
-    return Evidence(
-        *(_read(RESULTS / f"{name}.json", []) for name in ("runs", "bootstraps", "gradients")), _read(SPEED)
-    )
+def read(folder: Path = RESULTS) -> Evidence:
+    """Return what has been measured so far, as a folder holds it."""
+    return Evidence(*(_read(folder / f"{name}.json", []) for name in FILES), _read(folder / "speed.json"))
 
 
 def _read(path: Path, otherwise: Any = None) -> Any:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Read the runs of scripts/reproduce_claims.sh, and write their numbers to docs/results/claims.
+"""Read the runs of scripts/reproduce_claims.sh, and write their numbers to docs/results/claims, or to --results.
 
     python docs/claims/gather.py runs/claims
 
@@ -24,8 +24,9 @@ from sacrebleu.metrics import BLEU  # noqa: E402
 from sacrebleu.significance import PairedTest  # noqa: E402
 
 from b2t_fairseq.reporting import runs as reporting  # noqa: E402
+from claims.configurations import LABELS  # noqa: E402
 from claims.evidence import RESULTS  # noqa: E402
-from claims.registry import CLAIMS, LABELS  # noqa: E402
+from claims.registry import CLAIMS  # noqa: E402
 
 SAMPLES = 1000
 FINISHED = "score.txt"
@@ -77,20 +78,20 @@ def bootstrap(out: Path, config: str, baseline: str, seed: int) -> dict[str, Any
     }
 
 
-def gradients(out: Path) -> list[dict[str, Any]]:
-    """Return the models that ``b2t analyze`` was run on, each with its seed."""
+def analyzed(out: Path, *kinds: str) -> list[dict[str, Any]]:
+    """Return the models of the driver's analyses of these kinds, each with its seed, to five digits."""
     found = []
     for path in sorted((out / "analysis").glob("*/analysis.json")):
         kind, _, seed = path.parent.name.rpartition("-seed")
-        if kind in ("fresh", "trained"):
+        if kind in kinds:
             analysis = json.loads(path.read_text(encoding="utf-8"))
-            found += [{**model, "checkpoint": None, "seed": int(seed)} for model in analysis["models"]]
+            # where the checkpoint lay is nobody's business
+            found += [_rounded({**model, "checkpoint": None, "seed": int(seed)}) for model in analysis["models"]]
     return found
 
 
-def merge(name: str, found: Iterable[dict[str, Any]], keys: tuple[str, ...]) -> None:
-    """Add records to a file of docs/results/claims, in place of those with the same keys."""
-    path = RESULTS / f"{name}.json"
+def merge(path: Path, found: Iterable[dict[str, Any]], keys: tuple[str, ...]) -> None:
+    """Add records to a file, in place of those with the same keys."""
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     merged = {tuple(one[key] for key in keys): one for one in [*known, *found]}
     records = [json.dumps(merged[key], ensure_ascii=False) for key in sorted(merged)]
@@ -98,6 +99,14 @@ def merge(name: str, found: Iterable[dict[str, Any]], keys: tuple[str, ...]) -> 
     # one line for each, so that a difference shows what is new
     unfinished.write_text("[\n" + ",\n".join(records) + "\n]\n", encoding="utf-8")
     unfinished.replace(path)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def _references(folder: Path) -> list[str]:
@@ -111,10 +120,12 @@ def _lines(path: Path) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="the driver's --out")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the numbers go")
     args = parser.parse_args()
+    args.results.mkdir(parents=True, exist_ok=True)
     logging.disable(logging.INFO)
     finished = [path.parent for path in sorted(args.out.glob(f"*/seed*/{FINISHED}")) if path.parts[-3] in LABELS]
-    merge("runs", map(record, finished), ("config", "seed"))
+    merge(args.results / "runs.json", map(record, finished), ("config", "seed"))
     have = {(folder.parent.name, int(folder.name.removeprefix("seed"))) for folder in finished}
     pairs = dict.fromkeys(pair for claim in CLAIMS for pair in claim.pairs)
     compared = [
@@ -123,9 +134,10 @@ def main() -> None:
         for seed in sorted({seed for name, seed in have if name == config})
         if (baseline, seed) in have
     ]
-    merge("bootstraps", compared, ("config", "baseline", "seed"))
-    merge("gradients", gradients(args.out), ("residual", "updates", "seed"))
-    print(f"{len(finished)} runs, {len(compared)} comparisons: {RESULTS}")
+    merge(args.results / "bootstraps.json", compared, ("config", "baseline", "seed"))
+    merge(args.results / "gradients.json", analyzed(args.out, "fresh", "trained"), ("residual", "updates", "seed"))
+    merge(args.results / "schemes.json", analyzed(args.out, "all"), ("residual", "seed"))
+    print(f"{len(finished)} runs, {len(compared)} comparisons: {args.results}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,291 @@
+"""The claims: verdicts follow from numbers by the written rules, and the driver's numbers become tables and figures."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from helpers import ROOT
+
+sys.path.insert(0, str(ROOT / "docs"))
+
+import draw_claims
+import tables_claims
+from claims import evidence, gather, judging, registry, verdicts
+from claims.configurations import LABELS
+from claims.evidence import Evidence
+from claims.verdicts import FAILS, HOLDS, OPEN
+
+CLAIMS = {claim.name: claim for claim in registry.CLAIMS}
+SCHEMES_18 = {"post_ln_18l": 0.02, "pre_ln_18l": 1.5, "b2t_18l": 0.3}
+
+
+def run(config, seed, loss, bleu=20.0, diverged=None):
+    about = {"hardware": "a core", "torch": "2", "python": "3", "commit": "abc", "date": "2026-01-01", "minutes": 5.0}
+    residual = next((name for name in ("post_ln", "pre_ln", "b2t", "admin") if config.startswith(name)), "admin")
+    model = {"residual": residual, "parameters": 1000, "valid_curve": [[100, loss + 1], [200, loss]]}
+    return {"config": config, "seed": seed, "valid_loss": loss, "bleu": bleu, "diverged": diverged, **about, **model}
+
+
+def runs(losses, **values):
+    """Return runs of each configuration, from the losses of seeds 1, 2, ..."""
+    return [run(config, seed, loss, **values) for config, found in losses.items() for seed, loss in enumerate(found, 1)]
+
+
+def bootstraps(config, baseline, differences):
+    return [
+        {"config": config, "baseline": baseline, "seed": seed, "difference": difference, "p_value": 0.01}
+        for seed, difference in enumerate(differences, 1)
+    ]
+
+
+def model(residual, seed, reaching, norm=0.8, sublayer=1.1, top=1.0, updates=0):
+    """Return an analysis of two layers whose decoder's gradient falls to ``reaching`` at its input."""
+    places = [("input", reaching), ("before norm", norm / sublayer), ("after norm", 1 / sublayer)]
+    places += [("before norm", norm), ("after norm", 1.0)]
+    positions = [{"where": where, "sublayer": "", "gradient": gradient} for where, gradient in places]
+    layer = {"gradient": 1.0, "positions": positions, "parameter_gradient": top, "angle": 20.0, "set": 0}
+    # the second layer's input is the first one's output
+    second = {**layer, "positions": [{**positions[0], "gradient": norm / sublayer**2}, *positions[1:]]}
+    stack = {"layers": [layer, second], "sets": []}
+    return {"residual": residual, "seed": seed, "updates": updates, "stacks": {"encoder": stack, "decoder": stack}}
+
+
+def judge(name, **found):
+    return CLAIMS[name].judge(
+        Evidence(**{"runs": [], "bootstraps": [], "gradients": [], "schemes": [], "speed": None} | found)
+    )
+
+
+class TestRules:
+    @pytest.mark.parametrize(
+        ("ours", "theirs", "expected"),
+        [
+            ([1, 2, 3], [4, 5, 6], True),
+            ([4, 5, 6], [1, 2, 3], False),
+            ([1, 2, 4], [4, 5, 6], None),
+            ([1, 2, 5], [4, 5, 6], None),
+            ([1, 2], [4, 5, 6], None),
+            ([1, 2, 3], [4], None),
+            ([], [], None),
+        ],
+    )
+    def test_below(self, ours, theirs, expected):
+        assert verdicts.below(ours, theirs) is expected
+
+    @pytest.mark.parametrize(
+        ("answers", "expected"),
+        [([True], HOLDS), ([True, None], OPEN), ([None, False], FAILS), ([True, False], FAILS), ([], OPEN)],
+    )
+    def test_verdict(self, answers, expected):
+        assert verdicts.verdict(answers) == expected
+
+    @pytest.mark.parametrize(
+        ("flags", "expected"),
+        [([True] * 3, True), ([False] * 3, False), ([True, True, False], None), ([True] * 2, None), ([], None)],
+    )
+    def test_always(self, flags, expected):
+        assert verdicts.always(flags) is expected
+
+    def test_bleu_that_disagrees_leaves_it_open(self):
+        losses = {"b2t_18l": [4.0, 4.1, 4.2], "pre_ln_18l": [5.0, 5.1, 5.2]}
+        assert judge("loss_18l", runs=runs(losses), bootstraps=bootstraps(*losses, [1, 2, -1])).verdict == HOLDS
+        assert judge("loss_18l", runs=runs(losses), bootstraps=bootstraps(*losses, [1, -2, -1])).verdict == OPEN
+        # nothing says that they do not disagree
+        assert judge("loss_18l", runs=runs(losses)).verdict == OPEN
+
+    def test_the_other_way_round(self):
+        losses = {"b2t_18l": [5.0, 5.1, 5.2], "pre_ln_18l": [4.0, 4.1, 4.2]}
+        judgement = judge("loss_18l", runs=runs(losses), bootstraps=bootstraps(*losses, [-3, -2, -1]))
+        assert judgement.verdict == FAILS
+        assert "+1.000 bits" in judgement.reason
+        assert "BLEU -2.00 (p < 0.05 with 3 of 3 seeds)" in judgement.reason
+
+
+class TestClaims:
+    @pytest.mark.parametrize("name", CLAIMS)
+    def test_without_numbers_nothing_is_decided(self, name):
+        judgement = judge(name)
+        assert judgement.verdict == OPEN
+        assert judgement.reason
+
+    @pytest.mark.parametrize("name", [claim.name for claim in registry.CLAIMS if claim.configs and not claim.needs])
+    def test_one_seed_decides_nothing(self, name):
+        losses = {config: [float(index)] for index, config in enumerate(CLAIMS[name].configs)}
+        tests = [one for pair in CLAIMS[name].pairs for one in bootstraps(*pair, [1.0])]
+        assert judge(name, runs=runs(losses), bootstraps=tests).verdict == OPEN
+
+    def test_configurations(self):
+        files = {path.stem for path in (ROOT / "configs/claims").glob("[!_]*.sh")}
+        assert files == set(LABELS)
+        used = {config for claim in registry.CLAIMS for config in claim.configs}
+        assert used == files
+        for claim in registry.CLAIMS:
+            assert {config for pair in claim.pairs for config in pair} <= set(claim.configs)
+
+    def test_divergence(self):
+        losses = {"post_ln_18l": [9.0] * 3, "pre_ln_18l": [5.0] * 3, "b2t_18l": [5.0] * 3}
+        found = runs(losses)
+        assert judge("divergence", runs=found).verdict == FAILS
+        for one in found[:3]:
+            one["bleu"] = 2.0
+        assert judge("divergence", runs=found).verdict == HOLDS
+        found[0]["bleu"] = 15.0
+        assert judge("divergence", runs=found).verdict == OPEN
+        found[0]["diverged"] = {"update": 100, "reason": "rose"}
+        assert judge("divergence", runs=found).verdict == HOLDS
+        found[-1]["diverged"] = {"update": 100, "reason": "rose"}
+        assert judge("divergence", runs=found).verdict == OPEN
+
+    @pytest.mark.parametrize(
+        ("post", "b2t", "pre", "expected"),
+        [
+            (4.0, 5.0, 6.0, HOLDS),
+            (5.0, 5.0, 6.0, HOLDS),
+            (6.0, 5.0, 7.0, FAILS),
+            (4.0, 6.0, 5.0, FAILS),
+            (4.0, 5.0, 5.0, OPEN),
+        ],
+    )
+    def test_order_at_6_layers(self, post, b2t, pre, expected):
+        near = (0.0, 0.1, 0.2)
+        means = {"post_ln_6l": post, "b2t_6l": b2t, "pre_ln_6l": pre}
+        losses = {config: [mean + step for step in near] for config, mean in means.items()}
+        tests = [
+            one
+            for other in ("post_ln_6l", "pre_ln_6l")
+            for one in bootstraps("b2t_6l", other, [means[other] - b2t or 0.5] * 3)
+        ]
+        assert judge("loss_6l", runs=runs(losses), bootstraps=tests).verdict == expected
+
+    def test_gradients(self):
+        found = [
+            model(scheme.removesuffix("_18l"), seed, reaching, top={"pre_ln_18l": 0.3}.get(scheme, 0.8))
+            for scheme, reaching in SCHEMES_18.items()
+            for seed in (1, 2, 3)
+        ]
+        for name in ("vanishing_gradient", "gradient_across_norms", "gradient_at_top"):
+            assert judge(name, gradients=found).verdict == HOLDS
+        # those of trained models do not count
+        trained = [{**one, "updates": 2000} for one in found]
+        assert judge("vanishing_gradient", gradients=trained).verdict == OPEN
+        other = [model(one["residual"], one["seed"], 0.5, norm=1.2, top=0.3) for one in found]
+        for name in ("vanishing_gradient", "gradient_across_norms", "gradient_at_top"):
+            assert judge(name, gradients=other).verdict == FAILS
+
+    def test_steps_within_a_layer(self):
+        norms, sublayers = judging._steps(model("post_ln", 1, reaching=0.8 / 1.1**2))
+        assert norms == pytest.approx([0.8, 0.8] * 2)
+        assert sublayers == pytest.approx([1 / 1.1, 1 / 0.88] * 2)
+
+    @pytest.mark.parametrize(("ratio", "expected"), [(1.29, HOLDS), (1.9, FAILS), (1.0, FAILS)])
+    def test_speed(self, ratio, expected):
+        row = {
+            "variant": "Sequence, M=6, N=12",
+            "speed_by_universal": ratio,
+            "speed_by_universal_quartiles": [1.2, 2.0],
+        }
+        assert judge("speed_12", speed={"rows": [row]}).verdict == expected
+
+    @pytest.mark.parametrize("only", ["loss_18l", "loss_18l,speed_12", ""])
+    def test_chosen(self, only):
+        names = [claim.name for claim in registry.chosen(only)]
+        assert names == (only.split(",") if only else list(CLAIMS))
+
+    def test_unknown(self):
+        with pytest.raises(ValueError, match="--only loss_19l: no such claim; choose some of divergence, "):
+            registry.chosen("loss_18l,loss_19l")
+
+
+class TestTables:
+    @pytest.fixture
+    def found(self):
+        losses = {config: [5.0 + index, 5.1 + index, 5.2 + index] for index, config in enumerate(LABELS)}
+        pairs = {pair for claim in registry.CLAIMS for pair in claim.pairs}
+        gradients = [
+            model(scheme.removesuffix("_18l"), seed, reaching, updates=updates)
+            for scheme, reaching in SCHEMES_18.items()
+            for seed in (1, 2, 3)
+            for updates in (0, 2000)
+        ]
+        tests = [one for pair in pairs for one in bootstraps(*pair, [1.0, 1.0, 1.0])]
+        return Evidence(runs(losses), tests, gradients, [], None)
+
+    def test_all_rows_have_as_many_cells(self, found):
+        for table in ("verdicts_table", "runs_table", "comparisons_table", "gradients_table"):
+            lines = getattr(tables_claims, table)(found).splitlines()
+            assert len(lines) > 2
+            assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+
+    def test_numbers(self, found):
+        assert (
+            "| 1,000 | 1, 2, 3 | 5.100 (5.000 to 5.200) | 20.00 (20.00 to 20.00) | 0 of 3 |"
+            in tables_claims.runs_table(found)
+        )
+        assert tables_claims.conditions(found).startswith(f"{3 * len(LABELS)} runs of 5 to 5 minutes")
+
+    def test_figures(self, found):
+        drawn = draw_claims.drawn(found)
+        assert set(drawn) == {"losses.svg", "gradients.svg", "shared.svg"}
+        assert all(content.lstrip().startswith(b"<?xml") for content in drawn.values())
+        for text in ("Post-LN", "B2T", "18-18 layers", "6-6 layers"):
+            assert text in drawn["losses.svg"].decode()
+
+    def test_what_is_published_is_what_was_measured(self):
+        text = (ROOT / "docs/results.md").read_text()
+        for name in re.findall(r"\(results/claims/(\S+)\)", text):
+            assert (evidence.RESULTS / name).is_file()
+        for name in re.findall(r"--only (\w+)", text):
+            assert name in CLAIMS
+
+
+class TestGathering:
+    def test_merging(self, tmp_path):
+        path = tmp_path / "runs.json"
+        gather.merge(path, [{"config": "b", "seed": 1, "x": 1}, {"config": "a", "seed": 2, "x": 2}], ("config", "seed"))
+        gather.merge(path, [{"config": "a", "seed": 2, "x": 3}, {"config": "a", "seed": 1, "x": 4}], ("config", "seed"))
+        found = json.loads(path.read_text())
+        assert [(one["config"], one["seed"], one["x"]) for one in found] == [("a", 1, 4), ("a", 2, 3), ("b", 1, 1)]
+        assert [entry.name for entry in tmp_path.iterdir()] == ["runs.json"]
+
+    def test_bootstrap(self, tmp_path):
+        references = [f"ein Hund läuft über die Wiese Nummer {number}" for number in range(40)]
+        (tmp_path / "corpus/raw").mkdir(parents=True)
+        (tmp_path / "corpus/raw/test_2016_flickr.de").write_text("\n".join(references) + "\n")
+        translations = {"good": references, "same": references, "bad": ["ein Hund läuft über etwas anderes"] * 40}
+        for config, lines in translations.items():
+            (tmp_path / config / "seed1").mkdir(parents=True)
+            (tmp_path / config / "seed1/hypotheses.de").write_text("\n".join(lines) + "\n")
+        worse = gather.bootstrap(tmp_path, "bad", "good", 1)
+        assert worse["difference"] < -20
+        assert worse["p_value"] < 0.05
+        assert gather.bootstrap(tmp_path, "good", "bad", 1)["difference"] == -worse["difference"]
+        assert gather.bootstrap(tmp_path, "same", "good", 1) == {
+            "config": "same", "baseline": "good", "seed": 1, "difference": 0.0, "p_value": None
+        }  # fmt: skip
+
+    def test_analyses(self, tmp_path):
+        for name in ("fresh-seed1", "all-seed2"):
+            (tmp_path / "analysis" / name).mkdir(parents=True)
+            content = {"models": [{"residual": "b2t", "updates": 0, "checkpoint": "/x", "loss": 1.23456789}]}
+            (tmp_path / "analysis" / name / "analysis.json").write_text(json.dumps(content))
+        (one,) = gather.analyzed(tmp_path, "fresh", "trained")
+        assert one == {"residual": "b2t", "updates": 0, "checkpoint": None, "loss": 1.2346, "seed": 1}
+
+
+class TestDriver:
+    @pytest.mark.parametrize(
+        ("flags", "message"),
+        [
+            (["--jobs", "0"], "--jobs 0: give a positive whole number"),
+            (["--seeds", "one"], "--seeds: one is not a whole number"),
+            (["--what"], "unknown option --what; see --help"),
+            (["--only"], "--only needs a value"),
+        ],
+    )
+    def test_refusals(self, flags, message):
+        command = ["bash", str(ROOT / "scripts/reproduce_claims.sh"), *flags]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert result.returncode == 1
+        assert message in result.stderr
