@@ -76,9 +76,6 @@ PYTHON
 # one_run CONFIG SEED: train, translate, score
 one_run() {
     local config=$PROJECT/configs/claims/$1.sh run=$out/$1/seed$2 begin=$SECONDS generation=()
-    mkdir -p "$run"
-    same_settings "$run/configuration.txt" \
-        "$(cat "$PROJECT/configs/claims/_common.sh" "$config" && echo "${flags[*]}")" "the run in $run"
     [ ! -e "$run/score.txt" ] || return 0
     # shellcheck source=configs/claims/b2t_18l.sh
     . "$config"
@@ -110,8 +107,9 @@ analysis() {
 # analyses SEED: of the three schemes at 18-18 layers, before and after training; of all schemes; of shared layers
 analyses() {
     local model=() training=()
-    # shellcheck source=configs/claims/b2t_18l.sh
-    . "$base"
+    # shellcheck source=configs/claims/_common.sh
+    . "$PROJECT/configs/claims/_common.sh"
+    model+=(--encoder-layers 18 --decoder-layers 18)
     analysis "fresh-seed$1" --residual post_ln,pre_ln,b2t -- "${model[@]}" "${training[@]}" --seed "$1"
     analysis "trained-seed$1" "$out"/{post_ln,pre_ln,b2t}_18l/seed"$1"/checkpoint_last.pt
     [ "$1" != "${seeds[0]}" ] || analysis "all-seed$1" --residual all -- "${model[@]}" "${training[@]}" --seed "$1"
@@ -126,7 +124,15 @@ stop() {
 
 # a line for each run that ends; the others go on if one fails
 all_runs() {
-    local seed name
+    local seed name common=$PROJECT/configs/claims/_common.sh
+    # before any is begun
+    for name in "${configs[@]}"; do
+        for seed in "${seeds[@]}"; do
+            mkdir -p "$out/$name/seed$seed"
+            same_settings "$out/$name/seed$seed/configuration.txt" \
+                "$(cat "$common" "$PROJECT/configs/claims/$name.sh" && echo "${flags[*]}")" "the run in $out/$name/seed$seed"
+        done
+    done
     for seed in "${seeds[@]}"; do
         for name in "${configs[@]}"; do
             while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n || true; done

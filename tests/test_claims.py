@@ -1,6 +1,7 @@
 """The claims: verdicts follow from numbers by the written rules, and the driver's numbers become tables and figures."""
 
 import json
+import random
 import re
 import subprocess
 import sys
@@ -289,3 +290,49 @@ class TestDriver:
         result = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert result.returncode == 1
         assert message in result.stderr
+
+    @pytest.mark.slow
+    def test_from_text_to_verdict(self, tmp_path):
+        """Two tiny configurations of one claim: their numbers go beside the runs, the project's stay as they are."""
+        write_captions(tmp_path / "raw")
+        published = {path: path.read_bytes() for path in [*evidence.RESULTS.iterdir(), ROOT / "docs/results.md"]}
+        layers = ["--encoder-layers", "2", "--decoder-layers", "2"]
+        options = ["--only", "scaled_init", "--seeds", "1", "--out", str(tmp_path / "out")]
+        options += ["--from", str(tmp_path / "raw")]
+
+        def drive(*flags):
+            command = ["bash", str(ROOT / "scripts/reproduce_claims.sh"), *options, "--", *flags]
+            return subprocess.run(command, capture_output=True, text=True, timeout=600)
+
+        result = drive("--max-update", "4", *layers)
+        assert result.returncode == 0, result.stdout + result.stderr
+        found = json.loads((tmp_path / "out/results/runs.json").read_text())
+        assert [(one["config"], one["seed"], one["updates"]) for one in found] == [
+            ("b2t_18l", 1, 4),
+            ("b2t_18l_scaled_init", 1, 4),
+        ]
+        assert "--max-update 4" in found[0]["command"]
+        (test,) = json.loads((tmp_path / "out/results/bootstraps.json").read_text())
+        assert (test["config"], test["baseline"], test["seed"]) == ("b2t_18l_scaled_init", "b2t_18l", 1)
+        assert re.search(r"Depth-scaled initialization improves .*\*\*not decided here\*\*", result.stdout)
+        assert {path: path.read_bytes() for path in published} == published
+
+        # what is finished is not done again, and not mixed with anything else
+        checkpoint = tmp_path / "out/b2t_18l/seed1/checkpoint_last.pt"
+        before = checkpoint.stat().st_mtime_ns
+        assert drive("--max-update", "4", *layers).returncode == 0
+        assert checkpoint.stat().st_mtime_ns == before
+        other = drive("--max-update", "5", *layers)
+        assert other.returncode == 1
+        assert "was begun with other settings" in other.stderr
+
+
+def write_captions(folder):
+    """Write Multi30k's files with enough different words for its vocabulary."""
+    generator = random.Random(0)
+    words = ["".join(generator.choices("abcdefghijklmnoprstuvw", k=generator.randint(3, 8))) for _ in range(2500)]
+    folder.mkdir()
+    for split, lines in (("train", 1500), ("val", 20), ("test_2016_flickr", 10)):
+        for language in ("en", "de"):
+            sentences = [" ".join(generator.choices(words, k=generator.randint(4, 9))) for _ in range(lines)]
+            (folder / f"{split}.{language}").write_text("\n".join(sentences) + "\n")
