@@ -41,11 +41,16 @@ def write_folder(folder: Path, contents: Mapping[str, bytes], known: Iterable[st
         InputError: the folder is a file, or lies in a folder that is missing.
         OSError: the disk is full; what was there is left as it was.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--output {folder} is a file; give a folder")
-    if not folder.absolute().parent.is_dir():
-        raise InputError(f"--output {folder}: there is no folder {folder.absolute().parent}")
+    require_folder(folder)
     folder.mkdir(exist_ok=True)
     write_whole({folder / name: content for name, content in contents.items()})
     for name in set(known) - contents.keys():
         (folder / name).unlink(missing_ok=True)
+
+
+def require_folder(folder: Path) -> None:
+    """Raise InputError if ``--output`` is a file, or lies in a folder that is missing."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--output {folder} is a file; give a folder")
+    if not folder.absolute().parent.is_dir():
+        raise InputError(f"--output {folder}: there is no folder {folder.absolute().parent}")

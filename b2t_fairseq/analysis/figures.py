@@ -73,7 +73,7 @@ GRADIENT = Panel(
 )
 INSIDE = Panel(
     "gradient_inside_layer",
-    "position (filled: after a norm, hollow: before)",
+    "position (\N{BLACK CIRCLE} after a norm, \N{WHITE CIRCLE} before)",
     "gradient inside the top layer,\nnorm per token",
     _inside,
     "log",
@@ -91,6 +91,7 @@ VARIANCE = Panel(
     "log",
 )
 PANELS = (GRADIENT, INSIDE, PARAMETERS, ANGLE, CHANGE, VARIANCE)
+FILES = [f"{name}.{kind}" for name in (OVERVIEW, SHARED, *(panel.name for panel in PANELS)) for kind in style.KINDS]
 
 
 def draw(models: Sequence[dict[str, Any]]) -> dict[str, dict[str, bytes]]:
@@ -130,7 +131,9 @@ def _figure(panels: Sequence[Panel], models: Sequence[dict]) -> Figure:
             row[0].set_ylim(bottom=0)
         else:
             above |= _cut_off(row[0], [_highest(panel, model) for model in models])
-    names = [model["name"] + " (beyond the axes)" * (index in above) for index, model in enumerate(models)]
+    names = [
+        style.shortened(model["name"]) + " (beyond the axes)" * (index in above) for index, model in enumerate(models)
+    ]
     style.legend(figure, handles, names)
     return figure
 
@@ -152,7 +155,7 @@ def _line(axes: Axes, panel: Panel, index: int, model: dict, name: str):
     stack = model["stacks"].get(name)
     numbers, values = _drawable(panel, stack)
     look = style.line(index)
-    (line,) = axes.plot(numbers, values, **look)
+    (line,) = axes.plot(numbers, values, **look, marker="o" if len(numbers) == 1 else None, markersize=4)
     if stack and panel is INSIDE:
         positions = stack["layers"][-1]["positions"]
         for number, value in zip(numbers, values, strict=True):
@@ -180,9 +183,9 @@ def _shared(models: Sequence[dict]) -> Figure:
                 axes.bar(layer["layer"], gradient, color=color, width=0.8)
                 axes.annotate(str(layer["set"]), (layer["layer"], gradient), ha="center", va="bottom", fontsize=7)
             cosines = [one["cosine"] for one in stack["sets"] if one["cosine"] is not None]
-            mean = f", mean cosine {sum(cosines) / len(cosines):.2f}" if cosines else ""
-            style.title(axes, f"{model['name']}, {name}{mean}")
-            axes.set_xlabel("layer; above it the set that it uses")
+            mean = f"; mean cosine of uses {sum(cosines) / len(cosines):.2f}" if cosines else ""
+            style.title(axes, f"{style.shortened(model['name'], 28)}, {name}")
+            axes.set_xlabel(f"layer; above it the set{mean}")
             axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
         row[0].set_ylabel("gradient of a layer's use")
     return figure

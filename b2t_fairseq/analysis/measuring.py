@@ -38,7 +38,7 @@ def analyze(subject: Subject, batches: Iterable[dict]) -> dict[str, Any]:
         * ``variance``, ``input_variance``: over the elements of a token's vector after and before the layer.
 
         A set has its ``layers``, the ``gradient`` that all uses add up to, and the mean ``cosine`` between the
-        gradients of two uses.  A number that is not finite is ``None``.
+        gradients of two uses.  A number that is not finite, or not defined, is ``None``.
     """
     model = subject.model.eval()
     observer = Observer(model)
@@ -113,13 +113,18 @@ def _gradient(layer: nn.Module, tokens: float) -> Tensor:
 def _set(index: int, indices: list[int], gradients: list[Tensor]) -> dict[str, Any]:
     uses = [depth for depth, other in enumerate(indices) if other == index]
     pairs = list(itertools.combinations(uses, 2))
-    cosines = [torch.cosine_similarity(gradients[a], gradients[b], dim=0).item() for a, b in pairs]
+    cosines = [_cosine(gradients[a], gradients[b]) for a, b in pairs]
     return {
         "set": index,
         "layers": [depth + 1 for depth in uses],
         "gradient": sum(gradients[depth] for depth in uses).norm().item(),
         "cosine": sum(cosines) / len(cosines),
     }
+
+
+def _cosine(first: Tensor, second: Tensor) -> float:
+    # not torch's cosine_similarity, to which all that is shorter than 1e-8 is as good as zero
+    return (first @ second / (first.norm() * second.norm())).item()
 
 
 def _finite(value: Any) -> Any:

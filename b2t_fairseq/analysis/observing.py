@@ -124,7 +124,8 @@ class Observer:
 
             if index == 0:
                 found.clear()
-            see(x, INPUT, names[index])
+            if index == 0 or not scheme.has_norms:
+                see(x, INPUT, names[index])
             output = type(scheme).connect(scheme, x, sublayer, seen_norm, layer_input, is_last, index)
             if is_last:
                 see(output, OUTPUT, names[index])
@@ -144,8 +145,8 @@ def _sublayers(layer: nn.Module) -> list[str]:
 
 def _adding_to(position: Position, is_token: Tensor):
     def add(gradient: Tensor) -> None:
-        squares = gradient.float().square().sum(dim=-1)
-        position.squares += squares[is_token].sum(dtype=torch.float64).item()
+        # in float64, since the square of a gradient that vanishes is less than what float32 can hold
+        position.squares += gradient[is_token].double().square().sum().item()
 
     return add
 

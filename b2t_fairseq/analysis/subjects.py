@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from fairseq import checkpoint_utils, options, tasks, utils
+from fairseq.data import FairseqDataset
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.tasks import FairseqTask
 from torch import nn
@@ -57,7 +60,7 @@ def checkpoint_file(path: Path) -> Path:
     Raises:
         InputError: there is none.
     """
-    return path / hub.checkpoint_names(path)[0] if path.is_dir() else path
+    return path if path.is_file() else path / hub.checkpoint_names(path)[0]
 
 
 def trained(name: str, path: Path, data: str) -> Subject:
@@ -73,9 +76,10 @@ def trained(name: str, path: Path, data: str) -> Subject:
     """
     state = checkpoints.load(path)
     try:
-        models, cfg, task = checkpoint_utils.load_model_ensemble_and_task(
-            [str(path)], arg_overrides={"data": data, **_OBSERVABLE}
-        )
+        with _needing_languages(data):
+            models, cfg, task = checkpoint_utils.load_model_ensemble_and_task(
+                [str(path)], arg_overrides={"data": data, **_OBSERVABLE}
+            )
     except RuntimeError as error:
         if "size mismatch" not in str(error):
             raise
@@ -104,7 +108,8 @@ def fresh(data: str, flags: list[str], residual: str | None) -> Subject:
         setattr(args, name, value)
     cfg = convert_namespace_to_omegaconf(args)
     utils.set_torch_seed(cfg.common.seed)
-    task = tasks.setup_task(cfg.task)
+    with _needing_languages(data):
+        task = tasks.setup_task(cfg.task)
     try:
         model = _require_ours(task.build_model(cfg.model), f"--arch {args.arch}")
     except ValueError as error:
@@ -125,7 +130,9 @@ def schemes(asked: str | None) -> list[str | None]:
     names = list(SCHEMES) if asked == "all" else asked.split(",")
     for name in names:
         if name not in SCHEMES:
-            raise InputError(f"--residual {name}: unknown scheme; choose some of {', '.join(SCHEMES)}, or all")
+            raise InputError(
+                f"--residual {asked}: unknown scheme {name!r}; choose some of {', '.join(SCHEMES)}, or all"
+            )
     return list(dict.fromkeys(names))
 
 
@@ -133,17 +140,26 @@ def batches(subject: Subject, subset: str, tokens: int, device: str) -> Iterator
     """Yield batches of a subset, the same for every model, until they have so many target tokens.
 
     Raises:
-        InputError: the data have no such subset.
+        InputError: the data have no such subset, or it has no sentence that the model can read.
     """
     task = subject.task
     try:
         task.load_dataset(subset)
     except FileNotFoundError as error:
-        raise InputError(f"--subset {subset}: {error}") from None
+        raise InputError(f"--subset {subset}: {error}; give a part that the data have, such as valid or test") from None
+    dataset = task.dataset(subset)
+    max_positions = utils.resolve_max_positions(task.max_positions(), subject.model.max_positions())
+    readable, _ = dataset.filter_indices_by_size(np.arange(len(dataset)), max_positions)
+    if not len(readable):
+        raise InputError(
+            f"--subset {subset} has no sentence that {subject.name} can read, of {max_positions} tokens at the most; "
+            "choose another subset"
+        )
     iterator = task.get_batch_iterator(
-        dataset=task.dataset(subset),
-        max_tokens=min(tokens, _MOST_TOKENS),
-        max_positions=utils.resolve_max_positions(task.max_positions(), subject.model.max_positions()),
+        dataset=dataset,
+        # fairseq demands that each sentence fits into a batch
+        max_tokens=max(min(tokens, _MOST_TOKENS), _longest(dataset, readable)),
+        max_positions=max_positions,
         ignore_invalid_inputs=True,
         required_batch_size_multiple=1,
         seed=1,
@@ -157,14 +173,46 @@ def batches(subject: Subject, subset: str, tokens: int, device: str) -> Iterator
 
 
 def profile(subject: Subject, batch: dict) -> None:
-    """Measure the omegas of a fresh model that needs them, on one batch, as its training would."""
-    if not profiling.is_profiled(subject.model):
+    """Give a fresh model that needs them its omegas as its training would: from its profile, or from one batch.
+
+    Raises:
+        InputError: the profile is not one of such a model.
+    """
+    if profiling.is_profiled(subject.model):
+        return
+    path = getattr(layer_stacks(subject.model)[-1].cfg, "admin_profile", None)
+    if path and Path(path).exists():
+        profiling.read(subject.model, path)
+    else:
         profiling.measure(subject.model.train(), batch["net_input"])
+
+
+def _longest(dataset: FairseqDataset, indices: np.ndarray) -> int:
+    try:
+        return int(dataset.num_tokens_vec(indices).max())
+    except NotImplementedError:
+        return max(map(dataset.num_tokens, indices))
+
+
+@contextmanager
+def _needing_languages(data: str) -> Iterator[None]:
+    """Say of which data it is that fairseq cannot tell the languages."""
+    try:
+        yield
+    except Exception as error:
+        # of no class of its own
+        if "infer language pair" not in str(error):
+            raise
+        raise InputError(
+            f"--data {data} has no data of two languages, such as valid.en-de.en.bin; give the folder that "
+            "fairseq-preprocess has written"
+        ) from None
 
 
 def _require_ours(model: nn.Module, where: str | Path) -> nn.Module:
     if not layer_stacks(model):
         raise InputError(
-            f"{where} is a {type(model).__name__}, not a model of this plugin; b2t convert makes one of a checkpoint"
+            f"{where} is a {type(model).__name__}, not a model of this plugin; --arch b2t_transformer, "
+            "b2t_transformer_lm and b2t_s2t_transformer are"
         )
     return model.float()

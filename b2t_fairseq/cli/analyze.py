@@ -12,7 +12,8 @@ import torch
 
 from ..analysis import figures, measuring, subjects, summary
 from ..errors import InputError
-from ..reporting import output, style
+from ..files import require_folder, write_folder
+from ..reporting import style
 from ..scoring import tables
 from .path import with_plugin
 
@@ -33,7 +34,9 @@ def main(argv: list[str]) -> None:
     )
     parser.add_argument("checkpoints", nargs="*", type=Path, metavar="CHECKPOINT", help="checkpoint, or run's folder")
     parser.add_argument("--data", required=True, metavar="DIR", help="fairseq's binary data")
-    parser.add_argument("--residual", metavar="NAMES", help="schemes of fresh models: all, or post_ln,pre_ln,b2t")
+    parser.add_argument(
+        "--residual", metavar="NAMES", help="schemes of fresh models: all, or names such as post_ln,b2t"
+    )
     parser.add_argument("--subset", default="valid", help="part of the data that is read (default: valid)")
     parser.add_argument("--tokens", type=int, default=4000, metavar="N", help="target tokens read (default: 4000)")
     parser.add_argument("--cpu", action="store_true", help="use no GPU")
@@ -50,13 +53,15 @@ def main(argv: list[str]) -> None:
         start = time.perf_counter()
         models.append(_analyze(subject, args, device))
         print(f"{subject.name}: {time.perf_counter() - start:.0f} s", flush=True)
-    about = f"{models[0]['tokens']:,} target tokens of {args.subset}"
+    # a model that cannot read long sentences has read others
+    tokens = dict.fromkeys(f"{model['tokens']:,}" for model in models)
+    about = f"{' or '.join(tokens)} target tokens of {args.subset}"
     result = {"command": f"b2t analyze {shlex.join(argv)}", "data": args.data, "subset": args.subset, "models": models}
     if not args.text:
         drawn = figures.draw(models)
         files = {f"{name}.{kind}": content for name, kinds in drawn.items() for kind, content in kinds.items()}
         files[NUMBERS] = (json.dumps(result, indent=1, allow_nan=False) + "\n").encode()
-        output.write(args.output, files)
+        write_folder(args.output, files, figures.FILES)
     print(f"\n{summary.table(models, about).text()}")
     if not args.text:
         print(f"\nwritten: {args.output / figures.OVERVIEW}.png, .svg, .json and a figure of each part")
@@ -69,26 +74,37 @@ def _check(args: argparse.Namespace, flags: list[str]) -> None:
         )
     if args.residual and not flags:
         raise InputError(f"--residual {args.residual} is of fresh models; give their flags after --")
-    if flags and not any(flag.split("=")[0] in ("--arch", "-a") for flag in flags):
+    given = {flag.split("=")[0] for flag in flags}
+    if flags and not given & {"--arch", "-a"}:
         raise InputError(f"{shlex.join(flags)}: --arch is missing; for instance -- --arch b2t_transformer")
+    if args.residual and "--residual" in given:
+        raise InputError(f"--residual {args.residual} contradicts the one in {shlex.join(flags)}; drop one of them")
+    subjects.schemes(args.residual)
     if not Path(args.data.split(":")[0]).is_dir():
         raise InputError(f"--data {args.data}: no such folder")
     if args.tokens < 1:
         raise InputError(f"--tokens {args.tokens}: give a positive number")
     if not args.text:
         style.require("analyze")
+        require_folder(args.output)
 
 
 def _subjects(args: argparse.Namespace, flags: list[str]):
     paths = [subjects.checkpoint_file(path) for path in args.checkpoints]
-    names = tables.labels(
-        [given if given.is_dir() else path for given, path in zip(args.checkpoints, paths, strict=True)]
-    )
-    for name, path in zip(names, paths, strict=True):
-        yield subjects.trained(name, path, args.data)
-    if flags:
-        for residual in subjects.schemes(args.residual):
+    for name, path in zip(tables.labels(args.checkpoints), paths, strict=True):
+        # neither a table nor an SVG can have all that a folder's name may have
+        printable = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in name)
+        yield subjects.trained(printable, path, args.data)
+    found = False
+    for residual in subjects.schemes(args.residual) if flags else ():
+        try:
             yield subjects.fresh(args.data, with_plugin(flags), residual)
+            found = True
+        except InputError as error:
+            # what no scheme can work with is a mistake, what one scheme cannot is not
+            if args.residual != "all" or not found:
+                raise
+            print(f"left out: {error}")
 
 
 def _analyze(subject: subjects.Subject, args: argparse.Namespace, device: str) -> dict:

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH, HEIGHT = 4.6, 2.9
-LABEL = 46
-"""Characters of a run's name in a legend."""
 
 
 class Plot(NamedTuple):
@@ -107,10 +105,7 @@ def _line(axes: Axes, plot: Plot, index: int, run: Run, curve: tuple[np.ndarray,
 
 
 def _label(run: Run, plot: Plot) -> str:
-    name = run.name
-    if len(name) > LABEL:
-        half = LABEL // 2
-        name = f"{name[: half - 1]}\u2026{name[-half:]}"
+    name = style.shortened(run.name)
     if not run.divergence:
         return name
     return f"{name} (\u00d7 diverged)" if plot.column == "loss" else f"{name} (diverged)"

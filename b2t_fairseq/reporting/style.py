@@ -50,9 +50,16 @@ def line(index: int) -> dict[str, Any]:
 
 def title(axes: Axes, text: str) -> None:
     """Give axes a title and a grid."""
-    axes.set_title(text, loc="left", fontsize=10, fontweight="bold")
+    # a name in it may have dollars, which would be a formula
+    axes.set_title(text, loc="left", fontsize=10, fontweight="bold", parse_math=False)
     axes.grid(True, color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
+
+
+def shortened(name: str, length: int = 46) -> str:
+    """Return a name, without its middle if it has more characters than there is room for."""
+    half = length // 2
+    return name if len(name) <= length else f"{name[: half - 1]}\u2026{name[-half:]}"
 
 
 def legend(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None:
