@@ -71,7 +71,8 @@ def gradients_table(found: Evidence) -> str:
     rows = []
     for trained in (False, True):
         for scheme, models in found.models(trained).items():
-            cells = [SCHEMES[scheme].title, f"{models[0]['updates']:,}", str(len(models))]
+            width = models[0]["stacks"]["decoder"]["embed_dim"]
+            cells = [SCHEMES[scheme].title, str(width), f"{models[0]['updates']:,}", str(len(models))]
             for stack in ("encoder", "decoder"):
                 layers = [model["stacks"][stack]["layers"] for model in models]
                 cells.append(
@@ -81,7 +82,7 @@ def gradients_table(found: Evidence) -> str:
                 top = [statistics.mean(layer[key] for layer in one[-6:]) for one in layers]
                 cells.append(mean_and_range(top, 2))
             rows.append(cells)
-    header = ["scheme, 18-18", "updates", "seeds", "encoder, bottom by top", "decoder, bottom by top"]
+    header = ["scheme, 18-18", "width", "updates", "seeds", "encoder, bottom by top", "decoder, bottom by top"]
     return _table([*header, "angle, decoder's top 6", "parameters' gradient, decoder's top 6"], rows, 1)
 
 

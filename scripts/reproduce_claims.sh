@@ -100,19 +100,21 @@ analysis() {
     shift
     [ ! -e "$folder/analysis.json" ] || return 0
     mkdir -p "$out/analysis"
-    b2t analyze --data "$out/corpus/data" --cpu --output "$folder" "$@" >"$folder.log" 2>&1
+    # one at a time, so with all cores
+    env -u OMP_NUM_THREADS b2t analyze --data "$out/corpus/data" --cpu --output "$folder" "$@" >"$folder.log" 2>&1
     echo "analysis: $folder"
 }
 
-# analyses SEED: of the three schemes at 18-18 layers, before and after training; of all schemes; of shared layers
+# analyses SEED: fresh models of the papers' size, and those that were trained here
 analyses() {
-    local model=() training=()
-    # shellcheck source=configs/claims/_common.sh
-    . "$PROJECT/configs/claims/_common.sh"
-    model+=(--encoder-layers 18 --decoder-layers 18)
-    analysis "fresh-seed$1" --residual post_ln,pre_ln,b2t -- "${model[@]}" "${training[@]}" --seed "$1"
-    analysis "trained-seed$1" "$out"/{post_ln,pre_ln,b2t}_18l/seed"$1"/checkpoint_last.pt
-    [ "$1" != "${seeds[0]}" ] || analysis "all-seed$1" --residual all -- "${model[@]}" "${training[@]}" --seed "$1"
+    local trained=("$out"/{post_ln,pre_ln,b2t}_18l/seed"$1"/checkpoint_last.pt)
+    local fresh=(
+        --arch b2t_transformer_wmt_en_de_18l --share-all-embeddings --seed "$1"
+        --criterion label_smoothed_cross_entropy_fused --label-smoothing 0.1
+    )
+    analysis "fresh-seed$1" --residual post_ln,pre_ln,b2t -- "${fresh[@]}"
+    analysis "trained-seed$1" "${trained[@]}"
+    [ "$1" != "${seeds[0]}" ] || analysis "all-seed$1" --residual all -- "${fresh[@]}"
 }
 
 stop() {

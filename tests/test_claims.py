@@ -49,7 +49,7 @@ def model(residual, seed, reaching, norm=0.8, sublayer=1.1, top=1.0, updates=0):
     layer = {"gradient": 1.0, "positions": positions, "parameter_gradient": top, "angle": 20.0, "set": 0}
     # the second layer's input is the first one's output
     second = {**layer, "positions": [{**positions[0], "gradient": norm / sublayer**2}, *positions[1:]]}
-    stack = {"layers": [layer, second], "sets": []}
+    stack = {"embed_dim": 64, "layers": [layer, second], "sets": []}
     return {"residual": residual, "seed": seed, "updates": updates, "stacks": {"encoder": stack, "decoder": stack}}
 
 

@@ -25,8 +25,8 @@ def analyze(subject: Subject, batches: Iterable[dict]) -> dict[str, Any]:
 
     Returns:
         The model's ``name``, ``residual`` and ``layer_sharing``, ``loss`` in bits per target token, ``tokens``, and
-        ``stacks`` by name.  A stack has ``layers``, from the bottom, and ``sets``, one entry for each parameter set
-        that several layers use.  A layer has
+        ``stacks`` by name.  A stack has its ``embed_dim``, ``layers``, from the bottom, and ``sets``, one for each
+        parameter set that several layers use.  A layer has
 
         * ``set``: the parameter set that it uses;
         * ``gradient``: root mean square over tokens of the norm of the gradient of the summed loss by the layer's
@@ -83,7 +83,8 @@ def _stack(stack: LayerStack, indices: list[int], sums: list[LayerSums], tokens:
         for number, (index, found, gradient) in enumerate(zip(indices, sums, gradients, strict=True), 1)
     ]
     shared = [index for index in dict.fromkeys(indices) if indices.count(index) > 1]
-    return {"layers": layers, "sets": [_set(index, indices, gradients) for index in shared]}
+    width = getattr(stack.cfg, stack.stack).embed_dim
+    return {"embed_dim": width, "layers": layers, "sets": [_set(index, indices, gradients) for index in shared]}
 
 
 def _layer(sums: LayerSums) -> dict[str, Any]:
