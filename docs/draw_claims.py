@@ -18,13 +18,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
 from claims import evidence  # noqa: E402
-from claims.configurations import LABELS  # noqa: E402
+from claims.configurations import LABELS, TITLES  # noqa: E402
 from claims.evidence import Evidence  # noqa: E402
 
 from b2t_fairseq.analysis import figures  # noqa: E402
 from b2t_fairseq.files import write_whole  # noqa: E402
 from b2t_fairseq.reporting import style  # noqa: E402
-from b2t_fairseq.residual import SCHEMES  # noqa: E402
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,12 +48,14 @@ def losses(found: Evidence) -> Figure:
         ]
         axes.set_xlabel("updates")
     grid[0][0].set_ylabel("validation loss, bits per token")
-    style.legend(figure, lines, [SCHEMES[found.of(config)[0]["residual"]].title for config in LOSSES[0]])
+    style.legend(figure, lines, list(TITLES.values()))
     return figure
 
 
 def gradients(found: Evidence) -> Figure:
     """Return the gradient at the outputs of the layers of fresh 18-18 models, mean and range over seeds."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, grid = _grid(1, 2, sharey=True)
     models = found.models(False)
     for axes, stack in zip(grid[0], ("encoder", "decoder"), strict=True):
@@ -64,9 +65,10 @@ def gradients(found: Evidence) -> Figure:
             points = [figures.GRADIENT.points(model["stacks"][stack]) for model in seeds]
             lines.append(_curves(axes, index, [list(zip(*one, strict=True)) for one in points]))
         axes.set_yscale("log")
+        axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
         axes.set_xlabel("layer (0: the stack's input)")
     grid[0][0].set_ylabel("gradient, norm per token (log scale)")
-    style.legend(figure, lines, [SCHEMES[scheme].title for scheme in models])
+    style.legend(figure, lines, [TITLES[scheme] for scheme in models])
     return figure
 
 
@@ -82,7 +84,8 @@ def shared(found: Evidence) -> Figure:
     axes.set_yticks(range(len(configs)), [LABELS[config] for config in configs])
     axes.invert_yaxis()
     axes.set_xlabel("last validation loss, bits per token (bar: mean over seeds)")
-    style.title(axes, "")
+    axes.margins(y=0.5 / len(configs))
+    style.title(axes, "About as many parameters, six sets of layers or one")
     figure.set_size_inches(2 * WIDTH, 0.28 * len(configs) + 0.8)
     return figure
 

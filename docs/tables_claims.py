@@ -15,11 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
 from claims import evidence  # noqa: E402
-from claims.configurations import LABELS  # noqa: E402
+from claims.configurations import LABELS, TITLES  # noqa: E402
 from claims.evidence import Evidence, mean_and_range  # noqa: E402
 from claims.registry import CLAIMS  # noqa: E402
-
-from b2t_fairseq.residual import SCHEMES  # noqa: E402
 
 
 def verdicts_table(found: Evidence) -> str:
@@ -45,7 +43,7 @@ def runs_table(found: Evidence) -> str:
                 f"{runs[0]['parameters']:,}",
                 ", ".join(str(run["seed"]) for run in runs),
                 mean_and_range(found.losses(config)),
-                mean_and_range([run["bleu"] for run in runs], 2),
+                mean_and_range([run["bleu"] for run in runs], ".2f"),
                 f"{sum(bool(run['diverged']) for run in runs)} of {len(runs)}",
             ]
         )
@@ -72,15 +70,15 @@ def gradients_table(found: Evidence) -> str:
     for trained in (False, True):
         for scheme, models in found.models(trained).items():
             width = models[0]["stacks"]["decoder"]["embed_dim"]
-            cells = [SCHEMES[scheme].title, str(width), f"{models[0]['updates']:,}", str(len(models))]
+            cells = [TITLES[scheme], str(width), f"{models[0]['updates']:,}", str(len(models))]
             for stack in ("encoder", "decoder"):
                 layers = [model["stacks"][stack]["layers"] for model in models]
                 cells.append(
-                    mean_and_range([one[0]["positions"][0]["gradient"] / one[-1]["gradient"] for one in layers], 2)
+                    mean_and_range([one[0]["positions"][0]["gradient"] / one[-1]["gradient"] for one in layers], ".2f")
                 )
             for key in ("angle", "parameter_gradient"):
                 top = [statistics.mean(layer[key] for layer in one[-6:]) for one in layers]
-                cells.append(mean_and_range(top, 2))
+                cells.append(mean_and_range(top, ".3g"))
             rows.append(cells)
     header = ["scheme, 18-18", "width", "updates", "seeds", "encoder, bottom by top", "decoder, bottom by top"]
     return _table([*header, "angle, decoder's top 6", "parameters' gradient, decoder's top 6"], rows, 1)

@@ -19,3 +19,6 @@ LABELS = {
     "b2t_cycle_rev_18": "B2T, Cycle (rev), M=6, N=18",
     "b2t_cycle_rev_36": "B2T, Cycle (rev), M=6, N=36",
 }
+
+TITLES = {"post_ln": "Post-LN", "pre_ln": "Pre-LN", "b2t": "B2T"}
+"""The schemes whose gradients are compared, in the order of tables and figures."""

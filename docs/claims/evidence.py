@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from claims.configurations import TITLES
+
 RESULTS = Path(__file__).resolve().parent.parent / "results/claims"
 FILES = ("runs", "bootstraps", "gradients", "schemes")
 SEEDS = 3
@@ -49,11 +51,9 @@ class Evidence:
 
     def models(self, updates: bool) -> dict[str, list[dict[str, Any]]]:
         """Return the analyzed models of each scheme, fresh ones or those that have been trained."""
-        found: dict[str, list[dict[str, Any]]] = {}
-        for model in self.gradients:
-            if bool(model["updates"]) == updates:
-                found.setdefault(model["residual"], []).append(model)
-        return found
+        found = [model for model in self.gradients if bool(model["updates"]) == updates]
+        by_scheme = {scheme: [model for model in found if model["residual"] == scheme] for scheme in TITLES}
+        return {scheme: models for scheme, models in by_scheme.items() if models}
 
 
 def read(folder: Path = RESULTS) -> Evidence:
@@ -65,10 +65,9 @@ def _read(path: Path, otherwise: Any = None) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else otherwise
 
 
-def mean_and_range(values: Sequence[float], digits: int = 3) -> str:
+def mean_and_range(values: Sequence[float], form: str = ".3f") -> str:
     """Return the mean, and the lowest and the highest value."""
     if not values:
         return "-"
-    if len(values) == 1:
-        return f"{values[0]:.{digits}f}"
-    return f"{statistics.mean(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+    mean = f"{statistics.mean(values):{form}}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):{form}} to {max(values):{form}})"

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable
 from typing import NamedTuple
 
-from claims.configurations import LABELS
+from claims.configurations import LABELS, TITLES
 from claims.evidence import Evidence, mean_and_range
 from claims.verdicts import FAILS, always, better, verdict
 
@@ -33,14 +33,13 @@ def against(evidence: Evidence, *pairs: tuple[str, str], wanted: bool = True) ->
     for config, baseline in pairs:
         answer = better(evidence, config, baseline)
         answers.append(answer if wanted or answer is None else not answer)
-        sentences.append(_difference(evidence, config, baseline))
-    return Judgement(verdict(answers), "; ".join(sentences))
+        if evidence.of(config) and evidence.of(baseline):
+            sentences.append(_difference(evidence, config, baseline))
+    return Judgement(verdict(answers), "; ".join(sentences) or "not run yet")
 
 
 def _difference(evidence: Evidence, config: str, baseline: str) -> str:
     ours, theirs = evidence.losses(config), evidence.losses(baseline)
-    if not ours or not theirs:
-        return f"{LABELS[config]} against {LABELS[baseline]}: not run"
     text = f"{LABELS[config]} {statistics.mean(ours) - statistics.mean(theirs):+.3f} bits against {LABELS[baseline]}"
     tests = evidence.bootstrap(config, baseline)
     if tests:
@@ -57,7 +56,7 @@ def divergence(evidence: Evidence) -> Judgement:
     fails = {c: [bool(run["diverged"]) or run["bleu"] < FAILED * best for run in found] for c, found in runs.items()}
     answers = [always([flag is (c == configs[0]) for flag in flags]) for c, flags in fails.items()]
     numbers = [
-        f"{LABELS[c]} {sum(fails[c])} of {len(found)} (BLEU {mean_and_range([run['bleu'] for run in found], 2)})"
+        f"{LABELS[c]} {sum(fails[c])} of {len(found)} (BLEU {mean_and_range([run['bleu'] for run in found], '.2f')})"
         for c, found in runs.items()
     ]
     return Judgement(verdict(answers), f"runs that failed: {', '.join(numbers)}")
@@ -76,7 +75,7 @@ def vanishing(evidence: Evidence) -> Judgement:
     answers = [
         always([(r < DECAYED) is vanishes for r in ratios.get(scheme, [])]) for scheme, vanishes in wanted.items()
     ]
-    numbers = [f"{scheme} {mean_and_range(ratios.get(scheme, []), 2)}" for scheme in wanted]
+    numbers = [f"{TITLES[scheme]} {mean_and_range(ratios.get(scheme, []), '.3g')}" for scheme in wanted]
     return Judgement(
         verdict(answers), f"gradient at the decoder's input by that at its output, fresh: {', '.join(numbers)}"
     )
@@ -117,7 +116,7 @@ def top_layers(evidence: Evidence) -> Judgement:
         for scheme in ("post_ln", "b2t")
     ]
     answers = [always([ours > theirs for ours, theirs in found]) for _, found in pairs]
-    numbers = [f"{scheme} {mean_and_range(found, 2)}" for scheme, found in norms.items()]
+    numbers = [f"{TITLES[scheme]} {mean_and_range(found, '.2f')}" for scheme, found in norms.items()]
     return Judgement(
         verdict(answers), f"gradient of the parameters of the decoder's top third, fresh: {', '.join(numbers)}"
     )
