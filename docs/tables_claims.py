@@ -74,7 +74,7 @@ def gradients_table(found: Evidence) -> str:
             for stack in ("encoder", "decoder"):
                 layers = [model["stacks"][stack]["layers"] for model in models]
                 cells.append(
-                    mean_and_range([one[0]["positions"][0]["gradient"] / one[-1]["gradient"] for one in layers], ".2f")
+                    mean_and_range([one[0]["positions"][0]["gradient"] / one[-1]["gradient"] for one in layers], ".3g")
                 )
             for key in ("angle", "parameter_gradient"):
                 top = [statistics.mean(layer[key] for layer in one[-6:]) for one in layers]

@@ -673,7 +673,8 @@ def test_errors(runs, tmp_path, monkeypatch, capsys, line, message):
     """Told before anything is measured, and nothing is written."""
     monkeypatch.setattr(measuring, "analyze", lambda *_: pytest.fail("measured"))
     monkeypatch.chdir(tmp_path)
-    flags = line.replace("FRESH", " ".join(MODEL_FLAGS)).replace("RUNS", str(runs)).split()
+    words = [MODEL_FLAGS if word == "FRESH" else [word.replace("RUNS", str(runs))] for word in line.split()]
+    flags = [flag for group in words for flag in group]
     # of two the last counts
     assert main(["analyze", "--data", str(runs / "bin"), *flags]) == 1
     captured = capsys.readouterr()
