@@ -13,8 +13,8 @@
 #   fairseq flags   for every training, for instance -- --max-update 20000 --total-num-update 20000. The numbers then go
 #                   to DIR/results, and the tables are printed: the project's own stay as they are
 #
-# All claims take 5 to 35 minutes for each of 54 runs: some hours on many cores, a night on two. A second call goes on
-# where the first one stopped; runs that are finished are not done again.
+# All claims take 5 to 35 minutes for each of 51 runs: an hour or two on many cores, a night on two; those of gradients
+# and speed alone take minutes. A second call goes on where the first one stopped; what is finished is not done again.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 only='' seeds=(1 2 3) jobs=$(nproc) out=$PROJECT/runs/claims from=() list='' flags=()
@@ -105,16 +105,16 @@ analysis() {
     echo "analysis: $folder"
 }
 
-# analyses SEED: fresh models of the papers' size, and those that were trained here
+# analyses SEED: fresh models of the papers' size, and those that were trained here if they are finished
 analyses() {
-    local trained=("$out"/{post_ln,pre_ln,b2t}_18l/seed"$1"/checkpoint_last.pt)
-    local fresh=(
+    local name fresh=(
         --arch b2t_transformer_wmt_en_de_18l --share-all-embeddings --seed "$1"
         --criterion label_smoothed_cross_entropy_fused --label-smoothing 0.1
     )
     analysis "fresh-seed$1" --residual post_ln,pre_ln,b2t -- "${fresh[@]}"
-    analysis "trained-seed$1" "${trained[@]}"
     [ "$1" != "${seeds[0]}" ] || analysis "all-seed$1" --residual all -- "${fresh[@]}"
+    for name in post_ln pre_ln b2t; do [ -e "$out/${name}_18l/seed$1/score.txt" ] || return 0; done
+    analysis "trained-seed$1" "$out"/{post_ln,pre_ln,b2t}_18l/seed"$1"/checkpoint_last.pt
 }
 
 stop() {
@@ -150,11 +150,11 @@ all_runs() {
         die "these runs failed, see driver.txt in their folders in $out; the same command tries again: ${failed[*]}"
 }
 
+say "corpus"
+# with all cores, before the runs
+env -u OMP_NUM_THREADS bash "$PROJECT/scripts/quickstart.sh" --corpus multi30k "${from[@]}" --config "$base" \
+    --work "$out/corpus" --stop-stage 4
 if [ ${#configs[@]} -gt 0 ]; then
-    say "corpus"
-    # with all cores, before the runs
-    env -u OMP_NUM_THREADS bash "$PROJECT/scripts/quickstart.sh" --corpus multi30k "${from[@]}" --config "$base" \
-        --work "$out/corpus" --stop-stage 4
     say "${#configs[@]} configurations, ${#seeds[@]} seed(s), $jobs at a time"
     # each run is a group of processes, so that a signal to this script ends all of it; the next call goes on with it
     set -m

@@ -187,7 +187,7 @@ class TestClaims:
             "speed_by_universal": ratio,
             "speed_by_universal_quartiles": [1.2, 2.0],
         }
-        assert judge("speed_12", speed={"rows": [row]}).verdict == expected
+        assert judge("speed_12", speed={"rows": [row], "machine": "a core, torch"}).verdict == expected
 
     @pytest.mark.parametrize("only", ["loss_18l", "loss_18l,speed_12", ""])
     def test_chosen(self, only):

@@ -20,6 +20,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
+import numpy as np  # noqa: E402
 from sacrebleu.metrics import BLEU  # noqa: E402
 from sacrebleu.significance import PairedTest  # noqa: E402
 
@@ -42,7 +43,9 @@ def record(folder: Path) -> dict[str, Any]:
     (run,) = reporting.read_all([folder])
     validation = run.log.validation()
     curve = [[int(u), round(loss, 4)] for u, loss in zip(validation["update"], validation["loss"], strict=True)]
-    walls = run.log.training()["wall"]
+    train = run.log.training()
+    # the clock begins anew with each start
+    ends = np.append(np.flatnonzero(train["start"][1:] == 1), len(train) - 1)
     return {
         "config": folder.parent.name,
         "seed": int(folder.name.removeprefix("seed")),
@@ -56,7 +59,7 @@ def record(folder: Path) -> dict[str, Any]:
         "valid_curve": curve,
         "diverged": run.divergence and run.divergence._asdict(),
         "bleu": round(BLEU().corpus_score(_lines(folder / "hypotheses.de"), [_references(folder)]).score, 2),
-        "minutes": round(float(walls[-1]) / 60, 1),
+        "minutes": round(float(train["wall"][ends].sum()) / 60, 1),
         **json.loads((folder / "provenance.json").read_text(encoding="utf-8")),
     }
 

@@ -136,8 +136,10 @@ def speed(layers: str) -> Callable[[Evidence], Judgement]:
         ratio, published = found["speed_by_universal"], PUBLISHED_SPEED[layers]
         low, high = found["speed_by_universal_quartiles"]
         answer = abs(ratio - published) < SAME_SPEED
+        where = evidence.speed["machine"].split(",")[0]
         return Judgement(
-            verdict([answer]), f"{ratio:.2f} ({low:.2f} to {high:.2f}) times Universal's, published {published}"
+            verdict([answer]),
+            f"{ratio:.2f} ({low:.2f} to {high:.2f}) times Universal's on {where}, published {published} on GPUs",
         )
 
     return judge
