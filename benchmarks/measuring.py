@@ -6,7 +6,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -41,6 +41,20 @@ def seconds(step: Callable[[], None], device: str) -> float:
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - start
+
+
+def times_in_turn(
+    steps: Mapping[str, Callable[[], None]], warmup: int, rounds: int, device: str
+) -> dict[str, list[float]]:
+    """Return the time of each step in each round, after some that do not count."""
+    for step in steps.values():
+        for _ in range(warmup):
+            step()
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(rounds):
+        for name in in_turn(list(steps), turn):
+            times[name].append(seconds(steps[name], device))
+    return times
 
 
 def ratios(numbers: Sequence[float], others: Sequence[float]) -> list[float]:

@@ -10,7 +10,6 @@ loss is fused with the output layer.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
 from pathlib import Path
@@ -19,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 import torch
-from measuring import in_turn, machine, median_and_quartiles, ratios, seconds
-from train_step import build, make_batch, make_step
+from measuring import machine, median_and_quartiles, ratios, times_in_turn
+from train_step import arguments, build, make_batch, make_step, prepared
 from write_result import finish, markdown
 
 # N, width, scheme, sharing with M, and the paper's training speed; Post-LN's is 1
@@ -49,13 +48,7 @@ def measure(args: argparse.Namespace) -> list[dict]:
     batch = make_batch(args)
     models = {name: build_model(name, args) for name in MODELS}
     steps = {name: make_step(model, batch, fused=True) for name, model in models.items()}
-    for step in steps.values():
-        for _ in range(args.warmup):
-            step()
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(args.rounds):
-        for name in in_turn(list(steps), turn):
-            times[name].append(seconds(steps[name], args.device))
+    times = times_in_turn(steps, args.warmup, args.rounds, args.device)
     rows = []
     for name, model in models.items():
         row = {
@@ -91,20 +84,7 @@ def table(result: dict) -> str:
 
 
 def main() -> None:
-    gpu = torch.cuda.is_available()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if gpu else "cpu")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16" if gpu else "float32")
-    parser.add_argument("--vocabulary", type=int, default=32768)
-    parser.add_argument("--tokens", type=int, default=16384 if gpu else 1024, help="target tokens in a batch")
-    parser.add_argument("--length", type=int, default=32, help="tokens in a sentence")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--warmup", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--output", type=Path, help="write OUTPUT.json and OUTPUT.md")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    args.dtype = getattr(torch, args.dtype)
+    args = prepared(arguments(__doc__))
     result = {
         "machine": machine(args.device),
         "size": f"Vocabulary {args.vocabulary}, {args.tokens} target tokens, {str(args.dtype).removeprefix('torch.')}",

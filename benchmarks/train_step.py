@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 import torch
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
-from measuring import in_turn, machine, median_and_quartiles, peak_growth, ratios, seconds, standing_bytes
+from measuring import machine, median_and_quartiles, peak_growth, ratios, standing_bytes, times_in_turn
 from write_result import finish, markdown
 
 from b2t_fairseq.dictionaries import placeholder
@@ -124,17 +124,10 @@ def measure(args: argparse.Namespace) -> list[dict]:
     chosen = {name: variant for name, variant in variants(args.layers).items() if args.only in name or name == BASELINE}
     models = {name: build(arch, flags, args) for name, (arch, flags) in chosen.items()}
     steps = {name: make_step(model, batch, FUSED in name) for name, model in models.items()}
-    for step in steps.values():
-        for _ in range(args.warmup):
-            step()
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    names = list(steps)
-    for turn in range(args.rounds):
-        for name in in_turn(names, turn):
-            times[name].append(seconds(steps[name], args.device))
+    times = times_in_turn(steps, args.warmup, args.rounds, args.device)
     rows = []
-    memory = {name: peak_memory(models[name], steps[name], args.device) for name in names}
-    for name in names:
+    memory = {name: peak_memory(models[name], steps[name], args.device) for name in steps}
+    for name in steps:
         ratio, quartiles = median_and_quartiles(ratios(times[name], times[BASELINE]))
         rows.append(
             {
@@ -165,24 +158,38 @@ def table(result: dict) -> str:
     return markdown(["model", "parameters", "step time", "quartiles", "peak memory"], rows, 1, result, note)
 
 
-def main() -> None:
+def arguments(description: str) -> argparse.ArgumentParser:
+    """Return a parser of what all benchmarks of single steps can be told."""
     gpu = torch.cuda.is_available()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if gpu else "cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16" if gpu else "float32")
-    parser.add_argument("--layers", type=int, default=6, help="layers of encoder and of decoder")
-    parser.add_argument("--width", type=int, default=512 if gpu else 256, help="embedding dimension")
-    parser.add_argument("--vocabulary", type=int, default=32768 if gpu else 4000)
+    parser.add_argument("--vocabulary", type=int, default=32768)
     parser.add_argument("--tokens", type=int, default=16384 if gpu else 1024, help="target tokens in a batch")
     parser.add_argument("--length", type=int, default=32, help="tokens in a sentence")
-    parser.add_argument("--only", default="", help="beside fairseq's, only the variants whose name has this in it")
-    parser.add_argument("--rounds", type=int, default=28)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--output", type=Path, help="write OUTPUT.json and OUTPUT.md")
+    return parser
+
+
+def prepared(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Return the command line's arguments, with the type itself for its name; threads are set."""
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     args.dtype = getattr(torch, args.dtype)
+    return args
+
+
+def main() -> None:
+    gpu = torch.cuda.is_available()
+    parser = arguments(__doc__)
+    parser.add_argument("--layers", type=int, default=6, help="layers of encoder and of decoder")
+    parser.add_argument("--width", type=int, default=512 if gpu else 256, help="embedding dimension")
+    parser.add_argument("--only", default="", help="beside fairseq's, only the variants whose name has this in it")
+    parser.set_defaults(vocabulary=32768 if gpu else 4000, rounds=28)
+    args = prepared(parser)
     result = {
         "machine": machine(args.device),
         "size": f"{args.layers}-{args.layers} layers, width {args.width}, vocabulary {args.vocabulary}, "
