@@ -1,13 +1,10 @@
 #!/usr/bin/env python3
-"""Draw the figures of docs/results.md and README.md from the numbers in docs/results/claims.
-
-python docs/draw_claims.py           write them
-python docs/draw_claims.py --check   exit with 1 if one on disk is not what would be drawn
-"""
+"""Draw the figures of docs/results.md and README.md from the numbers in docs/results/claims."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
 from collections.abc import Sequence
@@ -43,7 +40,7 @@ def losses(found: Evidence) -> Figure:
     for axes, configs, layers in zip(grid[0], LOSSES, (18, 6), strict=True):
         style.title(axes, f"{layers}-{layers} layers")
         lines = [
-            _curves(axes, index, [run["valid_curve"] for run in found.of(config)])
+            _curves(axes, index, [_finite(run["valid_curve"]) for run in found.of(config)])
             for index, config in enumerate(configs)
         ]
         axes.set_xlabel("updates")
@@ -57,7 +54,7 @@ def gradients(found: Evidence) -> Figure:
     from matplotlib.ticker import MaxNLocator
 
     figure, grid = _grid(1, 2, sharey=True)
-    models = found.models(False)
+    models = found.models(trained=False)
     for axes, stack in zip(grid[0], ("encoder", "decoder"), strict=True):
         style.title(axes, stack.capitalize())
         lines = []
@@ -78,7 +75,7 @@ def shared(found: Evidence) -> Figure:
     axes = grid[0][0]
     configs = [config for config in SHARED if found.of(config)]
     for row, config in enumerate(configs):
-        losses = found.losses(config)
+        losses = [loss for loss in found.losses(config) if math.isfinite(loss)] or [math.nan]
         axes.plot(losses, [row] * len(losses), "o", color=style.COLORS[0], markersize=4, alpha=0.7)
         axes.plot([statistics.mean(losses)], [row], "|", color=style.INK, markersize=11)
     axes.set_yticks(range(len(configs)), [LABELS[config] for config in configs])
@@ -102,7 +99,9 @@ def drawn(found: Evidence) -> dict[str, bytes]:
             made["shared"] = shared(found)
         files = {f"{name}.svg": style.files(figure)["svg"] for name, figure in made.items()}
     if found.schemes:
-        files["schemes.svg"] = figures.draw(found.schemes)[figures.OVERVIEW]["svg"]
+        seed = min(model["seed"] for model in found.schemes)
+        models = [model for model in found.schemes if model["seed"] == seed]
+        files["schemes.svg"] = figures.draw(models)[figures.OVERVIEW]["svg"]
     return files
 
 
@@ -111,6 +110,10 @@ def _grid(rows: int, columns: int, **options):
 
     figure = Figure(figsize=(WIDTH * columns, HEIGHT * rows + 0.5), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def _finite(curve: Sequence[tuple[int, float | None]]) -> list[tuple[int, float]]:
+    return [(update, loss) for update, loss in curve if loss is not None]
 
 
 def _curves(axes: Axes, index: int, curves: Sequence[Sequence[tuple[float, float]]]):
@@ -125,7 +128,7 @@ def _curves(axes: Axes, index: int, curves: Sequence[Sequence[tuple[float, float
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, default=evidence.RESULTS, help="where the numbers are")
     args = parser.parse_args()
     write_whole({args.results / name: content for name, content in drawn(evidence.read(args.results)).items()})

@@ -16,8 +16,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
 from claims import evidence  # noqa: E402
 from claims.configurations import LABELS, TITLES  # noqa: E402
-from claims.evidence import Evidence, mean_and_range  # noqa: E402
+from claims.evidence import Evidence, mean_and_range, top_third  # noqa: E402
 from claims.registry import CLAIMS  # noqa: E402
+
+from b2t_fairseq.analysis.summary import reaching_bottom  # noqa: E402
 
 
 def verdicts_table(found: Evidence) -> str:
@@ -26,7 +28,12 @@ def verdicts_table(found: Evidence) -> str:
     for claim in CLAIMS:
         verdict, reason = claim.judge(found)
         rows.append([claim.statement, claim.source, f"**{verdict}**", reason, f"`{claim.name}`"])
-    return _table(["claim", "whose", "verdict", "measured", "`--only`"], rows, 5)
+    return _table(["claim", "source", "verdict", "measured", "name"], rows, 5)
+
+
+def rules_table() -> str:
+    """Return what decides the claims that are not only of one model being better than another."""
+    return _table(["name", "rule"], [[f"`{claim.name}`", claim.rule] for claim in CLAIMS if claim.rule], 2)
 
 
 def runs_table(found: Evidence) -> str:
@@ -47,7 +54,7 @@ def runs_table(found: Evidence) -> str:
                 f"{sum(bool(run['diverged']) for run in runs)} of {len(runs)}",
             ]
         )
-    return _table(["model", "parameters", "seeds", "validation loss", "BLEU", "diverged"], rows, 1)
+    return _table(["model", "parameters", "seeds run", "validation loss", "BLEU", "diverged"], rows, 1)
 
 
 def comparisons_table(found: Evidence) -> str:
@@ -61,7 +68,7 @@ def comparisons_table(found: Evidence) -> str:
         values = ", ".join("identical" if one["p_value"] is None else f"{one['p_value']:.3f}" for one in tests)
         differences = ", ".join(f"{one['difference']:+.2f}" for one in tests)
         rows.append([LABELS[config], LABELS[baseline], f"{losses:+.3f}", differences, values])
-    return _table(["model", "against", "validation loss", "BLEU, by seed", "p, by seed"], rows, 2)
+    return _table(["model", "baseline", "validation loss", "BLEU, by seed", "p, by seed"], rows, 2)
 
 
 def gradients_table(found: Evidence) -> str:
@@ -70,18 +77,15 @@ def gradients_table(found: Evidence) -> str:
     for trained in (False, True):
         for scheme, models in found.models(trained).items():
             width = models[0]["stacks"]["decoder"]["embed_dim"]
-            cells = [TITLES[scheme], str(width), f"{models[0]['updates']:,}", str(len(models))]
+            updates = ", ".join(sorted({f"{model['updates']:,}" for model in models}))
+            cells = [TITLES[scheme], str(width), updates, ", ".join(str(model["seed"]) for model in models)]
             for stack in ("encoder", "decoder"):
-                layers = [model["stacks"][stack]["layers"] for model in models]
-                cells.append(
-                    mean_and_range([one[0]["positions"][0]["gradient"] / one[-1]["gradient"] for one in layers], ".3g")
-                )
+                cells.append(mean_and_range([reaching_bottom(model["stacks"][stack]) for model in models], ".3g"))
             for key in ("angle", "parameter_gradient"):
-                top = [statistics.mean(layer[key] for layer in one[-6:]) for one in layers]
-                cells.append(mean_and_range(top, ".3g"))
+                cells.append(mean_and_range([top_third(model, key) for model in models], ".3g"))
             rows.append(cells)
-    header = ["scheme, 18-18", "width", "updates", "seeds", "encoder, bottom by top", "decoder, bottom by top"]
-    return _table([*header, "angle, decoder's top 6", "parameters' gradient, decoder's top 6"], rows, 1)
+    header = ["scheme, 18-18", "width", "updates", "seeds", "encoder, input to output", "decoder, input to output"]
+    return _table([*header, "angle, decoder's top third", "parameters' gradient, decoder's top third"], rows, 1)
 
 
 def conditions(found: Evidence) -> str:
@@ -94,9 +98,9 @@ def conditions(found: Evidence) -> str:
         return "No runs."
     minutes = [run["minutes"] for run in found.runs]
     return (
-        f"{len(found.runs)} runs of {min(minutes):.0f} to {max(minutes):.0f} minutes each (other work on the machine "
-        f"included), each on {values['hardware']}; torch {values['torch']}, Python {values['python']}; "
-        f"commits {values['commit']}; {values['date']}."
+        f"{len(found.runs)} runs, each with {min(minutes):.0f} to {max(minutes):.0f} minutes of training on "
+        f"{values['hardware']}; torch {values['torch']}, Python {values['python']}; commit {values['commit']}; "
+        f"{values['date']}."
     )
 
 

@@ -14,7 +14,6 @@ import argparse
 import dataclasses
 import json
 import logging
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -28,6 +27,7 @@ import tables_reproduction  # noqa: E402
 from claims import evidence  # noqa: E402
 
 from b2t_fairseq.config import B2TTransformerConfig, StockTransformerConfig  # noqa: E402
+from b2t_fairseq.files import write_whole  # noqa: E402
 from b2t_fairseq.layers import KERNELS  # noqa: E402
 from b2t_fairseq.residual import SCHEMES, PostLN  # noqa: E402
 from b2t_fairseq.sharing import STRATEGIES, layer_indices, none  # noqa: E402
@@ -132,6 +132,7 @@ def results_parts() -> dict[str, str]:
     found = evidence.read()
     return {
         "verdicts": tables_claims.verdicts_table(found),
+        "rules": tables_claims.rules_table(),
         "conditions": tables_claims.conditions(found),
         "runs": tables_claims.runs_table(found),
         "comparisons": tables_claims.comparisons_table(found),
@@ -179,9 +180,7 @@ def main() -> None:
             continue
         outdated.append(name)
         if not args.check:
-            unfinished = path.with_name(f"{path.name}.tmp{os.getpid()}")
-            unfinished.write_text(new, encoding="utf-8", newline="\n")
-            unfinished.replace(path)
+            write_whole({path: new.encode()})
     if args.check and outdated:
         sys.exit(f"out of date: {', '.join(outdated)}; run python docs/write_tables.py")
 

@@ -13,7 +13,7 @@
 #   fairseq flags   for every training, for instance -- --max-update 20000 --total-num-update 20000. The numbers then go
 #                   to DIR/results, and the tables are printed: the project's own stay as they are
 #
-# All claims take 5 to 35 minutes for each of 51 runs: an hour or two on many cores, a night on two; those of gradients
+# All claims take 5 to 30 minutes for each of 51 runs: an hour or two on many cores, a night on two; those of gradients
 # and speed alone take minutes. A second call goes on where the first one stopped; what is finished is not done again.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -50,7 +50,8 @@ needed=$(python "$PROJECT/docs/claims/registry.py" --only "$only")
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 lock "$out/.lock" "another reproduce_claims.sh is at work in $out; wait for it, or give another --out"
-free_space "$out" 1000
+# the corpus and the analyses; a run of 18-18 layers has three checkpoints of 30 MB
+free_space "$out" $((500 + 100 * ${#configs[@]} * ${#seeds[@]}))
 plugin=$(b2t path)
 results=$PROJECT/docs/results/claims
 [ ${#flags[@]} -eq 0 ] || results=$out/results
@@ -59,19 +60,29 @@ export OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=68719476736
 export PYTHONUNBUFFERED=1 PYTHONWARNINGS=${PYTHONWARNINGS:-ignore}
 base=$PROJECT/configs/claims/b2t_18l.sh
 
+# provenance FILE COMMAND: what a run is made with, noted at each start; what has changed since an earlier one is added
 provenance() {
-    python - "$PROJECT" "$1" <<'PYTHON'
-import json, platform, subprocess, sys, time
-sys.path.insert(0, f"{sys.argv[1]}/scripts")
+    python - "$PROJECT" "$1" "$2" <<'PYTHON'
+import json, pathlib, platform, subprocess, sys, time
+project, path = sys.argv[1], pathlib.Path(sys.argv[2])
+sys.path.insert(0, f"{project}/scripts")
 import machine, torch
-found = subprocess.run(["git", "-C", sys.argv[1], "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-print(json.dumps({
-    "commit": found.stdout.strip() or "unknown", "date": time.strftime("%Y-%m-%d"),
-    "hardware": f"1 core of {machine.processor()}", "torch": torch.__version__, "python": platform.python_version(),
-    "command": sys.argv[2],
-}))
+describe = ["git", "-C", project, "describe", "--always", "--dirty"]
+now = {
+    "commit": subprocess.run(describe, capture_output=True, text=True).stdout.strip() or "unknown",
+    "date": time.strftime("%Y-%m-%d"), "hardware": f"1 core of {machine.processor()}",
+    "torch": torch.__version__, "python": platform.python_version(),
+}
+before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else now
+all_starts = {key: ", ".join(dict.fromkeys([*before[key].split(", "), value])) for key, value in now.items()}
+unfinished = path.with_suffix(".tmp")
+unfinished.write_text(json.dumps({**all_starts, "command": sys.argv[3]}), encoding="utf-8")
+unfinished.replace(path)
 PYTHON
 }
+
+# has_diverged RUN: fairseq gives up over gradients that are not finite; what there is of such a run is a result too
+has_diverged() { [ -e "$1/checkpoint_last.pt" ] && b2t report "$1" --text 2>/dev/null | grep -q 'diverged at'; }
 
 # one_run CONFIG SEED: train, translate, score
 one_run() {
@@ -80,10 +91,9 @@ one_run() {
     # shellcheck source=configs/claims/b2t_18l.sh
     . "$config"
     local command="bash scripts/train.sh configs/claims/$1.sh --data DIR --save-dir RUN --seed $2 --cpu${flags[*]:+ ${flags[*]}}"
-    [ -e "$run/provenance.json" ] ||
-        { provenance "$command" >"$run/provenance.tmp" && mv "$run/provenance.tmp" "$run/provenance.json"; }
+    provenance "$run/provenance.json" "$command" || return
     bash "$PROJECT/scripts/train.sh" "$config" --data "$out/corpus/data" --save-dir "$run" --seed "$2" --cpu \
-        "${flags[@]}" >"$run/driver.txt" 2>&1 || return
+        "${flags[@]}" >"$run/driver.txt" 2>&1 || has_diverged "$run" || return
     fairseq-generate "$out/corpus/data" --user-dir "$plugin" --path "$run/checkpoint_last.pt" --gen-subset test --cpu \
         --remove-bpe sentencepiece --required-batch-size-multiple 1 --max-tokens 4000 "${generation[@]}" \
         >"$run/generated.tmp" 2>>"$run/driver.txt" || return
@@ -101,20 +111,27 @@ analysis() {
     [ ! -e "$folder/analysis.json" ] || return 0
     mkdir -p "$out/analysis"
     # one at a time, so with all cores
-    env -u OMP_NUM_THREADS b2t analyze --data "$out/corpus/data" --cpu --output "$folder" "$@" >"$folder.log" 2>&1
+    quietly "$folder.log" env -u OMP_NUM_THREADS b2t analyze --data "$out/corpus/data" --cpu --output "$folder" "$@"
     echo "analysis: $folder"
 }
 
 # analyses SEED: fresh models of the papers' size, and those that were trained here if they are finished
 analyses() {
-    local name fresh=(
+    local name trained=trained-seed$1 checkpoints=() fresh=(
         --arch b2t_transformer_wmt_en_de_18l --share-all-embeddings --seed "$1"
         --criterion label_smoothed_cross_entropy_fused --label-smoothing 0.1
     )
     analysis "fresh-seed$1" --residual post_ln,pre_ln,b2t -- "${fresh[@]}"
     [ "$1" != "${seeds[0]}" ] || analysis "all-seed$1" --residual all -- "${fresh[@]}"
-    for name in post_ln pre_ln b2t; do [ -e "$out/${name}_18l/seed$1/score.txt" ] || return 0; done
-    analysis "trained-seed$1" "$out"/{post_ln,pre_ln,b2t}_18l/seed"$1"/checkpoint_last.pt
+    for name in post_ln pre_ln b2t; do
+        [ -e "$out/${name}_18l/seed$1/score.txt" ] || return 0
+        checkpoints+=("$out/${name}_18l/seed$1/checkpoint_last.pt")
+    done
+    # of runs that were deleted and done again
+    for name in "${checkpoints[@]}"; do
+        [ ! "$name" -nt "$out/analysis/$trained/analysis.json" ] || rm -rf "$out/analysis/$trained"
+    done
+    analysis "$trained" "${checkpoints[@]}"
 }
 
 stop() {
@@ -124,17 +141,30 @@ stop() {
     exit 75
 }
 
-# a line for each run that ends; the others go on if one fails
-all_runs() {
-    local seed name common=$PROJECT/configs/claims/_common.sh
-    # before any is begun
+# settings CONFIG: the values of a configuration, whatever its comments say, and the flags of all trainings
+settings() {
+    (
+        # shellcheck source=configs/claims/b2t_18l.sh
+        . "$PROJECT/configs/claims/$1.sh"
+        declare -p vocab_size max_update tokens_per_update max_tokens model training generation flags
+    )
+}
+
+# before any run is begun
+check_settings() {
+    local seed name
+    same_settings "$out/settings.txt" "$(settings _common)" "what is in $out"
     for name in "${configs[@]}"; do
         for seed in "${seeds[@]}"; do
             mkdir -p "$out/$name/seed$seed"
-            same_settings "$out/$name/seed$seed/configuration.txt" \
-                "$(cat "$common" "$PROJECT/configs/claims/$name.sh" && echo "${flags[*]}")" "the run in $out/$name/seed$seed"
+            same_settings "$out/$name/seed$seed/configuration.txt" "$(settings "$name")" "the run in $out/$name/seed$seed"
         done
     done
+}
+
+# a line for each run that ends; the others go on if one fails
+all_runs() {
+    local seed name
     for seed in "${seeds[@]}"; do
         for name in "${configs[@]}"; do
             while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n || true; done
@@ -142,14 +172,13 @@ all_runs() {
         done
     done
     wait
-    local failed=()
     for seed in "${seeds[@]}"; do
         for name in "${configs[@]}"; do [ -e "$out/$name/seed$seed/score.txt" ] || failed+=("$name/seed$seed"); done
     done
-    [ ${#failed[@]} -eq 0 ] ||
-        die "these runs failed, see driver.txt in their folders in $out; the same command tries again: ${failed[*]}"
 }
 
+failed=()
+[ ${#configs[@]} -eq 0 ] || check_settings
 say "corpus"
 # with all cores, before the runs
 env -u OMP_NUM_THREADS bash "$PROJECT/scripts/quickstart.sh" --corpus multi30k "${from[@]}" --config "$base" \
@@ -186,3 +215,5 @@ else
     python "$PROJECT/docs/tables_claims.py" --results "$results"
     echo "numbers and figures: $results"
 fi
+[ ${#failed[@]} -eq 0 ] ||
+    die "these runs failed, see driver.txt in their folders in $out; the same command tries again: ${failed[*]}"

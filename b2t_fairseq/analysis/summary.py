@@ -55,13 +55,19 @@ def _behaviour(stack: dict) -> list[str]:
     layers = stack["layers"]
     idlest = min(layers, key=lambda layer: float("inf") if layer["angle"] is None else layer["angle"])
     return [
-        _number(_ratio(layers[0]["positions"][0]["gradient"], layers[-1]["gradient"]), ".3g"),
+        _number(reaching_bottom(stack), ".3g"),
         _number(passed_by_norms(stack), ".2f"),
         str(idlest["layer"]),
         _number(idlest["angle"], ".1f"),
         _number(idlest["change"], ".3f"),
         f"{_number(layers[0]['input_variance'], '.3g')} \N{RIGHTWARDS ARROW} {_number(layers[-1]['variance'], '.3g')}",
     ]
+
+
+def reaching_bottom(stack: dict[str, Any]) -> float | None:
+    """Return the gradient at a stack's input by that at its output, ``None`` if one of them is not finite."""
+    layers = stack["layers"]
+    return _ratio(layers[0]["positions"][0]["gradient"], layers[-1]["gradient"])
 
 
 def passed_by_norms(stack: dict[str, Any]) -> float | None:

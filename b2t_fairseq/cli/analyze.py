@@ -95,16 +95,20 @@ def _subjects(args: argparse.Namespace, flags: list[str]):
         # neither a table nor an SVG can have all that a folder's name may have
         printable = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in name)
         yield subjects.trained(printable, path, args.data)
-    found = False
+    found, refused = False, []
     for residual in subjects.schemes(args.residual) if flags else ():
         try:
             yield subjects.fresh(args.data, with_plugin(flags), residual)
             found = True
         except InputError as error:
-            # what no scheme can work with is a mistake, what one scheme cannot is not
-            if args.residual != "all" or not found:
+            if args.residual != "all":
                 raise
-            print(f"left out: {error}")
+            refused.append(error)
+    # what no scheme can work with is a mistake, what one scheme cannot is not
+    if refused and not found:
+        raise refused[0]
+    for error in refused:
+        print(f"left out: {error}")
 
 
 def _analyze(subject: subjects.Subject, args: argparse.Namespace, device: str) -> dict:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-COLUMNS = ("loss", "nll_loss", "ppl", "lr", "gnorm", "wps", "wall")
+COLUMNS = ("loss", "nll_loss", "ppl", "lr", "gnorm", "wps", "wall", "train_wall")
 
 
 class Curve:

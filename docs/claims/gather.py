@@ -3,17 +3,20 @@
 
     python docs/claims/gather.py runs/claims
 
-What is there of other runs stays: a claim can be run alone, and on another machine.
+What is there of other runs stays, unless they had other settings: a claim can be run alone, and on another machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
+import hashlib
 import json
 import logging
+import math
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ import numpy as np  # noqa: E402
 from sacrebleu.metrics import BLEU  # noqa: E402
 from sacrebleu.significance import PairedTest  # noqa: E402
 
+from b2t_fairseq.files import write_whole  # noqa: E402
 from b2t_fairseq.reporting import runs as reporting  # noqa: E402
 from claims.configurations import LABELS  # noqa: E402
 from claims.evidence import RESULTS  # noqa: E402
@@ -42,13 +46,15 @@ def record(folder: Path) -> dict[str, Any]:
     """
     (run,) = reporting.read_all([folder])
     validation = run.log.validation()
-    curve = [[int(u), round(loss, 4)] for u, loss in zip(validation["update"], validation["loss"], strict=True)]
-    train = run.log.training()
-    # the clock begins anew with each start
-    ends = np.append(np.flatnonzero(train["start"][1:] == 1), len(train) - 1)
+    curve = [
+        [int(update), round(loss, 4) if math.isfinite(loss) else None]
+        for update, loss in zip(validation["update"], validation["loss"], strict=True)
+    ]
     return {
         "config": folder.parent.name,
-        "seed": int(folder.name.removeprefix("seed")),
+        "seed": _seed(folder),
+        "settings": _digest(folder / "configuration.txt"),
+        "common_settings": _digest(folder.parents[1] / "settings.txt"),
         "residual": run.model.scheme,
         "layer_sharing": run.model.sharing,
         "layers": run.model.layers,
@@ -59,7 +65,8 @@ def record(folder: Path) -> dict[str, Any]:
         "valid_curve": curve,
         "diverged": run.divergence and run.divergence._asdict(),
         "bleu": round(BLEU().corpus_score(_lines(folder / "hypotheses.de"), [_references(folder)]).score, 2),
-        "minutes": round(float(train["wall"][ends].sum()) / 60, 1),
+        # of training alone: what was done again after an interruption counts once, validation not at all
+        "minutes": round(float(np.nansum(run.log.training()["train_wall"])) / 60, 1),
         **json.loads((folder / "provenance.json").read_text(encoding="utf-8")),
     }
 
@@ -75,6 +82,7 @@ def bootstrap(out: Path, config: str, baseline: str, seed: int) -> dict[str, Any
         "config": config,
         "baseline": baseline,
         "seed": seed,
+        "settings": [_digest(folder / "configuration.txt") for folder in reversed(folders)],
         "difference": round(float(second.score - first.score), 3),
         # identical translations get 1 / (samples + 1), as if they differed
         "p_value": None if lines[0] == lines[1] else round(float(second.p_value), 4),
@@ -82,26 +90,93 @@ def bootstrap(out: Path, config: str, baseline: str, seed: int) -> dict[str, Any
 
 
 def analyzed(out: Path, *kinds: str) -> list[dict[str, Any]]:
-    """Return the models of the driver's analyses of these kinds, each with its seed, to five digits."""
+    """Return the models of the driver's analyses of these kinds, each with its seed, to five digits.
+
+    A trained one has the settings of its run.
+    """
     found = []
     for path in sorted((out / "analysis").glob("*/analysis.json")):
         kind, _, seed = path.parent.name.rpartition("-seed")
         if kind in kinds:
             analysis = json.loads(path.read_text(encoding="utf-8"))
-            # where the checkpoint lay is nobody's business
-            found += [_rounded({**model, "checkpoint": None, "seed": int(seed)}) for model in analysis["models"]]
+            for model in analysis["models"]:
+                run = out / f"{model['residual']}_18l" / f"seed{seed}"
+                settings = {"settings": _digest(run / "configuration.txt")} if model["updates"] else {}
+                # where the checkpoint lay is nobody's business
+                found.append(_rounded({**model, "checkpoint": None, "seed": int(seed), **settings}))
     return found
 
 
-def merge(path: Path, found: Iterable[dict[str, Any]], keys: tuple[str, ...]) -> None:
-    """Add records to a file, in place of those with the same keys."""
+def merge(
+    path: Path,
+    found: Iterable[dict[str, Any]],
+    keys: tuple[str, ...],
+    stays: Callable[[dict[str, Any]], bool] = lambda known: True,
+) -> list[dict[str, Any]]:
+    """Add records to a file, in place of those with the same keys, and return all.
+
+    Args:
+        path: the file.
+        found: the new records.
+        keys: what tells records apart.
+        stays: says of a record whether it still belongs there.
+    """
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     merged = {tuple(one[key] for key in keys): one for one in [*known, *found]}
-    records = [json.dumps(merged[key], ensure_ascii=False) for key in sorted(merged)]
-    unfinished = path.with_name(f"{path.name}.tmp{os.getpid()}")
+    kept = [merged[key] for key in sorted(merged) if stays(merged[key])]
+    if len(kept) < len(merged):
+        print(f"{path.name}: {len(merged) - len(kept)} records of other settings are left out")
     # one line for each, so that a difference shows what is new
-    unfinished.write_text("[\n" + ",\n".join(records) + "\n]\n", encoding="utf-8")
-    unfinished.replace(path)
+    lines = ",\n".join(json.dumps(one, ensure_ascii=False, allow_nan=False) for one in kept)
+    write_whole({path: f"[\n{lines}\n]\n".encode()})
+    return kept
+
+
+def gather(out: Path, results: Path) -> None:
+    """Write what a driver's folder has to a folder of results."""
+    finished = [path.parent for path in sorted(out.glob(f"*/seed*/{FINISHED}")) if path.parts[-3] in LABELS]
+    new = [record(folder) for folder in finished]
+    common = {run["common_settings"] for run in new}
+    settings = {run["config"]: run["settings"] for run in new}
+
+    def comparable(run: dict[str, Any]) -> bool:
+        same = run["settings"] == settings.get(run["config"], run["settings"])
+        return not new or (same and run["common_settings"] in common)
+
+    runs = merge(results / "runs.json", new, ("config", "seed"), comparable)
+    made_with = {(run["config"], run["seed"]): run["settings"] for run in runs}
+    have = {(folder.parent.name, _seed(folder)) for folder in finished}
+    pairs = dict.fromkeys(pair for claim in CLAIMS for pair in claim.pairs)
+    compared = [
+        bootstrap(out, config, baseline, seed)
+        for config, baseline in pairs
+        for seed in sorted({seed for name, seed in have if name == config})
+        if (baseline, seed) in have
+    ]
+    merge(
+        results / "bootstraps.json",
+        compared,
+        ("config", "baseline", "seed"),
+        lambda one: one["settings"] == [made_with.get((one[name], one["seed"])) for name in ("config", "baseline")],
+    )
+    merge(
+        results / "gradients.json",
+        analyzed(out, "fresh", "trained"),
+        ("residual", "updates", "seed"),
+        lambda model: (
+            not model["updates"] or model["settings"] == made_with.get((f"{model['residual']}_18l", model["seed"]))
+        ),
+    )
+    merge(results / "schemes.json", analyzed(out, "all"), ("residual", "seed"))
+    print(f"{len(finished)} runs, {len(compared)} comparisons: {results}")
+
+
+def _seed(folder: Path) -> int:
+    return int(folder.name.removeprefix("seed"))
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 def _rounded(value: Any) -> Any:
@@ -127,20 +202,10 @@ def main() -> None:
     args = parser.parse_args()
     args.results.mkdir(parents=True, exist_ok=True)
     logging.disable(logging.INFO)
-    finished = [path.parent for path in sorted(args.out.glob(f"*/seed*/{FINISHED}")) if path.parts[-3] in LABELS]
-    merge(args.results / "runs.json", map(record, finished), ("config", "seed"))
-    have = {(folder.parent.name, int(folder.name.removeprefix("seed"))) for folder in finished}
-    pairs = dict.fromkeys(pair for claim in CLAIMS for pair in claim.pairs)
-    compared = [
-        bootstrap(args.out, config, baseline, seed)
-        for config, baseline in pairs
-        for seed in sorted({seed for name, seed in have if name == config})
-        if (baseline, seed) in have
-    ]
-    merge(args.results / "bootstraps.json", compared, ("config", "baseline", "seed"))
-    merge(args.results / "gradients.json", analyzed(args.out, "fresh", "trained"), ("residual", "updates", "seed"))
-    merge(args.results / "schemes.json", analyzed(args.out, "all"), ("residual", "seed"))
-    print(f"{len(finished)} runs, {len(compared)} comparisons: {args.results}")
+    folder = os.open(args.results, os.O_RDONLY)
+    # another driver may be about to add its own
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    gather(args.out, args.results)
 
 
 if __name__ == "__main__":

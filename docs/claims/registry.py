@@ -17,7 +17,7 @@ from claims import judging
 from claims.evidence import Evidence
 from claims.judging import Judgement
 
-B2T_PAPER, SHARING_PAPER, NEITHER = "B2T paper", "sharing paper", "in neither paper"
+B2T_PAPER, B2T_RECIPE, SHARING_PAPER, NEITHER = "B2T paper", "B2T release's recipe", "sharing paper", "in neither"
 GRADIENTS, SPEED = "gradients", "speed"
 
 
@@ -32,6 +32,7 @@ class Claim:
         configs: the configurations that it takes.
         judge: decides.
         pairs: configurations and baselines whose translations are compared.
+        rule: what decides where it is not that one model is better than another.
         needs: what else is measured for it.
     """
 
@@ -41,6 +42,7 @@ class Claim:
     configs: tuple[str, ...]
     judge: Callable[[Evidence], Judgement]
     pairs: tuple[tuple[str, str], ...] = ()
+    rule: str = ""
     needs: str = ""
 
 
@@ -59,6 +61,7 @@ CLAIMS = (
         "With 18-18 layers Post-LN fails to train, Pre-LN and B2T train.",
         _THREE_18,
         judging.divergence,
+        rule=judging.FAILURE,
     ),
     Claim(
         "loss_18l",
@@ -73,6 +76,7 @@ CLAIMS = (
         ("post_ln_6l", "b2t_6l", "pre_ln_6l"),
         judging.order_at_6,
         (("b2t_6l", "post_ln_6l"), ("b2t_6l", "pre_ln_6l")),
+        rule=f'"at least as good": mean loss at most {judging.AS_GOOD} bits higher',
     ),
     Claim(
         "vanishing_gradient",
@@ -80,6 +84,7 @@ CLAIMS = (
         "The gradient vanishes towards the bottom of an 18-layer decoder in Post-LN, not in Pre-LN and B2T.",
         (),
         judging.vanishing,
+        rule=f"vanished: less than {judging.DECAYED:.0%} of the gradient at the decoder's output reaches its input",
         needs=GRADIENTS,
     ),
     Claim(
@@ -88,6 +93,7 @@ CLAIMS = (
         "Within a Post-LN layer it is the norms that lower the gradient.",
         (),
         judging.across_norms,
+        rule="all norms of the decoder together pass less than all of it, all sub-layers with their residuals do not",
         needs=GRADIENTS,
     ),
     Claim(
@@ -96,17 +102,18 @@ CLAIMS = (
         "In high layers Post-LN and B2T have larger gradients than Pre-LN.",
         (),
         judging.top_layers,
+        rule="with every seed larger than with every seed, mean over the top third of the decoder",
         needs=GRADIENTS,
     ),
     Claim(
         "scaled_init",
-        "B2T release",
+        B2T_RECIPE,
         "Depth-scaled initialization improves B2T with 18-18 layers.",
         **_pairs(("b2t_18l_scaled_init", "b2t_18l")),
     ),
     Claim(
         "word_dropout",
-        "B2T release",
+        B2T_RECIPE,
         "Word dropout improves B2T with 18-18 layers.",
         **_pairs(("b2t_18l_word_dropout", "b2t_18l")),
     ),
@@ -131,17 +138,19 @@ CLAIMS = (
     Claim(
         "speed_12",
         SHARING_PAPER,
-        "M=6, N=12 trains 1.31 times as fast as Universal.",
+        "M=6, N=12 trains faster than Universal (published: 1.31 times as fast).",
         (),
-        judging.speed("12"),
+        judging.faster(12),
+        rule="both quartiles above 1",
         needs=SPEED,
     ),
     Claim(
         "speed_18",
         SHARING_PAPER,
-        "M=6, N=18 trains about as fast (0.98) as Universal.",
+        "M=6, N=18 trains about as fast as Universal (published: 0.98 times as fast).",
         (),
-        judging.speed("18"),
+        judging.as_fast(18),
+        rule=f"both quartiles within {judging.SAME_SPEED} of 1; not if both are beyond it on one side",
         needs=SPEED,
     ),
     Claim(

@@ -1,4 +1,4 @@
-"""From numbers to verdicts, by rules that are the same for all claims."""
+"""From numbers to verdicts: what several seeds decide."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ HOLDS, FAILS, OPEN = "holds", "does not hold", "not decided here"
 def below(ours: Sequence[float], theirs: Sequence[float]) -> bool | None:
     """Say whether one sample is lower than another, ``None`` if that is not decided.
 
-    It is decided if every value of one is below every value of the other, which chance does once in twenty times with
-    three and three.  Fewer than three decide nothing.
+    It is decided if every value of one is below every value of the other.  With three and three of equal models chance
+    does that once in ten times, once in twenty times in a given direction.  Fewer than three decide nothing.
     """
     if min(len(ours), len(theirs)) < SEEDS:
         return None
