@@ -112,6 +112,10 @@ elif [ -z "$gpus" ]; then
     gpus=$visible
 fi
 on_cpu=$([ "$gpus" -gt 0 ] || echo 1)
+if [ -n "$on_cpu" ] && [ -z "$cpu$dry_run" ] && [ "${tokens_per_update:-0}" -gt 100000 ]; then
+    die "no GPU is visible here, and for one update of $tokens_per_update tokens a CPU needs many minutes;" \
+        "--cpu trains on it all the same"
+fi
 if [ -z "$precision" ] && [ -z "$on_cpu" ]; then
     if [ "$has_bf16" = True ]; then precision=--bf16; else precision=--fp16; fi
     machine_flags+=("$precision")

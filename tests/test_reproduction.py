@@ -62,6 +62,8 @@ def check(words):
         text = (ROOT / script).read_text(encoding="utf-8")
         assert all(flag in text for flag in flags), words
         assert "bash scripts/train.sh" in text
+    elif words[0] == "srun":
+        check(words[words.index("bash") :])
     elif words[0] == "torchrun":
         args = torchrun_parser().parse_args(words[1:])
         assert args.no_python
@@ -80,7 +82,7 @@ def test_commands_exist():
         check(words)
         seen.add(Path(words[1]).name if words[0] == "bash" else words[0])
     scripts = {"setup.sh", "prepare_wmt14_en_de.sh", "train.sh", "evaluate.sh", "sweep.sh"}
-    assert seen == scripts | {"source", "sbatch", "torchrun", "b2t"}
+    assert seen == scripts | {"source", "sbatch", "srun", "torchrun", "b2t"}
 
 
 def test_options_in_the_text_exist():

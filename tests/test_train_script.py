@@ -381,6 +381,17 @@ class TestRuns:
         assert "was begun with other settings" in result.stdout
         assert (tmp_path / "run/checkpoint_last.pt").read_bytes() == before
 
+    def test_the_papers_updates_are_not_for_a_cpu(self, tmp_path):
+        config = ROOT / "configs/wmt14_en_de/b2t_18l.sh"
+        arguments = ("train.sh", config, "--data", tmp_path, "--save-dir", tmp_path / "run")
+        result = script(*arguments, check=False, PATH=machine(tmp_path, gpus=0))
+        assert result.returncode == 1
+        assert "no GPU is visible here, and for one update of 458752 tokens a CPU needs many minutes" in result.stdout
+        # so the next thing to complain about is reached
+        result = script(*arguments, "--cpu", check=False, PATH=machine(tmp_path, gpus=0))
+        assert "no binary data" in result.stdout
+        assert not (tmp_path / "run").exists()
+
     def test_no_checkpoint_is_an_error(self, corpus, tmp_path):
         (tmp_path / "config.sh").write_text(SMALL)
         arguments = ("--data", corpus / "bin", "--save-dir", tmp_path / "run", "--cpu", "--max-epoch", "1")

@@ -238,7 +238,7 @@ def test_hydra_trains_the_same_model(data, tmp_path):
         ),
         *("+model.decoder_attention_heads=2", "model.encoder_layers=4", "model.decoder_layers=4"),
         *("model.encoder_unique_layers=2", "model.decoder_unique_layers=2", "model.dropout=0.1"),
-        *("optimization.lr=[0.01]", "optimization.clip_norm=0.1"),
+        *("optimization.lr=[0.01]", "optimization.clip_norm=0.1", "optimization.update_freq=[1]"),
         *("lr_scheduler.warmup_updates=4", "lr_scheduler.warmup_init_lr=-1"),
     )
     assert_same_model(by_flags, load(tmp_path / "hydra/checkpoint_last.pt"))

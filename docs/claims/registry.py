@@ -17,7 +17,7 @@ from claims import judging
 from claims.evidence import Evidence
 from claims.judging import Judgement
 
-B2T_PAPER, B2T_RECIPE, SHARING_PAPER, NEITHER = "B2T paper", "B2T release's recipe", "sharing paper", "in neither"
+B2T_PAPER, B2T_RELEASE, SHARING_PAPER, NEITHER = "B2T paper", "B2T release", "sharing paper", "in neither"
 GRADIENTS, SPEED = "gradients", "speed"
 
 
@@ -107,13 +107,13 @@ CLAIMS = (
     ),
     Claim(
         "scaled_init",
-        B2T_RECIPE,
+        B2T_RELEASE,
         "Depth-scaled initialization improves B2T with 18-18 layers.",
         **_pairs(("b2t_18l_scaled_init", "b2t_18l")),
     ),
     Claim(
         "word_dropout",
-        B2T_RECIPE,
+        B2T_RELEASE,
         "Word dropout improves B2T with 18-18 layers.",
         **_pairs(("b2t_18l_word_dropout", "b2t_18l")),
     ),
