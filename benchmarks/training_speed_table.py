@@ -39,12 +39,14 @@ def rows(size: str, runs: list[Run], updates: list[trainers.Update], peak: float
             "speed_ratio": speed,
             "speed_ratio_quartiles": quartiles,
             "time_ratio_to_post_ln": None,
+            "time_ratio_to_post_ln_quartiles": None,
             "peak_bytes": run.peak_bytes,
             "memory_ratio": run.peak_bytes / runs[0].peak_bytes,
             "flops_utilization": statistics.median(ratios(flops, run.seconds)) / peak if peak else None,
         }
         if run.name == B2T:
-            row["time_ratio_to_post_ln"] = statistics.median(ratios(run.seconds, seconds[POST_LN]))
+            time, quartiles = median_and_quartiles(ratios(run.seconds, seconds[POST_LN]))
+            row |= {"time_ratio_to_post_ln": time, "time_ratio_to_post_ln_quartiles": quartiles}
         found.append(row)
     return found
 
@@ -74,15 +76,20 @@ def table(result: dict) -> str:
     rows = []
     for row in result["rows"]:
         low, high = row["speed_ratio_quartiles"]
-        to_post_ln, utilization = row["time_ratio_to_post_ln"], row["flops_utilization"]
+        utilization = row["flops_utilization"]
         cells = [row["size"], row["variant"], f"{row['parameters'] / 1e6:.1f}M", f"{row['max_tokens']}"]
         cells += [f"{row['target_tokens_per_second']:,.0f}", f"{row['speed_ratio']:.2f}", f"{low:.2f} to {high:.2f}"]
-        cells += ["" if to_post_ln is None else f"{to_post_ln:.3f}"]
+        if row["time_ratio_to_post_ln"] is None:
+            cells.append("")
+        else:
+            fast, slow = row["time_ratio_to_post_ln_quartiles"]
+            cells.append(f"{row['time_ratio_to_post_ln']:.2f} ({fast:.2f} to {slow:.2f})")
         cells += [f"{row['peak_bytes'] / 1e9:.2f} GB, {row['memory_ratio']:.3f}"]
         rows.append([*cells, "" if utilization is None else f"{utilization:.1%}"])
     peak = "unknown" if result["peak_flops"] is None else f"{result['peak_flops'] / 1e12:.3g}e12 a second"
+    times = "One round" if result["rounds"] == 1 else f"Medians over {result['rounds']} rounds"
     note = (
-        f"Medians over {result['rounds']} rounds, ratios within each round, to fairseq's transformer of the same "
+        f"{times}, ratios within each round, in brackets quartiles, to fairseq's transformer of the same "
         "size. The models of a size train on the same sentences; their memory is compared in batches of one size, the "
         "smallest `--max-tokens` among them. MFU, model FLOPs utilization, is the matrix products of real tokens, "
         f"padding not counted, over the peak: {peak}, {result['peak_flops_source']}. fairseq's transformer trains "

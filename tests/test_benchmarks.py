@@ -59,6 +59,9 @@ def test_training_speed_has_a_row_for_each_model(monkeypatch, tmp_path):
         assert 0 < row["memory_ratio"] < math.inf
         assert 0 < row["flops_utilization"] <= 1
         assert (row["time_ratio_to_post_ln"] is not None) == (variant == "--residual b2t")
+        if variant == "--residual b2t":
+            low, high = row["time_ratio_to_post_ln_quartiles"]
+            assert low <= row["time_ratio_to_post_ln"] <= high
     for size in ("6l", "shared_12"):
         baseline = rows[size, "fairseq transformer"]
         assert baseline["speed_ratio"] == baseline["memory_ratio"] == 1
