@@ -151,6 +151,8 @@ def copy_whole(source: str, target: str, overwrite: bool = False) -> bool:
     unfinished = f"{target}.tmp{os.getpid()}"
     try:
         shutil.copyfile(source, unfinished)
+        with open(unfinished, "rb+") as file:
+            os.fsync(file.fileno())
         os.replace(unfinished, target)
     finally:
         Path(unfinished).unlink(missing_ok=True)

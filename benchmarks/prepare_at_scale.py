@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import json
 import os
 import resource
 import subprocess
@@ -26,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import machine  # noqa: E402
-import streams  # noqa: E402
+from write_result import write_result  # noqa: E402
 
 PREPARE = ROOT / "scripts/prepare_wmt14_en_de.sh"
 STAGES = ("download", "clean", "subwords", "binarize", "write_manifest")
@@ -158,16 +157,15 @@ def main() -> None:
     args = parser.parse_args()
     folder = args.folder.resolve()
     out, table = folder / "out", folder / "archives.tsv"
+    if out.exists():
+        sys.exit(f"error: {out} is of an earlier call; delete it, or give another folder")
     pairs = write_archives(folder / "archives", table, args.fraction)
     arguments = ["--out", str(out), "--archives", str(folder / "archives"), "--table", str(table)]
     stages = {name: measure(out, number, arguments) for number, name in enumerate(STAGES, start=1)}
     command = "python benchmarks/prepare_at_scale.py FOLDER"
     command += f" --fraction {args.fraction}" if args.fraction != 1 else ""
     result = {"pairs": pairs, "machine": machine.cores(), "note": args.note, "stages": stages, "command": command}
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    for ending, content in ((".json", json.dumps(result, indent=2) + "\n"), (".md", markdown(result))):
-        with streams.whole_files(args.output.with_name(args.output.name + ending)) as (file,):
-            file.write(content.encode())
+    write_result(result, markdown(result), args.output)
     print(markdown(result))
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from b2t_fairseq.files import write_whole
 
 
 def finish(script: str, result: dict[str, Any], table: Callable[[dict[str, Any]], str], output: Path | None) -> None:
@@ -50,7 +51,5 @@ def bare_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) 
 def write_result(result: dict[str, Any], text: str, output: Path) -> None:
     """Write OUTPUT.json and the same as text in OUTPUT.md, each whole or not at all."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    for suffix, content in ((".json", json.dumps(result, indent=2) + "\n"), (".md", text)):
-        unfinished = output.with_suffix(f"{suffix}.tmp{os.getpid()}")
-        unfinished.write_text(content)
-        unfinished.replace(output.with_suffix(suffix))
+    contents = {".json": json.dumps(result, indent=2) + "\n", ".md": text}
+    write_whole({output.with_name(output.name + suffix): content.encode() for suffix, content in contents.items()})

@@ -19,13 +19,14 @@ from claims.configurations import LABELS, TITLES  # noqa: E402
 from claims.evidence import Evidence  # noqa: E402
 
 from b2t_fairseq.analysis import figures  # noqa: E402
-from b2t_fairseq.files import write_whole  # noqa: E402
+from b2t_fairseq.files import write_folder  # noqa: E402
 from b2t_fairseq.reporting import style  # noqa: E402
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+FIGURES = ("losses.svg", "gradients.svg", "shared.svg", "schemes.svg")
 WIDTH, HEIGHT = 3.9, 2.9
 LOSSES = (("post_ln_18l", "pre_ln_18l", "b2t_18l"), ("post_ln_6l", "pre_ln_6l", "b2t_6l"))
 SHARED = (
@@ -117,11 +118,14 @@ def _finite(curve: Sequence[tuple[int, float | None]]) -> list[tuple[int, float]
 
 
 def _curves(axes: Axes, index: int, curves: Sequence[Sequence[tuple[float, float]]]):
-    """Draw the mean of curves over the places that all have, and the range of their values."""
+    """Draw the mean of curves, and the range of their values; each by itself if one ends before the others."""
     values = [dict(curve) for curve in curves]
-    places = sorted(set.intersection(*(set(one) for one in values)))
-    at = [[one[place] for one in values] for place in places]
     look = style.line(index)
+    if len({tuple(one) for one in values}) > 1:
+        lines = [axes.plot(list(one), list(one.values()), **look) for one in values]
+        return lines[0][0]
+    places = list(values[0])
+    at = [[one[place] for one in values] for place in places]
     axes.fill_between(places, list(map(min, at)), list(map(max, at)), color=look["color"], alpha=0.2, linewidth=0)
     (line,) = axes.plot(places, list(map(statistics.mean, at)), **look)
     return line
@@ -131,7 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, default=evidence.RESULTS, help="where the numbers are")
     args = parser.parse_args()
-    write_whole({args.results / name: content for name, content in drawn(evidence.read(args.results)).items()})
+    write_folder(args.results, drawn(evidence.read(args.results)), FIGURES)
 
 
 if __name__ == "__main__":

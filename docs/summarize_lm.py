@@ -3,8 +3,9 @@
 
 python docs/summarize_lm.py RUN TEXT.en [TEXT.en ...] [--note TEXT] > docs/results/NAME.md
 
-The texts are those that fairseq-preprocess got as --testpref, in that order, before they were cut into pieces; each is
-evaluated line by line.  The perplexity per word is that of the whole text, ends of lines counted as words.
+On the machine that trained it.  The texts are those that fairseq-preprocess got as --testpref, in that order, before they
+were cut into pieces; each is evaluated line by line.  The perplexity per word is that of the whole text, ends of lines
+counted as words.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ import machine  # noqa: E402
 from fairseq import options  # noqa: E402
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf  # noqa: E402
 from fairseq_cli import eval_lm  # noqa: E402
+
+from b2t_fairseq.reporting import runs as reporting  # noqa: E402
+from b2t_fairseq.scoring.text import read_lines  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def evaluate(run: Path, subset: str, text: Path) -> Score:
         int(re.search(pattern, said)[1].replace(",", ""))
         for pattern in (r"Evaluated ([\d,]+) tokens", r"([\d,]+) examples")
     )
-    lines = text.read_text(encoding="utf-8").splitlines()
+    lines = read_lines(text)
     if examples != len(lines):
         raise ValueError(f"{data} has {examples} lines as {subset}, but {text} has {len(lines)}")
     return Score(loss * evaluated, evaluated, sum(len(line.split()) + 1 for line in lines))
@@ -88,14 +92,13 @@ def summary(run: Path, texts: list[Path], note: str) -> str:
     for unit, method in (("word", Score.per_word), ("piece", Score.per_piece)):
         lines.append(f"| per {unit} | {' | '.join(f'{method(score):.1f}' for score in columns)} |")
     log = (run / "train.log").read_text(encoding="utf-8")
-    seconds = sum(map(float, re.findall(r"done training in ([\d.]+) seconds", log)))
-    updates = int(re.findall(r"num_updates=(\d+)", log)[-1])
+    (trained,) = reporting.read_all([run])
     size = re.search(r'update_size="(\d+)"', (run / "settings.sh").read_text(encoding="utf-8"))
     model = re.search(r"(--residual \S+ --layer-sharing \S+); .*?; ([\d,]+) parameters", log)
     text = (
-        f"`{model[1]}`, {model[2]} parameters, {updates:,} updates of {int(size[1]):,} pieces in {seconds / 60:.0f} "
-        f"minutes on {machine.cores()}{note and f'; {note}'}. {columns[-1].words:,} words and ends of lines, "
-        f"{columns[-1].pieces:,} pieces."
+        f"`{model[1]}`, {model[2]} parameters, {trained.updates():,} updates of {int(size[1]):,} pieces in "
+        f"{trained.training_seconds() / 60:.0f} minutes on {machine.cores()}{note and f'; {note}'}. "
+        f"{columns[-1].words:,} words and ends of lines, {columns[-1].pieces:,} pieces."
     )
     return "\n".join([*lines, "", text])
 

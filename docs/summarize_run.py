@@ -1,20 +1,22 @@
 #!/usr/bin/env python3
 """Print, as Markdown, what a run that scripts/train.sh and scripts/evaluate.sh made was trained on and what it scores.
 
-python docs/summarize_run.py RUN [--note TEXT] > docs/results/NAME.md
+python docs/summarize_run.py RUN [--note TEXT] > docs/results/NAME.md      on the machine that trained it
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
-import machine
+import machine  # noqa: E402
+
+from b2t_fairseq.reporting import runs as reporting  # noqa: E402
 
 
 def summary(run: Path, note: str) -> str:
@@ -23,9 +25,7 @@ def summary(run: Path, note: str) -> str:
     data = Path((run / "data.txt").read_text().strip()).parent
     corpora = json.loads((data / "clean/train.json").read_text())
     kept, pairs = (sum(counts[key] for counts in corpora.values()) for key in ("kept", "pairs"))
-    log = (run / "train.log").read_text(encoding="utf-8")
-    seconds = sum(map(float, re.findall(r"done training in ([\d.]+) seconds", log)))
-    updates = re.findall(r"num_updates=(\d+)", log)[-1]
+    (trained,) = reporting.read_all([run])
     names = list(scores["sets"])
     lines = [
         f"| | {' | '.join(name.removeprefix('newstest') for name in names)} | average |",
@@ -36,8 +36,9 @@ def summary(run: Path, note: str) -> str:
         lines.append(f"| {metric} | {' | '.join(f'{cell:.2f}' for cell in cells)} |")
     signatures = {f"`{m}|{r['signature']}`" for s in scores["sets"].values() for m, r in s["metrics"].items()}
     text = (
-        f"{kept:,} of {pairs:,} pairs, {scores['parameters']:,} parameters, {int(updates):,} updates in "
-        f"{seconds / 60:.0f} minutes on {machine.cores()}{note and f'; {note}'}. {', '.join(sorted(signatures))}"
+        f"{kept:,} of {pairs:,} pairs, {scores['parameters']:,} parameters, {trained.updates():,} updates in "
+        f"{trained.training_seconds() / 60:.0f} minutes on {machine.cores()}{note and f'; {note}'}. "
+        f"{', '.join(sorted(signatures))}"
     )
     return "\n".join([*lines, "", text])
 

@@ -58,9 +58,10 @@ lock "$run/.evaluation.lock" "another evaluation is at work in $run; wait for it
 # what was made of other checkpoints or with other settings is put aside
 settings="$data ${average[*]} ${last[*]} ${generation[*]} ${asked[*]} $(stat -Lc '%Y %s' "$run/checkpoint_last.pt")"
 if [ -d "$evaluation" ] && [ "$(cat "$evaluation/settings.txt" 2>/dev/null)" != "$settings" ]; then
-    rm -rf "$evaluation.previous"
-    mv "$evaluation" "$evaluation.previous"
-    echo "the evaluation that was there is of other checkpoints or settings; it is now $evaluation.previous"
+    number=1
+    while [ -e "$evaluation.previous$number" ]; do number=$((number + 1)); done
+    mv "$evaluation" "$evaluation.previous$number"
+    echo "the evaluation that was there is of other checkpoints or settings; it is now $evaluation.previous$number"
 fi
 mkdir -p "$evaluation"
 remove_unfinished "$evaluation"

@@ -1,9 +1,17 @@
 # shellcheck shell=bash
 # What the drivers share; source it first: . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# empty arrays are unset ones before
+[ $((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1])) -ge 404 ] || {
+    echo "error: this is bash $BASH_VERSION; bash 4.4 or newer is needed, for instance from conda" >&2
+    exit 1
+}
 set -euo pipefail
 unset CDPATH # cd would print
 
 PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+# cores: how many this process may use; nproc by itself would count OpenMP's threads
+cores() { env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc; }
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -50,7 +58,7 @@ lock() {
     exec 9>>"$1"
     flock -n -E 75 9 || status=$?
     [ "$status" -ne 75 ] || die "$2 ($1 is locked)"
-    [ "$status" -eq 0 ] || die "$1 cannot be locked: the file system must know flock"
+    [ "$status" -eq 0 ] || die "$1 cannot be locked; choose a folder on a file system that knows flock, such as a local disk"
 }
 
 # same_settings FILE SETTINGS WHERE: what was made with other settings is neither mixed in nor overwritten

@@ -27,7 +27,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 out='' archives='' news_commentary=v9 corpora=() tokenization=sentencepiece vocabulary='' first=0 last=5
-max_words=80 max_ratio=9 workers=$(nproc) table=$PROJECT/scripts/wmt14_archives.tsv
+max_words=80 max_ratio=9 workers=$(cores) table=$PROJECT/scripts/wmt14_archives.tsv
 while [ $# -gt 0 ]; do
     case $1 in
         --out) need_value "$@" && out=$2 && shift ;;
@@ -105,7 +105,9 @@ say "setup"
 # shellcheck disable=SC2119
 run_setup
 lock "$out/.lock" "another preparation is at work in $out; wait for it, or give another --out"
-remove_unfinished "$out"
+# not all of $out: runs may be in there
+for part in "$out"/{test,raw,clean,tokens,subwords,pieces}; do [ ! -d "$part" ] || remove_unfinished "$part"; done
+find "$out" -maxdepth 1 -type f -name '*.tmp[0-9]*' -delete
 [ "$tokenization" = sentencepiece ] || python -c 'import sacremoses, subword_nmt' 2>/dev/null ||
     quietly "$out/pip.log" python -m pip install 'sacremoses>=0.1' 'subword-nmt>=0.3.8'
 # the corpora's checksums: a text that has changed is another one

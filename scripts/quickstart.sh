@@ -46,7 +46,7 @@ from=${from:+$(cd "$from" && pwd)}
 free_space "$work" 500
 
 # a small model is slower on many threads than on a few
-cores=$(nproc)
+cores=$(cores)
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores < 4 ? cores : 4))}
 export PYTHONUNBUFFERED=1 PYTHONWARNINGS=${PYTHONWARNINGS:-ignore}
 started=$SECONDS
@@ -151,9 +151,10 @@ generate() {
     mv "$work/generated.tmp" "$work/generated.txt"
 }
 
-# what was made with other settings is neither mixed in nor overwritten
+# what was made with other settings is neither mixed in nor overwritten; not all configurations set all of these
+settings=$(declare -p corpus vocab_size max_update model training average generation 2>/dev/null || true)
 lock "$work/.lock" "another quickstart is at work in $work (or its training still is); wait for it, or give another --work"
-same_settings "$work/settings.txt" "$(sed '/^ *#/d' "$config" && echo "$corpus")" "the run in $work"
+same_settings "$work/settings.txt" "$settings" "the run in $work"
 
 test_set=$work/raw/${splits[2]}
 begin 2 "corpus: $corpus"

@@ -17,7 +17,7 @@
 # and speed alone take minutes. A second call goes on where the first one stopped; what is finished is not done again.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-only='' seeds=(1 2 3) jobs=$(nproc) out=$PROJECT/runs/claims from=() list='' flags=()
+only='' seeds=(1 2 3) jobs=$(cores) out=$PROJECT/runs/claims from=() list='' flags=()
 while [ $# -gt 0 ]; do
     case $1 in
         --only) need_value "$@" && only=$2 && shift ;;
@@ -81,19 +81,21 @@ unfinished.replace(path)
 PYTHON
 }
 
-# has_diverged RUN: fairseq gives up over gradients that are not finite; what there is of such a run is a result too
-has_diverged() { [ -e "$1/checkpoint_last.pt" ] && b2t report "$1" --text 2>/dev/null | grep -q 'diverged at'; }
+# gave_up RUN: fairseq ends over gradients that are not finite; what there is of such a run is a result too
+gave_up() { [ -e "$1/checkpoint_last.pt" ] && b2t report "$1" --text 2>/dev/null | grep 'fairseq gave up' >/dev/null; }
 
 # one_run CONFIG SEED: train, translate, score
 one_run() {
     local config=$PROJECT/configs/claims/$1.sh run=$out/$1/seed$2 begin=$SECONDS generation=()
     [ ! -e "$run/score.txt" ] || return 0
+    # after a signal, until train.sh has written its checkpoint
+    trap : INT TERM
     # shellcheck source=configs/claims/b2t_18l.sh
     . "$config"
     local command="bash scripts/train.sh configs/claims/$1.sh --data DIR --save-dir RUN --seed $2 --cpu${flags[*]:+ ${flags[*]}}"
     provenance "$run/provenance.json" "$command" || return
     bash "$PROJECT/scripts/train.sh" "$config" --data "$out/corpus/data" --save-dir "$run" --seed "$2" --cpu \
-        "${flags[@]}" >"$run/driver.txt" 2>&1 || has_diverged "$run" || return
+        "${flags[@]}" >"$run/driver.txt" 2>&1 || gave_up "$run" || return
     fairseq-generate "$out/corpus/data" --user-dir "$plugin" --path "$run/checkpoint_last.pt" --gen-subset test --cpu \
         --remove-bpe sentencepiece --required-batch-size-multiple 1 --max-tokens 4000 "${generation[@]}" \
         >"$run/generated.tmp" 2>>"$run/driver.txt" || return
@@ -201,7 +203,9 @@ for extra in "${extras[@]}"; do
         speed)
             say "speed"
             mkdir -p "$results"
-            env -u OMP_NUM_THREADS python "$PROJECT/benchmarks/sharing_speed.py" --output "$results/speed"
+            [ -e "$out/speed.json" ] ||
+                env -u OMP_NUM_THREADS python "$PROJECT/benchmarks/sharing_speed.py" --output "$out/speed"
+            cp "$out"/speed.{json,md} "$results"
             ;;
     esac
 done

@@ -52,18 +52,40 @@ runs=()
 for name in "${names[@]}"; do
     for seed in "${seeds[@]}"; do runs+=("$out/$name/seed$seed"); done
 done
+# a run that fails before it has a folder is a line of the table too
+mkdir -p "${runs[@]}"
 
 # the signals that end a training run end the sweep after it; exit status 75 as in train.sh: the same command goes on
-stopped=''
-trap 'stopped=1' USR1 TERM
+stopped='' child=''
+on_signal() {
+    stopped=1
+    # one that was sent to this process alone
+    [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || true
+}
+trap on_signal USR1 TERM
+
+# follow COMMAND...: run it in the background, as bash looks after signals only between commands; return its status
+follow() {
+    local status=0
+    "$@" &
+    child=$!
+    wait "$child" || status=$?
+    # a signal ends the first wait
+    while kill -0 "$child" 2>/dev/null; do
+        status=0
+        wait "$child" || status=$?
+    done
+    child=''
+    return "$status"
+}
 
 # one_run I: train and evaluate
 one_run() {
     local config=${configs[$1 / ${#seeds[@]}]} seed=${seeds[$1 % ${#seeds[@]}]}
     say "run $(($1 + 1)) of ${#runs[@]}: $config, seed $seed"
     local status=0
-    { bash "$PROJECT/scripts/train.sh" "$config" "${data[@]}" --save-dir "${runs[$1]}" --seed "$seed" "${flags[@]}" &&
-        bash "$PROJECT/scripts/evaluate.sh" "${runs[$1]}"; } || status=$?
+    { follow bash "$PROJECT/scripts/train.sh" "$config" "${data[@]}" --save-dir "${runs[$1]}" --seed "$seed" \
+        "${flags[@]}" && follow bash "$PROJECT/scripts/evaluate.sh" "${runs[$1]}"; } || status=$?
     if [ -n "$stopped" ] || [ "$status" -eq 75 ]; then exit 75; fi
     return "$status"
 }
@@ -89,6 +111,8 @@ elif [ -n "$only" ]; then
 else
     failed=()
     for i in "${!runs[@]}"; do one_run "$i" || failed+=("${runs[i]}"); done
-    table
+    status=0
+    table || status=$?
     [ ${#failed[@]} -eq 0 ] || die "these runs failed, see train.log there; the same command tries again: ${failed[*]}"
+    exit "$status"
 fi

@@ -23,7 +23,7 @@ shellcheck -x -P SCRIPTDIR .ci/run scripts/*.sh scripts/slurm/*.sbatch configs/*
 say "pytest"
 # a process for each core, up to four; all tests of a file in one, as they share what they are tested on, and the files in
 # the order of tests/conftest.py
-cores=$(env -u OMP_NUM_THREADS nproc) # nproc would count its threads
+cores=$(cores)
 # a test that hangs must not hold a machine for ever; where it hangs is printed before
 exec timeout --foreground 40m python -m pytest --numprocesses $((cores < 4 ? cores : 4)) --dist loadfile --no-loadscope-reorder \
     "${selection[@]}" "$@"

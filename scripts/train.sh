@@ -195,6 +195,8 @@ fi
 if [ "$rank" -eq 0 ]; then
     mkdir -p "$save_dir"
     lock "$save_dir/.lock" "a run is at work in $save_dir; wait for it, or give another --save-dir"
+    # of a process that was killed; each is as large as a checkpoint
+    find "$save_dir" -maxdepth 1 -name 'checkpoint*.tmp[0-9]*' -delete
     # evaluate.sh reads this too.  Neither flags that depend on the machine are in it nor max_update: a run may be prolonged
     dictionaries=$(cat "${vocabulary[@]}" | sha256sum | cut -d ' ' -f 1)
     same_settings "$save_dir/settings.sh" \

@@ -1,5 +1,6 @@
 """b2t score on runs and b2t table, against sacreBLEU's own command line and numbers worked out here."""
 
+import itertools
 import json
 import os
 import random
@@ -366,9 +367,9 @@ def test_contradictory_flags_are_refused(cache, tmp_path, capsys):
 
 
 def write_log(folder, *starts):
-    """Write a log with one list of (loss, words per second) for each start; a string is a line of its own."""
+    """Write a log with one list of (loss, words per second) for each start, 50 updates apart; a string is a line."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = []
+    lines, updates = [], itertools.count(50, 50)
     for start in starts:
         lines.append("2026-01-01 00:00:00 | INFO | fairseq_cli.train | training on 1 devices (GPUs/TPUs)")
         for report in start:
@@ -377,7 +378,7 @@ def write_log(folder, *starts):
             else:
                 loss, speed = report
                 lines.append(f"2026-01-01 00:00:00 | INFO | train_inner | epoch 001:     50 / 646 loss={loss}, "
-                             f"nll_loss=1.5, ppl=2.8, wps={speed}, ups=12.61, num_updates=50")  # fmt: skip
+                             f"nll_loss=1.5, ppl=2.8, wps={speed}, ups=12.61, num_updates={next(updates)}")  # fmt: skip
     (folder / "train.log").write_text("\n".join(lines) + "\n")
 
 

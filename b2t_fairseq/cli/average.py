@@ -15,6 +15,7 @@ from .. import checkpoints
 from ..errors import InputError
 
 _PATTERNS = {"epochs": r"checkpoint(\d+)\.pt", "updates": r"checkpoint_\d+_(\d+)\.pt"}
+_KEEPING = {"epochs": "--keep-last-epochs", "updates": "--save-interval-updates and --keep-interval-updates"}
 
 
 def main(argv: list[str]) -> None:
@@ -59,9 +60,10 @@ def last_checkpoints(folder: Path, count: int, by: str = "epochs") -> list[Path]
     numbered = [(re.fullmatch(_PATTERNS[by], file.name), file) for file in folder.glob("checkpoint*.pt")]
     found = sorted((int(match.group(1)), file) for match, file in numbered if match)
     if len(found) < count:
+        (other,) = _PATTERNS.keys() - {by}
         raise InputError(
-            f"{folder} has {len(found)} checkpoints by {by}, not {count}; give a smaller --last, or train with "
-            f"--keep-last-epochs {count} or more"
+            f"{folder} has {len(found)} checkpoints by {by}, not {count}; give a smaller --last, try --by {other}, or "
+            f"train with {_KEEPING[by]} {count} or more"
         )
     return [file for _, file in found[-count:]]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import re
@@ -13,11 +12,12 @@ from statistics import mean, median, stdev
 from typing import Any
 
 from ..errors import InputError
+from ..reporting import divergence, log
+from ..reporting.runs import read_scores
 from ..scoring import tables
 from ..scoring.layout import YEARS, millions
 from ..scoring.newstest import NEWSTESTS
 from ..scoring.tables import Table, number
-from ..scoring.text import read_lines
 
 DIVERGED = "diverged"
 
@@ -62,55 +62,32 @@ def main(argv: list[str]) -> int:
 
 
 def read_run(folder: Path, name: str) -> Run:
-    """Read a run's scores and its log.
+    """Read a run's scores and its log; ``b2t report`` says of the same runs that they diverged.
 
     Args:
         folder: the run's folder.
         name: what the table calls it.
 
     Raises:
-        InputError: there is no such folder.
+        InputError: there is no such folder, or its scores are damaged.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such run")
-    log, scores = folder / "train.log", folder / "evaluation/scores.json"
-    if not log.is_file():
+    path = folder / "train.log"
+    if not path.is_file():
         return Run(folder, name, fault="no train.log, where training is logged with --log-format simple")
-    try:
-        speeds, diverged = read_log(log)
-    except InputError as error:
-        return Run(folder, name, fault=str(error))
-    if diverged:
+    found = log.read(path)
+    curve = found.training()
+    if not len(curve):
+        fault = f"{path} has no report of a loss; train with --log-format simple and a smaller --log-interval"
+        return Run(folder, name, fault=fault)
+    # the first report of each start has the warming up of the device in it
+    speeds = [speed for speed in curve["wps"][curve["start"] != 1].tolist() if math.isfinite(speed)]
+    if divergence.find(found):
         return Run(folder, name, speeds=speeds, fault=DIVERGED)
-    if not scores.is_file():
-        return Run(folder, name, speeds=speeds, fault=f"no scores; make them with `bash scripts/evaluate.sh {folder}`")
-    return Run(folder, name, json.loads(scores.read_text(encoding="utf-8")), speeds)
-
-
-def read_log(path: Path) -> tuple[list[float], bool]:
-    """Return the target tokens per second that a run logged, and whether it diverged.
-
-    The first report of each start is left out: it has the warming up of the device in it.  A run has diverged if
-    its last loss is not finite, or if fairseq gave up after it; one that was restarted and recovered has not.
-
-    Raises:
-        InputError: the log has no reports.
-    """
-    speeds, losses, first = [], [], True
-    for line in read_lines(path):
-        if "| train_inner |" in line:
-            values = dict(re.findall(r"(\w+)=([^,\s]+)", line))
-            if values.keys() >= {"loss", "wps"}:
-                losses.append(float(values["loss"]))
-                speeds += [] if first else [float(values["wps"])]
-                first = False
-        elif "| training on " in line:
-            first = True
-        elif re.match(r"(\[rank\d+\]: )?FloatingPointError", line):
-            losses.append(math.nan)
-    if not losses:
-        raise InputError(f"{path} has no report of a loss; train with --log-format simple and a smaller --log-interval")
-    return speeds, not math.isfinite(losses[-1])
+    scores = read_scores(folder)
+    fault = "" if scores else f"no scores; make them with `bash scripts/evaluate.sh {folder}`"
+    return Run(folder, name, scores, speeds, fault)
 
 
 def summarize(name: str, runs: list[Run]) -> dict[str, Any]:

@@ -90,6 +90,10 @@ class Run:
         speeds = speeds[np.isfinite(speeds)]
         return float(np.median(speeds)) if len(speeds) else None
 
+    def training_seconds(self) -> float:
+        """Return the seconds spent in updates: neither validation counts, nor what an interruption undid."""
+        return float(np.nansum(self.log.training()["train_wall"]))
+
     def best(self) -> dict[str, float] | None:
         """Return update, loss and perplexity of the validation with the lowest loss."""
         curve = self.log.validation()
@@ -146,7 +150,7 @@ def _read(name: str, path: Path, folder: Path | None) -> Run:
             f"{path} is not a log of fairseq-train: nothing in it is of a training; "
             "train with --log-format simple or json"
         )
-    return Run(name, path, modified, read, _model(read, folder), divergence.find(read), _scores(folder))
+    return Run(name, path, modified, read, _model(read, folder), divergence.find(read), read_scores(folder))
 
 
 def _model(read: Log, folder: Path | None) -> Model:
@@ -180,7 +184,12 @@ def _model_of_checkpoint(state: dict[str, Any], parameters: int | None) -> Model
     )
 
 
-def _scores(folder: Path | None) -> dict[str, Any] | None:
+def read_scores(folder: Path | None) -> dict[str, Any] | None:
+    """Return what ``b2t score`` wrote of a run, ``None`` if it has not.
+
+    Raises:
+        InputError: the file is damaged.
+    """
     path = folder and folder / "evaluation/scores.json"
     if not path or not path.is_file():
         return None

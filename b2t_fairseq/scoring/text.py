@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import write_whole
 
 
 def read_lines(path: Path) -> list[str]:
@@ -26,19 +26,14 @@ def read_lines(path: Path) -> list[str]:
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write lines, each ended by LF, under a temporary name in the same folder, then rename the file.
+    """Write lines, each ended by LF, all or none.
 
     Raises:
         InputError: the folder is missing.
     """
     if not path.parent.is_dir():
         raise InputError(f"{path} cannot be written: there is no folder {path.parent}")
-    unfinished = path.with_name(f"{path.name}.tmp{os.getpid()}")
-    try:
-        unfinished.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_whole({path: "".join(f"{line}\n" for line in lines).encode()})
 
 
 def read_generated(path: Path, expected: int) -> list[str]:

@@ -14,7 +14,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -23,12 +22,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
-import numpy as np  # noqa: E402
 from sacrebleu.metrics import BLEU  # noqa: E402
 from sacrebleu.significance import PairedTest  # noqa: E402
 
 from b2t_fairseq.files import write_whole  # noqa: E402
 from b2t_fairseq.reporting import runs as reporting  # noqa: E402
+from b2t_fairseq.scoring.text import read_lines  # noqa: E402
 from claims.configurations import LABELS  # noqa: E402
 from claims.evidence import RESULTS  # noqa: E402
 from claims.registry import CLAIMS  # noqa: E402
@@ -64,9 +63,8 @@ def record(folder: Path) -> dict[str, Any]:
         "valid_loss": curve[-1][1],
         "valid_curve": curve,
         "diverged": run.divergence and run.divergence._asdict(),
-        "bleu": round(BLEU().corpus_score(_lines(folder / "hypotheses.de"), [_references(folder)]).score, 2),
-        # of training alone: what was done again after an interruption counts once, validation not at all
-        "minutes": round(float(np.nansum(run.log.training()["train_wall"])) / 60, 1),
+        "bleu": round(BLEU().corpus_score(read_lines(folder / "hypotheses.de"), [_references(folder)]).score, 2),
+        "minutes": round(run.training_seconds() / 60, 1),
         **json.loads((folder / "provenance.json").read_text(encoding="utf-8")),
     }
 
@@ -74,7 +72,7 @@ def record(folder: Path) -> dict[str, Any]:
 def bootstrap(out: Path, config: str, baseline: str, seed: int) -> dict[str, Any]:
     """Return sacreBLEU's paired bootstrap of two runs of one seed: the difference in BLEU, and how likely by chance."""
     folders = [out / name / f"seed{seed}" for name in (baseline, config)]
-    lines = [_lines(folder / "hypotheses.de") for folder in folders]
+    lines = [read_lines(folder / "hypotheses.de") for folder in folders]
     systems = [(name, translations) for name, translations in zip(("baseline", "config"), lines, strict=True)]
     test = PairedTest(systems, {"BLEU": BLEU()}, [_references(folders[0])], test_type="bs", n_samples=SAMPLES)
     first, second = test()[1]["BLEU"]
@@ -188,11 +186,7 @@ def _rounded(value: Any) -> Any:
 
 
 def _references(folder: Path) -> list[str]:
-    return _lines(folder.parents[1] / "corpus/raw/test_2016_flickr.de")
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines()
+    return read_lines(folder.parents[1] / "corpus/raw/test_2016_flickr.de")
 
 
 def main() -> None:
@@ -202,10 +196,10 @@ def main() -> None:
     args = parser.parse_args()
     args.results.mkdir(parents=True, exist_ok=True)
     logging.disable(logging.INFO)
-    folder = os.open(args.results, os.O_RDONLY)
     # another driver may be about to add its own
-    fcntl.flock(folder, fcntl.LOCK_EX)
-    gather(args.out, args.results)
+    with open(args.results / ".lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        gather(args.out, args.results)
 
 
 if __name__ == "__main__":
