@@ -24,14 +24,14 @@ from fairseq.tokenizer import tokenize_line
 from .checkpoints import copy_whole
 
 
+@functools.cache
 def apply() -> None:
     """Apply all mends; calling it again does nothing."""
-    if not hasattr(FairseqTask.get_batch_iterator, "__wrapped__"):
-        FairseqTask.get_batch_iterator = _with_batches_of_first_epoch(FairseqTask.get_batch_iterator)
-        EMA._step_internal = _with_tied_parameters_once(EMA._step_internal)
-        Dictionary.encode_line = _with_one_tensor(Dictionary.encode_line)
-        token_block_dataset.np = _NumpyWithLong()
-        utils.move_to_cpu = _with_each_tensor_once(utils.move_to_cpu)
+    FairseqTask.get_batch_iterator = _with_batches_of_first_epoch(FairseqTask.get_batch_iterator)
+    EMA._step_internal = _with_tied_parameters_once(EMA._step_internal)
+    Dictionary.encode_line = _with_one_tensor(Dictionary.encode_line)
+    token_block_dataset.np = _NumpyWithLong()
+    utils.move_to_cpu = _with_each_tensor_once(utils.move_to_cpu)
     # fairseq copies checkpoint_last.pt in place, where a kill leaves half a file
     PathManager.copy = staticmethod(copy_whole)
 

@@ -134,7 +134,8 @@ class FairseqAdam(adam.FairseqAdam):
                 raise InputError(
                     f"--{name.replace('_', '-')} is not for --optimizer adam_fused; drop it, or use --optimizer adam"
                 )
-        without = {parameter.device.type for parameter in params if not _has_kernel(parameter.device)}
+        devices = {parameter.device for parameter in params}
+        without = {device.type for device in devices if not _has_kernel(device)}
         if without:
             logger.info(f"adam_fused: torch has no fused AdamW for {', '.join(sorted(without))}; using fairseq's Adam")
         optimizer_class = adam.Adam if without or getattr(cfg, "tpu", False) else FusedAdam

@@ -90,6 +90,9 @@ def fused_label_smoothed_loss(
         Sums over all tokens, as float32: the loss, which has a gradient; the loss without smoothing; correct
         predictions, if they were counted.
     """
+    if not torch.is_grad_enabled():
+        # a parameter says that it wants a gradient in validation too
+        weight = weight.detach()
     loss, sums = _FusedLoss.apply(features, weight, target, epsilon, padding, count_correct)
     return loss, sums[1], sums[2]
 
@@ -97,7 +100,11 @@ def fused_label_smoothed_loss(
 # fairseq goes on from a checkpoint if the class of its criterion has the same name
 @register_criterion("label_smoothed_cross_entropy_fused", dataclass=LabelSmoothedCrossEntropyCriterionConfig)
 class LabelSmoothedCrossEntropyCriterion(label_smoothed_cross_entropy.LabelSmoothedCrossEntropyCriterion):
-    """fairseq's ``label_smoothed_cross_entropy``: same flags, same numbers, less memory."""
+    """fairseq's ``label_smoothed_cross_entropy``: same flags, same numbers, less memory.
+
+    In fp16 the gradient of the logits is rounded before the loss scale is applied, not after: what is below 6e-8, as of
+    very improbable symbols, is lost.  bf16 has float32's range.
+    """
 
     def forward(self, model, sample, reduce=True):
         """Return the summed loss, its sample size, and what is logged, as fairseq's criterion does.
@@ -108,7 +115,7 @@ class LabelSmoothedCrossEntropyCriterion(label_smoothed_cross_entropy.LabelSmoot
             reduce: fairseq asks for sums only.
 
         Raises:
-            InputError: the model has another output layer.
+            InputError: the model has another output layer, or one that ``--find-unused-parameters`` cannot follow.
         """
         features = model(**sample["net_input"], features_only=True)[0]
         target = model.get_targets(sample, None)
@@ -143,5 +150,12 @@ def _output_weight(model: nn.Module) -> Tensor:
         raise InputError(
             f"--criterion label_smoothed_cross_entropy_fused needs a linear output layer without bias, not {layer}; "
             "use label_smoothed_cross_entropy (or adaptive_loss with --adaptive-softmax-cutoff)"
+        )
+    untied = layer.weight is not getattr(model.decoder.embed_tokens, "weight", None)
+    if untied and getattr(model, "find_unused_parameters", False):
+        # it is used outside the model's forward pass, where DistributedDataParallel does not look
+        raise InputError(
+            "--criterion label_smoothed_cross_entropy_fused cannot work with --find-unused-parameters and an output "
+            "layer of its own; share it by --share-decoder-input-output-embed, or use --ddp-backend legacy_ddp"
         )
     return layer.weight

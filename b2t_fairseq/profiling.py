@@ -58,7 +58,8 @@ def profile_in_training(trainer: Trainer, sample: dict) -> None:
             "measured; use --ddp-backend pytorch_ddp"
         )
     model, path = trainer.get_model(), getattr(trainer.cfg.model, "admin_profile", None)
-    if path and Path(path).exists():
+    is_given = path and Path(path).exists()
+    if is_given:
         read(model, path)
         logger.info(f"Admin: omegas are those of --admin-profile {path}")
     else:
@@ -67,8 +68,10 @@ def profile_in_training(trainer: Trainer, sample: dict) -> None:
         model.train()
         batch, _ = trainer._prepare_sample(sample)
         measure(model, batch["net_input"])
-        if trainer.data_parallel_world_size > 1:
-            _agree(model, trainer.data_parallel_process_group)
+    if trainer.data_parallel_world_size > 1:
+        # also where it was read: another machine may not have the file
+        _agree(model, trainer.data_parallel_process_group)
+    if not is_given:
         if path and trainer.is_data_parallel_master:
             write(model, path)
         listed = "; ".join(f"{stack} {omegas[0]:.2f} to {omegas[-1]:.2f}" for stack, omegas in _omegas(model).items())
@@ -93,7 +96,8 @@ def measure(model: nn.Module, net_input: dict[str, Tensor]) -> None:
         model: a model of which some stacks have a scheme with omegas.
         net_input: the arguments of its forward, as in a batch of fairseq.
     """
-    with _measuring(model):
+    # one pass, whose numbers are read on the host: nothing to compile
+    with torch.compiler.set_stance("force_eager"), _measuring(model):
         model(**net_input)
 
 

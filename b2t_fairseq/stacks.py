@@ -294,7 +294,8 @@ class Decoder(LayerStack, TransformerDecoderBase):
             prev_output_tokens = prev_output_tokens[:, -1:]
         causal = incremental_state is None and not full_context_alignment
         target_padding_mask = None
-        if not (causal and self.causal_hides_padding):
+        # with --cross-self-attention the source's mask is joined to this one
+        if self.cross_self_attention or not (causal and self.causal_hides_padding):
             target_padding_mask = prev_output_tokens.eq(self.padding_idx)
             if not self.cross_self_attention and not self.may_hide(target_padding_mask):
                 target_padding_mask = None

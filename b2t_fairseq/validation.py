@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from .errors import InputError
 from .layers import EXACT
@@ -118,9 +118,7 @@ def _validate(args: Namespace, stacks: Sequence[str]) -> None:
                 f"{shown(args, name)}: neither numbers nor a dictionary, so it is not evaluated; a checkpoint must not "
                 "bring code to run"
             )
-    for name, (needed, default) in _NEEDS.items():
-        if getattr(args, name, default) != default and not getattr(args, needed):
-            raise ValueError(f"{shown(args, name)} has no effect without {flag(needed)}")
+    refuse_without_effect(args, _NEEDS)
     for name, other in _EXCLUDES:
         if getattr(args, name, None) and getattr(args, other, None):
             raise ValueError(f"{flag(name)} has no effect with {flag(other)} {getattr(args, other)}; drop one of them")
@@ -133,6 +131,18 @@ def _validate(args: Namespace, stacks: Sequence[str]) -> None:
         stack_indices(args, stack)
     if len(stacks) > 1:
         _validate_pruning(args)
+
+
+def refuse_without_effect(args: Namespace, needs: Mapping[str, tuple[str, object]]) -> None:
+    """Raise InputError if a setting is given that fairseq ignores without another one.
+
+    Args:
+        args: the settings.
+        needs: of settings the one without which they have no effect, and their default.
+    """
+    for name, (needed, default) in needs.items():
+        if getattr(args, name, default) != default and not getattr(args, needed):
+            raise InputError(f"{shown(args, name)} has no effect without {flag(needed)}")
 
 
 def _is_literal(value: object) -> bool:

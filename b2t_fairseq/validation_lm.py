@@ -8,7 +8,7 @@ from argparse import Namespace
 
 from .errors import InputError
 from .residual import scheme_class
-from .validation import flag, shown, validate
+from .validation import flag, refuse_without_effect, shown, validate
 
 # flags without effect unless another one is set: (that one, default)
 _NEEDS = {
@@ -47,9 +47,7 @@ def validate_language_model(args: Namespace, num_symbols: int, num_targets: int)
         InputError: on the first contradiction; the message quotes the offending values and says what to do.
     """
     validate(args, ("decoder",))
-    for name, (needed, default) in _NEEDS.items():
-        if getattr(args, name) != default and not getattr(args, needed):
-            raise InputError(f"{shown(args, name)} has no effect without {flag(needed)}")
+    refuse_without_effect(args, _NEEDS)
     if args.adaptive_input and args.character_embeddings:
         raise InputError("--adaptive-input has no effect with --character-embeddings; drop one of them")
     for name in _NO_TABLE:

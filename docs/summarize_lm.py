@@ -3,9 +3,9 @@
 
 python docs/summarize_lm.py RUN TEXT.en [TEXT.en ...] [--note TEXT] > docs/results/NAME.md
 
-On the machine that trained it.  The texts are those that fairseq-preprocess got as --testpref, in that order, before they
-were cut into pieces; each is evaluated line by line.  The perplexity per word is that of the whole text, ends of lines
-counted as words.
+On the machine that trained it.  The texts are those that fairseq-preprocess got as --testpref, in that order, before
+they were cut into pieces; each is evaluated line by line.  The perplexity per word is that of the whole text, ends of
+lines counted as words.
 """
 
 from __future__ import annotations

@@ -132,10 +132,11 @@ def test_source_without_padding():
     assert_same_hypotheses(theirs.generate([model], batch), ours.generate([model], batch))
 
 
-def test_speech():
+@pytest.mark.parametrize("padding", [True, False])
+def test_speech(padding):
     model = randomize(test_s2t.make_model(task=test_s2t.make_task(WORDS))).eval()
     theirs, ours = make_generators(model, beam_size=4, max_len_b=20)
-    batch = test_s2t.make_batch()
+    batch = test_s2t.make_batch(padding)
     assert ours._is_plain()
     assert_same_hypotheses(theirs.generate([model], batch), ours.generate([model], batch))
 

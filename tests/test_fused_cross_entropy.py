@@ -63,6 +63,19 @@ def test_half_precision(dtype):
         assert errors[1] < 1.2 * errors[0] + 1e-3
 
 
+def test_validation_takes_no_gradient(monkeypatch):
+    """One product for each part, though a parameter always says that it wants a gradient."""
+    products = []
+    plain = fused_cross_entropy.product
+    monkeypatch.setattr(fused_cross_entropy, "product", lambda *factors: products.append(factors) or plain(*factors))
+    features, weight, target = problem()
+    expected = fused_label_smoothed_loss(features, weight, target, 0.1, 1)[0]
+    assert len(products) == 3
+    with torch.no_grad():
+        assert torch.equal(fused_label_smoothed_loss(features.detach(), weight, target, 0.1, 1)[0], expected)
+    assert len(products) == 4
+
+
 def test_one_side_may_need_no_gradient():
     features, weight, target = problem()
     assert torch.isfinite(fused_label_smoothed_loss(features.detach(), weight.detach(), target, 0.1, 1)[0])
@@ -112,6 +125,19 @@ def test_a_run_is_the_same(tmp_path, caplog):
     assert train(
         data, tmp_path / "label_smoothed_cross_entropy", *flags, "--max-update", "14", "--criterion", criterion
     )
+
+
+def test_an_output_layer_that_ddp_does_not_find_is_refused():
+    for shared in (True, False):
+        model = make_model(share_all_embeddings=shared)
+        model.find_unused_parameters = True
+        criterion = LabelSmoothedCrossEntropyCriterion(SimpleNamespace(target_dictionary=None), False, 0.1)
+        criterion.padding_idx = 1
+        if shared:
+            assert torch.isfinite(criterion(model, make_batch())[0])
+        else:
+            with pytest.raises(InputError, match="--find-unused-parameters and an output layer of its own"):
+                criterion(model, make_batch())
 
 
 def test_other_output_layers_are_refused():

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from helpers import make_batch, make_lm, make_model, make_task, randomize
 
-from b2t_fairseq import compilation, linear
+from b2t_fairseq import compilation, linear, profiling
 from b2t_fairseq.attention import FusedMultiheadAttention
 from b2t_fairseq.compilation import CompiledInTraining
 from b2t_fairseq.errors import InputError
@@ -119,6 +119,15 @@ def test_targets_padded_on_the_right_need_no_mask(monkeypatch):
         assert torch.allclose(logits[real], exact(**make_batch()["net_input"])[0][real], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("no_cross_attention", [True, False])
+def test_one_attention_to_both_sides_does_not_see_the_sources_padding(no_cross_attention):
+    """With --cross-self-attention, where targets, as all of fairseq's for translation, are padded on the right."""
+    task = make_task()
+    task.cfg = type("Settings", (), {"left_pad_target": False})
+    flags = {"task": task, "cross_self_attention": True, "no_cross_attention": no_cross_attention}
+    assert_close(*(logits_and_gradients(model.train(), make_batch()) for model in pair(**flags)))
+
+
 def test_attention_weights_are_still_there():
     exact, fast = pair()
     weights = [model.eval()(**make_batch()["net_input"], alignment_layer=2)[1]["attn"][0] for model in (exact, fast)]
@@ -205,6 +214,21 @@ class TestCompile:
                 results.append(logits_and_gradients(model, batch))
             assert_close(*results)
         assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+
+    @pytest.mark.parametrize("scheme", ["admin", "ln_scaling", "mix_ln"])
+    def test_layers_of_all_depths_share_a_graph(self, scheme):
+        """Those of schemes that depend on the depth; another graph for each would come to an end after eight."""
+        model = randomize(make_model(compile=True, residual=scheme, encoder_layers=4, decoder_layers=4)).train()
+        for layer in (*model.encoder.layers, *model.decoder.layers):
+            # only captured, which is all that is looked at
+            layer._compiled_call_impl = torch.compile(layer._call_impl, backend="eager", dynamic=True)
+        if scheme == "admin":
+            # one pass, of which nothing is compiled
+            profiling.measure(model, make_batch()["net_input"])
+            assert not torch._dynamo.utils.counters["stats"]
+        model(**make_batch()["net_input"])
+        # Mix-LN has layers of two kinds
+        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == (4 if scheme == "mix_ln" else 2)
 
     def test_only_training_is_compiled(self):
         model = make_model(compile=True).eval()

@@ -12,10 +12,10 @@ from .generator import BeamSearchGenerator
 __all__ = ["BeamSearchGenerator", "apply"]
 
 
+@functools.cache
 def apply() -> None:
     """Make all of fairseq's commands translate with :class:`BeamSearchGenerator`; calling it again does nothing."""
-    if not hasattr(FairseqTask.build_generator, "__wrapped__"):
-        FairseqTask.build_generator = _with_beam_search(FairseqTask.build_generator)
+    FairseqTask.build_generator = _with_beam_search(FairseqTask.build_generator)
 
 
 def _with_beam_search(build_generator):

@@ -52,11 +52,19 @@ class Beam:
 
 
 class Finished:
-    """The first ``size`` hypotheses of each sentence that have ended."""
+    """The first ``size`` hypotheses of each sentence that have ended, in the order in which they did.
+
+    Attributes:
+        count: how many there are, ``(sentences,)``.
+        tokens: their symbols, the end included, ``(sentences, size + 1, max_len + 1)``; the last place is for what
+            comes too late.
+        totals: log-probability up to each symbol, as ``tokens``.
+        scores: ``(sentences, size + 1)``.
+        lengths: number of symbols, ``(sentences, size + 1)``.
+    """
 
     def __init__(self, sentences: int, size: int, max_len: int, device: torch.device) -> None:
         self.size = size
-        # one place more, for those that come too late
         shape = (sentences, size + 1)
         self.count = torch.zeros(sentences, dtype=torch.long, device=device)
         self.tokens = torch.zeros(*shape, max_len + 1, dtype=torch.long, device=device)
@@ -87,11 +95,12 @@ class Finished:
         row = beam.sentences.unsqueeze(1).expand_as(place)
         index = parents.unsqueeze(2)
         self.tokens[row, place, :step] = beam.tokens[:, :, 1 : step + 1].gather(1, index.expand(-1, -1, step))
-        self.tokens[row, place, step] = eos
+        # tensors, not numbers, which would make the host wait for a GPU
+        self.tokens[row, place, step] = torch.full_like(place, eos)
         self.totals[row, place, :step] = beam.totals[:, :, :step].gather(1, index.expand(-1, -1, step))
         self.totals[row, place, step] = scores
         self.scores[row, place] = scores / penalty
-        self.lengths[row, place] = step + 1
+        self.lengths[row, place] = torch.full_like(place, step + 1)
         self.count[beam.sentences] = (self.count[beam.sentences] + ends.sum(dim=1)).clamp_(max=self.size)
 
     def unfinished(self, sentences: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ _ROWS = 16
 def candidates(logits: Tensor, scores: Tensor, rules: dict) -> tuple[Tensor, Tensor, Tensor]:
     """Return the scores, last symbols and hypotheses of the best continuations, each ``(sentences, 2 * beam)``.
 
-    They are sorted, the best first, and as many as needed for ``beam`` of them to go on if the others end.
+    They are sorted, the best first, and as many as needed for ``beam`` of them to go on if the others end; where only
+    one symbol may follow, there is one for each hypothesis, ``(sentences, beam)``.
 
     Args:
         logits: of the next symbol, ``(sentences * beam, vocabulary)``, float32; overwritten.

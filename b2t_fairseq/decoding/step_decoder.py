@@ -26,11 +26,12 @@ class StepDecoder:
     """
 
     def __init__(self, decoder: Decoder, encoder_out: dict[str, list[Tensor]], beam: int, expected_steps: int) -> None:
-        source, padding_mask = encoder_out["encoder_out"][0], encoder_out["encoder_padding_mask"][0]
+        source, masks = encoder_out["encoder_out"][0], encoder_out["encoder_padding_mask"]
         self.decoder, self.beam, self.steps = decoder, beam, 0
         self.source_mask = None
-        if decoder.may_hide(padding_mask):
-            self.source_mask = _as_added(~padding_mask[:, None, None, :], source.dtype)
+        # encoders of speech return no mask where nothing is padded
+        if masks and decoder.may_hide(masks[0]):
+            self.source_mask = _as_added(~masks[0][:, None, None, :], source.dtype)
         sentences, slots = source.size(1), beam * expected_steps
         packed = _Packed()
         self.layers = [_LayerCache(layer, source, sentences, slots, packed) for layer in decoder.layer_list()]
@@ -46,8 +47,8 @@ class StepDecoder:
         decoder, written = self.decoder, self.steps * self.beam
         if written + self.beam > self.visible.size(2):
             self._grow()
-        own = torch.arange(self.beam, device=tokens.device)
-        self.visible[:, own, written + own] = True
+        # a number assigned by index would make the host wait for a GPU
+        self.visible[:, :, written : written + self.beam].diagonal(dim1=1, dim2=2).fill_(True)
         mask = None
 
         def call(depth: int, layer: nn.Module, x: Tensor) -> Tensor:
@@ -116,7 +117,16 @@ class _LayerCache:
     def __call__(
         self, layer: DecoderLayer, x: Tensor, written: int, beam: int, mask: Tensor, source_mask: Tensor | None
     ) -> Tensor:
-        """Return the layer's output, ``(1, sentences * beam, embed_dim)``, and write this step's keys and values."""
+        """Return the layer's output, ``(1, sentences * beam, embed_dim)``, and write this step's keys and values.
+
+        Args:
+            layer: the layer.
+            x: its input, ``(1, sentences * beam, embed_dim)``.
+            written: slots that are in use.
+            beam: hypotheses for each sentence.
+            mask: whose keys a hypothesis sees, to be added to scores, ``(sentences, 1, beam, written + beam)``.
+            source_mask: where the source is padded, likewise, ``(sentences, 1, 1, src_len)``.
+        """
 
         def self_attention(x: Tensor) -> Tensor:
             attention, end = layer.self_attn, written + beam

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import fields
 
-from fairseq.data.data_utils import lengths_to_padding_mask
+import torch
 from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.models import register_model, register_model_architecture
 from fairseq.models.speech_to_text import s2t_transformer as stock
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .. import checkpoints
 from ..config import B2TSpeechConfig, as_namespace
 from ..errors import InputError
-from ..layers import EncoderLayer, IncrementalState
+from ..layers import FAST, EncoderLayer, IncrementalState
 from ..stacks import Decoder, LayerStack
 from ..validation_s2t import validate_speech
 from .common import finish, for_layers
@@ -59,7 +59,9 @@ class SpeechEncoder(LayerStack, stock.S2TTransformerEncoder):
             return_all_hiddens: also return ``encoder_states``: the output of each layer.
         """
         x, lengths = self.subsample(src_tokens, src_lengths)
-        padding_mask = lengths_to_padding_mask(lengths)
+        padding_mask = torch.arange(x.size(0), device=x.device) >= lengths.unsqueeze(1)
+        has_padding = self.may_hide(padding_mask)
+        mask = padding_mask if has_padding else None
         x = self.embed_scale * x
         # in place: automatic mixed precision has positions in float32, which x must not become
         x += self.embed_positions(padding_mask).transpose(0, 1)
@@ -67,14 +69,14 @@ class SpeechEncoder(LayerStack, stock.S2TTransformerEncoder):
         states: list[Tensor] = []
 
         def call(depth: int, layer: nn.Module, x: Tensor) -> Tensor:
-            x = layer(x, padding_mask)
+            x = layer(x, mask)
             if return_all_hiddens:
                 states.append(x)
             return x
 
         return {
             "encoder_out": [self.run_layers(x, call)],
-            "encoder_padding_mask": [padding_mask] if padding_mask.any() else [],
+            "encoder_padding_mask": [padding_mask] if has_padding else [],
             "encoder_embedding": [],
             "encoder_states": states,
             "src_tokens": [],
@@ -132,6 +134,8 @@ class B2TSpeechToTextModel(stock.S2TTransformerModel):
         for_layers(args)
         model = super().build_model(args, task)
         finish(model, args, [model.decoder.embed_tokens])
+        # fairseq pads the targets of speech on the right
+        model.decoder.causal_hides_padding = args.kernels == FAST
         if args.load_pretrained_encoder_from:
             _load_encoder(model.encoder, args.load_pretrained_encoder_from)
             given.load_pretrained_encoder_from = None

@@ -6,7 +6,7 @@ import torch
 from fairseq.modules import LayerNorm
 from torch import Tensor, nn
 
-from .contract import ResidualScheme
+from .contract import LayerPosition, ResidualScheme
 
 
 class PreLN(ResidualScheme):
@@ -65,8 +65,14 @@ class LNScaling(ResidualScheme):
     choose = "deep Pre-LN whose upper layers do little; from language models"
     norm_after_stack = True
 
+    def __init__(self, position: LayerPosition) -> None:
+        super().__init__(position)
+        # a number would be part of what --compile makes, once for each layer
+        self.register_buffer("depth", torch.tensor(position.index + 1), persistent=False)
+
     def connect(self, x, sublayer, norm, layer_input, is_last, index):
-        return x + sublayer(norm(x) * (self.position.index + 1) ** -0.5)
+        normalized = norm(x)
+        return x + sublayer(normalized / self.depth.to(normalized.dtype).sqrt())
 
 
 class MixLN(ResidualScheme):
@@ -80,6 +86,10 @@ class MixLN(ResidualScheme):
     norm_after_stack = True
     min_layers = 4
 
+    def __init__(self, position: LayerPosition) -> None:
+        super().__init__(position)
+        # not the depth itself, for each of which --compile would compile anew
+        self.is_post_ln = position.index < position.num_layers // 4
+
     def connect(self, x, sublayer, norm, layer_input, is_last, index):
-        post = self.position.index < self.position.num_layers // 4
-        return norm(x + sublayer(x)) if post else x + sublayer(norm(x))
+        return norm(x + sublayer(x)) if self.is_post_ln else x + sublayer(norm(x))
