@@ -20,6 +20,12 @@ case ${1:-} in
     *) die "unknown option $1; see --help" ;;
 esac
 
+# a second first call waits for this one: it would build the same environment anew
+if [ -w "$PROJECT" ]; then
+    exec 9>>"$PROJECT/.lock"
+    flock 9 || true # a file system without locks
+fi
+
 suits() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null; }
 
 if [ -z "${VIRTUAL_ENV:-}" ] && [ -z "${CONDA_PREFIX:-}" ]; then
