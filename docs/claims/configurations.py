@@ -14,7 +14,7 @@ LABELS = {
     "cycle_12": "Admin, Cycle, M=6, N=12",
     "cycle_rev_12": "Admin, Cycle (rev), M=6, N=12",
     "cycle_rev_18": "Admin, Cycle (rev), M=6, N=18",
-    "universal": "Universal: Admin, M=1, N=6, twice the width",
+    "universal": "Universal (Admin, M=1, N=6, twice the width)",
     "b2t_cycle_rev_12": "B2T, Cycle (rev), M=6, N=12",
     "b2t_cycle_rev_18": "B2T, Cycle (rev), M=6, N=18",
     "b2t_cycle_rev_36": "B2T, Cycle (rev), M=6, N=36",

@@ -65,7 +65,7 @@ def divergence(evidence: Evidence) -> Judgement:
     fails = {c: [bool(run["diverged"]) or run["bleu"] < FAILED * best for run in found] for c, found in runs.items()}
     answers = [always([flag is (c == configs[0]) for flag in flags]) for c, flags in fails.items()]
     numbers = [
-        f"{LABELS[c]}: {sum(fails[c])} of {len(found)} (BLEU {mean_and_range([run['bleu'] for run in found], '.2f')})"
+        f"{LABELS[c]}: {sum(fails[c])} of {len(found)}, BLEU {mean_and_range([run['bleu'] for run in found], '.2f')}"
         for c, found in runs.items()
     ]
     # where nothing has learned, nothing has failed
