@@ -57,12 +57,14 @@ mkdir -p "${runs[@]}"
 
 # the signals that end a training run end the sweep after it; exit status 75 as in train.sh: the same command goes on
 stopped='' child=''
-on_signal() {
+# pass_on SIGNAL: to the child, in case that it was sent to this process alone
+pass_on() {
     stopped=1
-    # one that was sent to this process alone
-    [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || true
+    [ -z "$child" ] || kill -s "$1" "$child" 2>/dev/null || true
 }
-trap on_signal USR1 TERM
+# after SIGTERM a training has a minute; what runs in the background ignores Ctrl-C's signal
+trap 'pass_on USR1' USR1
+trap 'pass_on TERM' TERM INT
 
 # follow COMMAND...: run it in the background, as bash looks after signals only between commands; return its status
 follow() {

@@ -312,6 +312,17 @@ class TestClusters:
         assert f"b2t_6l.sh --save-dir {run} --seed 2 --max-update 5" in result.stdout, result.stderr
         assert f"evaluate.sh {run}" in result.stdout
 
+    @pytest.mark.parametrize(("sent", "received"), [("USR1", "USR1"), ("TERM", "TERM"), ("INT", "TERM")])
+    def test_stopped_sweep(self, tmp_path, sent, received):
+        """A signal to the sweep alone ends its training, and no other run begins; SIGTERM only where it was meant."""
+        traps = " ".join(f"trap 'echo {name} >>\"$SEEN\"; kill $!; exit 75' {name};" for name in ("USR1", "TERM"))
+        training = f'echo begun >>"$SEEN"; {traps} sleep 100 & kill -s {sent} $PPID; wait'
+        path = stand_in(tmp_path, "bash", f'case "$1" in */train.sh) {training};; *) exec /bin/bash "$@";; esac')
+        arguments = ("--seeds", "1 2", "--out", tmp_path / "out", ROOT / f"{WMT}/vanilla.sh")
+        result = script("sweep.sh", *arguments, check=False, PATH=path, SEEN=str(tmp_path / "seen"))
+        assert (tmp_path / "seen").read_text().split() == ["begun", received], result.stderr
+        assert result.returncode == 75
+
 
 SMALL = """
 max_update=6 tokens_per_update=320 max_tokens=160
