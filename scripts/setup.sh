@@ -20,16 +20,18 @@ case ${1:-} in
     *) die "unknown option $1; see --help" ;;
 esac
 
-# a second first call waits for this one: it would build the same environment anew
-if [ -w "$PROJECT" ]; then
+# one_at_a_time: a second first call waits for this one, as it would build the same environment anew
+one_at_a_time() {
+    [ -w "$PROJECT" ] || return 0
     exec 9>>"$PROJECT/.lock"
     flock 9 || true # a file system without locks
-fi
+}
 
 suits() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null; }
 
 if [ -z "${VIRTUAL_ENV:-}" ] && [ -z "${CONDA_PREFIX:-}" ]; then
     venv=$PROJECT/.venv
+    [ -x "$venv/bin/pip" ] || one_at_a_time
     if [ ! -x "$venv/bin/pip" ]; then
         for python in ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.10}; do
             if suits "$python"; then break; fi
@@ -70,7 +72,7 @@ report() {
     echo "setup: all installed in $(python -c 'import sys; print(sys.prefix)')"
     [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] || echo "to use it: source \"$PROJECT/.venv/bin/activate\""
 }
-if is_installed; then
+if is_installed || { one_at_a_time && is_installed; }; then
     report
     exit
 fi
