@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import pickle
 import re
 import shutil
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from .config import SPEECH_INPUT, B2TLanguageModelConfig, B2TTransformerConfig, fill_derived
 from .errors import InputError
+from .files import replacing
 from .residual import SCHEMES
 from .validation import PROBABILITIES
 
@@ -132,30 +132,18 @@ def save(state: Mapping[str, Any], path: str | Path) -> None:
     path = Path(path)
     if not path.parent.is_dir():
         raise InputError(f"{path} cannot be written: there is no folder {path.parent}")
-    unfinished = path.with_name(f"{path.name}.tmp{os.getpid()}")
     try:
-        with open(unfinished, "wb") as file:
+        with replacing(path) as unfinished, open(unfinished, "wb") as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
     except RuntimeError as error:
         # torch reports a failed write of the archive as a RuntimeError of its own
         raise OSError(f"{path} could not be written ({error}); is the disk full?") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def copy_whole(source: str, target: str, overwrite: bool = False) -> bool:
     """Copy a file so that the target is either the old file or the whole new one; stands in for fairseq's copy."""
-    unfinished = f"{target}.tmp{os.getpid()}"
-    try:
+    with replacing(Path(target)) as unfinished:
         shutil.copyfile(source, unfinished)
-        with open(unfinished, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(unfinished, target)
-    finally:
-        Path(unfinished).unlink(missing_ok=True)
     return True
 
 

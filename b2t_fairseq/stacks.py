@@ -220,7 +220,9 @@ class Decoder(LayerStack, TransformerDecoderBase):
         super().__init__(cfg, dictionary, embed_tokens, no_encoder_attn, output_projection)
         self.build_inputs(cfg)
         self.dropout_module.module_name = "TransformerDecoder"
-        self.attn_in_training = self.causal_hides_padding = False
+        self.attn_in_training = False
+        # fairseq pads targets on the right, unless a task says otherwise
+        self.causal_hides_padding = cfg.kernels == FAST
         self.word_dropout = WordDropout(cfg.decoder.word_dropout, keep_first=True)
 
     def build_decoder_layer(self, cfg, no_encoder_attn=False):

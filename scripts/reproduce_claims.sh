@@ -67,6 +67,7 @@ import json, pathlib, platform, subprocess, sys, time
 project, path = sys.argv[1], pathlib.Path(sys.argv[2])
 sys.path.insert(0, f"{project}/scripts")
 import machine, torch
+from b2t_fairseq.files import write_whole
 describe = ["git", "-C", project, "describe", "--always", "--dirty"]
 now = {
     "commit": subprocess.run(describe, capture_output=True, text=True).stdout.strip() or "unknown",
@@ -75,9 +76,7 @@ now = {
 }
 before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else now
 all_starts = {key: ", ".join(dict.fromkeys([*before[key].split(", "), value])) for key, value in now.items()}
-unfinished = path.with_suffix(".tmp")
-unfinished.write_text(json.dumps({**all_starts, "command": sys.argv[3]}), encoding="utf-8")
-unfinished.replace(path)
+write_whole({path: json.dumps({**all_starts, "command": sys.argv[3]}).encode()})
 PYTHON
 }
 

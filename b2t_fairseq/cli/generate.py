@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from copy import deepcopy
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import generate as fairseq_generate
 
 from ..errors import InputError
+from ..files import replacing
 from .path import with_plugin
 
 
@@ -56,13 +56,10 @@ def _length_penalties(given: list[str], subsets: list[str]) -> dict[str, float]:
 
 def _generate_to_file(cfg, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.tmp{os.getpid()}")
     # fairseq logs into the output, and only where no logging is set up yet
     logging.getLogger().handlers.clear()
     try:
-        with open(unfinished, "w", buffering=1, encoding="utf-8") as output:
+        with replacing(path) as unfinished, open(unfinished, "w", buffering=1, encoding="utf-8") as output:
             fairseq_generate._main(cfg, output)
-        unfinished.replace(path)
     finally:
         logging.getLogger().handlers.clear()
-        unfinished.unlink(missing_ok=True)

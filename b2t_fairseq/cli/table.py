@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import re
 from dataclasses import dataclass, field
@@ -77,12 +76,10 @@ def read_run(folder: Path, name: str) -> Run:
     if not path.is_file():
         return Run(folder, name, fault="no train.log, where training is logged with --log-format simple")
     found = log.read(path)
-    curve = found.training()
-    if not len(curve):
+    if not len(found.training()):
         fault = f"{path} has no report of a loss; train with --log-format simple and a smaller --log-interval"
         return Run(folder, name, fault=fault)
-    # the first report of each start has the warming up of the device in it
-    speeds = [speed for speed in curve["wps"][curve["start"] != 1].tolist() if math.isfinite(speed)]
+    speeds = found.speeds().tolist()
     if divergence.find(found):
         return Run(folder, name, speeds=speeds, fault=DIVERGED)
     scores = read_scores(folder)

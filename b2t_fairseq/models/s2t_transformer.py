@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .. import checkpoints
 from ..config import B2TSpeechConfig, as_namespace
 from ..errors import InputError
-from ..layers import FAST, EncoderLayer, IncrementalState
+from ..layers import EncoderLayer, IncrementalState
 from ..stacks import Decoder, LayerStack
 from ..validation_s2t import validate_speech
 from .common import finish, for_layers
@@ -134,8 +134,6 @@ class B2TSpeechToTextModel(stock.S2TTransformerModel):
         for_layers(args)
         model = super().build_model(args, task)
         finish(model, args, [model.decoder.embed_tokens])
-        # fairseq pads the targets of speech on the right
-        model.decoder.causal_hides_padding = args.kernels == FAST
         if args.load_pretrained_encoder_from:
             _load_encoder(model.encoder, args.load_pretrained_encoder_from)
             given.load_pretrained_encoder_from = None

@@ -16,7 +16,6 @@ from fairseq.models.transformer.transformer_legacy import (
 
 from .. import hub
 from ..config import B2TTransformerConfig, as_namespace
-from ..layers import FAST
 from ..stacks import Decoder, Encoder
 from ..validation import validate
 from .common import LoadsPruned, finish, for_layers
@@ -54,7 +53,7 @@ class B2TTransformerModel(LoadsPruned, TransformerModelBase):
         finish(model, args, [s.embed_tokens for s in stacks if not getattr(args, f"{s.stack}_embed_path")])
         data = getattr(task, "cfg", None)
         model.decoder.attn_in_training = bool(getattr(data, "load_alignments", False))
-        model.decoder.causal_hides_padding = args.kernels == FAST and not getattr(data, "left_pad_target", True)
+        model.decoder.causal_hides_padding &= not getattr(data, "left_pad_target", True)
         return model
 
     @classmethod

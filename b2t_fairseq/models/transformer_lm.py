@@ -18,7 +18,6 @@ from fairseq.modules import AdaptiveInput, CharacterTokenEmbedder
 from torch import nn
 
 from ..config import B2TLanguageModelConfig, as_namespace
-from ..layers import FAST
 from ..stacks import Decoder
 from ..validation_lm import character_filters, cutoffs, validate_language_model
 from .common import LoadsPruned, finish, for_layers
@@ -59,8 +58,6 @@ class B2TLanguageModel(LoadsPruned, TransformerLanguageModel):
         embed_tokens = cls.build_input(args, task.source_dictionary)
         model = cls(Decoder(cfg, task.target_dictionary, embed_tokens, no_encoder_attn=True))
         finish(model, args, [embed_tokens])
-        # fairseq pads language models' samples on the right
-        model.decoder.causal_hides_padding = args.kernels == FAST
         return model
 
     @classmethod

@@ -92,6 +92,12 @@ class Log:
         """Return the reports of the first validation subset."""
         return next(iter(self.valid.values()), Curve())
 
+    def speeds(self) -> np.ndarray:
+        """Return the target tokens per second of all reports but the first of each start, when a device warms up."""
+        curve = self.training()
+        speeds = curve["wps"][curve["start"] != 1]
+        return speeds[np.isfinite(speeds)]
+
     def is_fairseqs(self) -> bool:
         """Say whether anything in it is of fairseq-train."""
         return bool(self.starts or self.parameters or len(self.training()) or self.valid)

@@ -85,9 +85,7 @@ class Run:
 
     def speed(self) -> float | None:
         """Return the median of the target tokens per second, the first report of each start left out."""
-        curve = self.log.training()
-        speeds = curve["wps"][curve["start"] != 1]
-        speeds = speeds[np.isfinite(speeds)]
+        speeds = self.log.speeds()
         return float(np.median(speeds)) if len(speeds) else None
 
     def training_seconds(self) -> float:

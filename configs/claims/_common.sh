@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034
-# What all runs of docs/results.md have in common: Multi30k, full depth, width 64, one CPU core, 5 to 35 minutes.
+# What all runs of docs/results.md have in common: Multi30k, full depth, width 64, one CPU core, 5 to 30 minutes.
 vocab_size=4000
 max_update=2500
 tokens_per_update=1000
