@@ -133,7 +133,7 @@ def save(state: Mapping[str, Any], path: str | Path) -> None:
     if not path.parent.is_dir():
         raise InputError(f"{path} cannot be written: there is no folder {path.parent}")
     try:
-        with replacing(path) as unfinished, open(unfinished, "wb") as file:
+        with replacing(path) as (unfinished,), open(unfinished, "wb") as file:
             torch.save(state, file)
     except RuntimeError as error:
         # torch reports a failed write of the archive as a RuntimeError of its own
@@ -142,7 +142,7 @@ def save(state: Mapping[str, Any], path: str | Path) -> None:
 
 def copy_whole(source: str, target: str, overwrite: bool = False) -> bool:
     """Copy a file so that the target is either the old file or the whole new one; stands in for fairseq's copy."""
-    with replacing(Path(target)) as unfinished:
+    with replacing(Path(target)) as (unfinished,):
         shutil.copyfile(source, unfinished)
     return True
 

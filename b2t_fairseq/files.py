@@ -11,16 +11,19 @@ from .errors import InputError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name in the same folder for what becomes ``path`` when it is complete and on the disk."""
-    unfinished = path.with_name(f"{path.name}.tmp{os.getpid()}")
+def replacing(*paths: Path) -> Iterator[list[Path]]:
+    """Yield temporary names, in the same folders, of files that get their own when all are complete and on the disk."""
+    unfinished = [path.with_name(f"{path.name}.tmp{os.getpid()}") for path in paths]
     try:
         yield unfinished
-        with open(unfinished, "rb+") as file:
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+        for temporary in unfinished:
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+        for temporary, path in zip(unfinished, paths, strict=True):
+            temporary.replace(path)
     finally:
-        unfinished.unlink(missing_ok=True)
+        for temporary in unfinished:
+            temporary.unlink(missing_ok=True)
 
 
 def write_whole(contents: Mapping[Path, bytes]) -> None:
@@ -29,18 +32,9 @@ def write_whole(contents: Mapping[Path, bytes]) -> None:
     Raises:
         OSError: the disk is full; what was there is left as it was.
     """
-    unfinished = {path: path.with_name(f"{path.name}.tmp{os.getpid()}") for path in contents}
-    try:
-        for path, temporary in unfinished.items():
-            with open(temporary, "wb") as file:
-                file.write(contents[path])
-                file.flush()
-                os.fsync(file.fileno())
-        for path, temporary in unfinished.items():
-            temporary.replace(path)
-    finally:
-        for temporary in unfinished.values():
-            temporary.unlink(missing_ok=True)
+    with replacing(*contents) as unfinished:
+        for temporary, content in zip(unfinished, contents.values(), strict=True):
+            temporary.write_bytes(content)
 
 
 def write_folder(folder: Path, contents: Mapping[str, bytes], known: Iterable[str]) -> None:

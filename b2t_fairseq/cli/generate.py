@@ -59,7 +59,7 @@ def _generate_to_file(cfg, path: Path) -> None:
     # fairseq logs into the output, and only where no logging is set up yet
     logging.getLogger().handlers.clear()
     try:
-        with replacing(path) as unfinished, open(unfinished, "w", buffering=1, encoding="utf-8") as output:
+        with replacing(path) as (unfinished,), open(unfinished, "w", buffering=1, encoding="utf-8") as output:
             fairseq_generate._main(cfg, output)
     finally:
         logging.getLogger().handlers.clear()
