@@ -20,12 +20,10 @@ case ${1:-} in
     *) die "unknown option $1; see --help" ;;
 esac
 
-# one_at_a_time: a second first call waits for this one, as it would build the same environment anew
-one_at_a_time() {
-    [ -w "$PROJECT" ] || return 0
-    exec 9>>"$PROJECT/.lock"
-    flock 9 || true # a file system without locks
-}
+# one_at_a_time: a second first call waits for this one, as it would build the same environment anew; opened once, since
+# opening the file again would give the lock back
+[ ! -w "$PROJECT" ] || exec 9>>"$PROJECT/.lock"
+one_at_a_time() { [ ! -w "$PROJECT" ] || flock 9 || true; } # a file system without locks
 
 suits() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null; }
 
