@@ -13,7 +13,7 @@
 #   fairseq flags   for every training, for instance -- --max-update 20000 --total-num-update 20000. The numbers then go
 #                   to DIR/results, and the tables are printed: the project's own stay as they are
 #
-# All claims take 5 to 30 minutes for each of 51 runs: an hour or two on many cores, a night on two; those of gradients
+# All claims take 5 to 30 minutes for each of 60 runs: an hour or two on many cores, a night on two; those of gradients
 # and speed alone take minutes. A second call goes on where the first one stopped; what is finished is not done again.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 

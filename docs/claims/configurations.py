@@ -18,6 +18,9 @@ LABELS = {
     "b2t_cycle_rev_12": "B2T, Cycle (rev), M=6, N=12",
     "b2t_cycle_rev_18": "B2T, Cycle (rev), M=6, N=18",
     "b2t_cycle_rev_36": "B2T, Cycle (rev), M=6, N=36",
+    "cycle_rev_12_low_rate": "Admin, Cycle (rev), M=6, N=12, rate 2e-3",
+    "cycle_rev_18_low_rate": "Admin, Cycle (rev), M=6, N=18, rate 2e-3",
+    "b2t_cycle_rev_18_low_rate": "B2T, Cycle (rev), M=6, N=18, rate 2e-3",
 }
 
 TITLES = {"post_ln": "Post-LN", "pre_ln": "Pre-LN", "b2t": "B2T"}

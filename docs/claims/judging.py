@@ -99,7 +99,7 @@ def vanishing(evidence: Evidence) -> Judgement:
     ]
     numbers = [f"{TITLES[scheme]} {mean_and_range(ratios.get(scheme, []), '.3g')}" for scheme in wanted]
     return Judgement(
-        verdict(answers), f"part of the gradient that reaches the decoder's input, fresh: {', '.join(numbers)}"
+        verdict(answers), f"gradient at the decoder's input by that at its output, fresh: {', '.join(numbers)}"
     )
 
 
@@ -110,13 +110,13 @@ def across_norms(evidence: Evidence) -> Judgement:
     answers = [always([ratio < 1 for ratio in norms]), always([ratio >= 1 for ratio in sublayers])]
     return Judgement(
         verdict(answers),
-        "part of the gradient that passes in a fresh Post-LN decoder: "
-        f"all norms {mean_and_range(norms, '.2g')}, all residual sub-layers {mean_and_range(sublayers, '.3g')}",
+        "gradient below by that above in a fresh Post-LN decoder, all of them multiplied: "
+        f"norms {mean_and_range(norms, '.2g')}, residual sub-layers {mean_and_range(sublayers, '.3g')}",
     )
 
 
 def _passed(model: dict) -> tuple[list[float], list[float]] | None:
-    """Return what part of the gradient each norm of the decoder lets through, and each sub-layer with its residual.
+    """Return the gradient below each norm of the decoder by that above it, and the same for sub-layers with residuals.
 
     ``None`` if it is not finite everywhere.
     """

@@ -136,6 +136,12 @@ CLAIMS = (
         **_pairs(("cycle_rev_18", "cycle_rev_12")),
     ),
     Claim(
+        "sharing_deeper_low_rate",
+        SHARING_PAPER,
+        "The same at a learning rate of 2e-3: Cycle (rev) with M=6 is better with N=18 than with N=12.",
+        **_pairs(("cycle_rev_18_low_rate", "cycle_rev_12_low_rate")),
+    ),
+    Claim(
         "speed_12",
         SHARING_PAPER,
         "M=6, N=12 trains faster than Universal (published: 1.31 times as fast).",
@@ -168,6 +174,12 @@ CLAIMS = (
         NEITHER,
         "Cycle (rev) with M=6, N=18 is better with B2T than with Admin.",
         **_pairs(("b2t_cycle_rev_18", "cycle_rev_18")),
+    ),
+    Claim(
+        "b2t_or_admin_low_rate",
+        NEITHER,
+        "The same at a learning rate of 2e-3: Cycle (rev) with M=6, N=18 is better with B2T than with Admin.",
+        **_pairs(("b2t_cycle_rev_18_low_rate", "cycle_rev_18_low_rate")),
     ),
 )
 
