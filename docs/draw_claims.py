@@ -30,8 +30,9 @@ FIGURES = ("losses.svg", "gradients.svg", "shared.svg", "schemes.svg")
 WIDTH, HEIGHT = 3.9, 2.9
 LOSSES = (("post_ln_18l", "pre_ln_18l", "b2t_18l"), ("post_ln_6l", "pre_ln_6l", "b2t_6l"))
 SHARED = (
-    *("post_ln_6l", "admin_6l", "universal", "sequence_12", "cycle_12", "cycle_rev_12", "cycle_rev_18"),
-    *("b2t_6l", "b2t_cycle_rev_12", "b2t_cycle_rev_18", "b2t_cycle_rev_36"),
+    *("post_ln_6l", "admin_6l", "universal", "sequence_12", "cycle_12"),
+    *("cycle_rev_12", "cycle_rev_12_low_rate", "cycle_rev_18", "cycle_rev_18_low_rate"),
+    *("b2t_6l", "b2t_cycle_rev_12", "b2t_cycle_rev_18", "b2t_cycle_rev_18_low_rate", "b2t_cycle_rev_36"),
 )
 
 
