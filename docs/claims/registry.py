@@ -208,8 +208,9 @@ def main() -> None:
     except ValueError as error:
         parser.error(str(error))
     if args.list:
+        width = max(len(claim.name) for claim in claims)
         for claim in claims:
-            print(f"{claim.name:22} {claim.statement}")
+            print(f"{claim.name:{width}}  {claim.statement}")
         return
     # for the driver: the configurations, then what else is measured
     print(" ".join(dict.fromkeys(config for claim in claims for config in claim.configs)))
