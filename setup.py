@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (HERE / "b2t_fairseq/__init__.py").read_text()).group(1)
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "b2t_common/__init__.py").read_text()).group(1)
 
 setup(
     name="b2t_fairseq",
@@ -16,8 +16,8 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10,<3.14",
-    packages=find_packages(include=["b2t_fairseq", "b2t_fairseq.*"]),
-    package_data={"b2t_fairseq.scoring": ["published.json"]},
+    packages=find_packages(include=["b2t_common", "b2t_cli", "b2t_cli.*", "b2t_fairseq", "b2t_fairseq.*"]),
+    package_data={"b2t_cli.scoring": ["published.json"]},
     # 2.6 is the first torch whose torch.load refuses code in checkpoints by default
     install_requires=["torch>=2.6", "sacrebleu>=2.3", "sentencepiece>=0.2"],
     extras_require={
@@ -36,7 +36,7 @@ setup(
             "matplotlib>=3.8",
         ],
     },
-    entry_points={"console_scripts": ["b2t = b2t_fairseq.cli:main"]},
+    entry_points={"console_scripts": ["b2t = b2t_cli:main"]},
     classifiers=[
         "License :: OSI Approved :: MIT License",
         "Programming Language :: Python :: 3",

@@ -1,17 +1,18 @@
 """B2T connection and parameter sharing across layers for fairseq; this folder is the ``--user-dir``."""
 
-from .compatibility import allow_checkpoint_types, require_fairseq, root_logger_untouched
+from b2t_common import __version__  # noqa: F401
 
-__version__ = "0.1.0"
+from .upstream.compatibility import allow_checkpoint_types, require_fairseq, root_logger_untouched
 
 require_fairseq()
 with root_logger_untouched():
-    from . import decoding, fairseq_fixes, profiling
-    from .fused_adam import FairseqAdam  # noqa: F401  (registers the optimizer)
-    from .fused_cross_entropy import LabelSmoothedCrossEntropyCriterion  # noqa: F401  (registers the criterion)
+    from . import admin_profile, decoding
+    from .kernels.adam import FairseqAdam  # noqa: F401  (registers the optimizer)
+    from .kernels.cross_entropy import LabelSmoothedCrossEntropyCriterion  # noqa: F401  (registers the criterion)
     from .models import s2t_transformer, transformer, transformer_lm  # noqa: F401  (registers the models)
+    from .upstream import fixes
 
 allow_checkpoint_types()
-fairseq_fixes.apply()
-profiling.apply()
+fixes.apply()
+admin_profile.apply()
 decoding.apply()

@@ -15,11 +15,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from .config import SPEECH_INPUT, B2TLanguageModelConfig, B2TTransformerConfig, fill_derived
-from .errors import InputError
-from .files import replacing
+from b2t_common.errors import InputError
+from b2t_common.files import replacing
+
 from .residual import SCHEMES
-from .validation import PROBABILITIES
+from .settings.fields import SPEECH_INPUT, B2TLanguageModelConfig, B2TTransformerConfig, fill_derived
+from .settings.validation import PROBABILITIES
 
 # older checkpoints hold all of fairseq's settings in one namespace
 _MODEL_FIELDS = frozenset(SPEECH_INPUT).union(

@@ -16,9 +16,10 @@ import argparse
 from fairseq.dataclass import FairseqDataclass
 from omegaconf import DictConfig
 
-from .config import as_namespace
-from .errors import InputError
-from .validation import stack_indices
+from b2t_common.errors import InputError
+
+from .settings.fields import as_namespace
+from .settings.validation import stack_indices
 
 Settings = DictConfig | argparse.Namespace | FairseqDataclass
 

@@ -8,8 +8,9 @@ from typing import Any
 from fairseq import hub_utils
 from fairseq.data import data_utils
 
+from b2t_common.errors import InputError
+
 from . import checkpoints
-from .errors import InputError
 
 # the best first: where scripts/evaluate.sh and b2t average write, an archive's usual name, what training leaves
 CHECKPOINTS = ("evaluation/averaged.pt", "averaged.pt", "model.pt", "checkpoint_best.pt", "checkpoint_last.pt")

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from fairseq.modules.transformer_layer import TransformerDecoderLayerBase, TransformerEncoderLayerBase
 from torch import Tensor, nn
 
-from .attention import FusedMultiheadAttention
-from .compilation import CompiledInTraining
-from .linear import linear_layer
+from .kernels.attention import FusedMultiheadAttention
+from .kernels.compilation import CompiledInTraining
+from .kernels.linear import linear_layer
 from .residual import ResidualScheme
 from .residual.contract import SubLayer
 

@@ -11,11 +11,11 @@ from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .kernels.linear import linear_layer
 from .layers import FAST, DecoderLayer, EncoderLayer, IncrementalState
-from .linear import linear_layer
 from .residual import LayerPosition, ResidualScheme, scheme_class
+from .settings.validation import layers_to_keep
 from .sharing import same_layers, shared_parameters
-from .validation import layers_to_keep
 from .word_dropout import WordDropout
 
 

@@ -35,8 +35,8 @@ from translating import search, write_model
 from write_result import finish, markdown
 
 import b2t_fairseq
+from b2t_cli.conversion.stock import to_stock
 from b2t_fairseq import checkpoints
-from b2t_fairseq.conversion.stock import to_stock
 from b2t_fairseq.sharing import cycle_rev
 
 BASELINE = "fairseq-generate"

@@ -31,9 +31,10 @@ from trainers import model_flags
 from translating import search, write_model
 from write_result import finish, markdown
 
-from b2t_fairseq import checkpoints, linear
-from b2t_fairseq.conversion.stock import to_stock
-from b2t_fairseq.errors import InputError
+from b2t_cli.conversion.stock import to_stock
+from b2t_common.errors import InputError
+from b2t_fairseq import checkpoints
+from b2t_fairseq.kernels import linear
 
 BASELINE = "fairseq-generate"
 OURS = "b2t generate"

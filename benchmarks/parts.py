@@ -22,8 +22,8 @@ from fairseq.optim.adam import Adam
 from measuring import in_turn, machine, median_and_quartiles, ratios, seconds
 from write_result import finish, markdown
 
-from b2t_fairseq.fused_adam import FusedAdam
-from b2t_fairseq.linear import linear
+from b2t_fairseq.kernels.adam import FusedAdam
+from b2t_fairseq.kernels.linear import linear
 
 # of the papers' base model: tokens of a batch or hypotheses of a step, input and output dimensions
 IN_TRAINING = [(1024, 512, 1536), (1024, 512, 2048), (1024, 2048, 512), (1024, 512, 32768)]

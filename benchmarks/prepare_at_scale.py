@@ -71,7 +71,7 @@ def write_archives(folder: Path, table: Path, fraction: float) -> int:
     lengths = 1 + rng.poisson(rng.gamma(3, MEAN_WORDS / 6, POOL))
     vocabularies = {language: words(language, rng) for language in SYLLABLES}
     pools = {language: halves(vocabulary, lengths, rng) for language, vocabulary in vocabularies.items()}
-    rows = [line.split("\t") for line in (ROOT / "scripts/wmt14_archives.tsv").read_text().splitlines()]
+    rows = [line.split("\t") for line in (ROOT / "scripts/corpus/wmt14_archives.tsv").read_text().splitlines()]
     total = 0
     with open(table, "w") as adapted:
         for seed, (name, url, member, pairs, *_) in enumerate(r for r in rows if r[0][0] != "#" and r[3] != "-"):

@@ -4,7 +4,7 @@
 The steps of all models alternate in one process, as in train_step.py; what counts is the ratio within each round.  The
 loss is fused with the output layer.
 
-    python benchmarks/sharing_speed.py --output docs/results/claims/speed
+    python benchmarks/sharing_speed.py --output claims/results/speed
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from measuring import machine, median_and_quartiles, peak_growth, ratios, standi
 from write_result import finish, markdown
 
 from b2t_fairseq.dictionaries import placeholder
-from b2t_fairseq.fused_cross_entropy import fused_label_smoothed_loss
+from b2t_fairseq.kernels.cross_entropy import fused_label_smoothed_loss
 from b2t_fairseq.residual import SCHEMES
 from b2t_fairseq.sharing import STRATEGIES, none
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from b2t_fairseq.files import write_whole
+from b2t_common.files import write_whole
 
 
 def finish(script: str, result: dict[str, Any], table: Callable[[dict[str, Any]], str], output: Path | None) -> None:

@@ -19,7 +19,7 @@
 #   --max-ratio R          largest ratio of the two sides' words (default: 9)
 #   --workers N            processes (default: one for each core)
 #   --stage N              begin with stage N, even if it was done before; --stop-stage M: end after stage M
-#   --table FILE           other archives than those of scripts/wmt14_archives.tsv
+#   --table FILE           other archives than those of scripts/corpus/wmt14_archives.tsv
 #
 # A second call goes on where the first one stopped. Environment:
 #   WMT_MIRROR  replaces https://www.statmt.org and https://data.statmt.org; http, https or file
@@ -27,7 +27,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 out='' archives='' news_commentary=v9 corpora=() tokenization=sentencepiece vocabulary='' first=0 last=5
-max_words=80 max_ratio=9 workers=$(cores) table=$PROJECT/scripts/wmt14_archives.tsv
+max_words=80 max_ratio=9 workers=$(cores) table=$PROJECT/scripts/corpus/wmt14_archives.tsv
 while [ $# -gt 0 ]; do
     case $1 in
         --out) need_value "$@" && out=$2 && shift ;;
@@ -146,8 +146,8 @@ download() {
                 die "$file does not have the checksum $known; replace it, or delete $out/archives.sha256 if it is meant"
         fi
     done
-    [ ${#arguments[@]} -eq 0 ] || python "$PROJECT/scripts/fetch.py" "${arguments[@]}"
-    python "$PROJECT/scripts/test_sets.py" "$out/test"
+    [ ${#arguments[@]} -eq 0 ] || python "$PROJECT/scripts/corpus/fetch.py" "${arguments[@]}"
+    python "$PROJECT/scripts/corpus/test_sets.py" "$out/test"
 }
 
 unpack() {
@@ -156,7 +156,7 @@ unpack() {
     for i in "${!urls[@]}"; do
         count=()
         [ "${pairs[i]}" = - ] || count=(--pairs "${pairs[i]}")
-        python "$PROJECT/scripts/unpack.py" "$(archive_file "$i")" "${members[i]}" "$out/raw/${names[i]}" "${count[@]}" &
+        python "$PROJECT/scripts/corpus/unpack.py" "$(archive_file "$i")" "${members[i]}" "$out/raw/${names[i]}" "${count[@]}" &
         jobs+=($!)
     done
     for i in "${!jobs[@]}"; do
@@ -187,7 +187,7 @@ clean() {
         inputs=("${names[@]/#/$out/raw/}")
     fi
     mkdir -p "$out/clean"
-    python "$PROJECT/scripts/clean.py" "$out/clean/train" "${inputs[@]}" \
+    python "$PROJECT/scripts/corpus/clean.py" "$out/clean/train" "${inputs[@]}" \
         --max-words "$max_words" --max-ratio "$max_ratio" --workers "$workers"
 }
 
@@ -202,21 +202,21 @@ every_text() {
     done
 }
 
-encode_sentencepiece() { python "$PROJECT/scripts/spm.py" encode "$out/subwords/spm.model" "$2" "$3" --workers "$workers"; }
-tokenize() { python "$PROJECT/scripts/moses_bpe.py" tokenize "$1" "$2" "$3" --workers "$workers"; }
+encode_sentencepiece() { python "$PROJECT/scripts/corpus/spm.py" encode "$out/subwords/spm.model" "$2" "$3" --workers "$workers"; }
+tokenize() { python "$PROJECT/scripts/corpus/moses_bpe.py" tokenize "$1" "$2" "$3" --workers "$workers"; }
 apply_bpe() {
-    python "$PROJECT/scripts/moses_bpe.py" apply "$out/subwords/bpe.codes" "$out/tokens/${2##*/}" "$3" --workers "$workers"
+    python "$PROJECT/scripts/corpus/moses_bpe.py" apply "$out/subwords/bpe.codes" "$out/tokens/${2##*/}" "$3" --workers "$workers"
 }
 
 subwords() {
     mkdir -p "$out/subwords"
     if [ "$tokenization" = sentencepiece ]; then
-        python "$PROJECT/scripts/spm.py" train "$out/subwords/spm" "$out/clean/train.en" "$out/clean/train.de" \
+        python "$PROJECT/scripts/corpus/spm.py" train "$out/subwords/spm" "$out/clean/train.en" "$out/clean/train.de" \
             --dictionary-size "$vocabulary"
         every_text encode_sentencepiece "$out/pieces"
     else
         every_text tokenize "$out/tokens"
-        python "$PROJECT/scripts/moses_bpe.py" learn "$out/subwords/bpe.codes" "$out/tokens/train.en" \
+        python "$PROJECT/scripts/corpus/moses_bpe.py" learn "$out/subwords/bpe.codes" "$out/tokens/train.en" \
             "$out/tokens/train.de" --merges "$vocabulary" --workers "$workers" 2>"$out/subwords/learn.log"
         every_text apply_bpe "$out/pieces"
     fi
@@ -249,7 +249,7 @@ binarize() {
 write_manifest() {
     local files=()
     [ ! -f "$out/archives.sha256" ] || files+=("$out/archives.sha256")
-    python "$PROJECT/scripts/manifest.py" "$out/manifest.json" "$out/settings.txt" "${files[@]}" \
+    python "$PROJECT/scripts/corpus/manifest.py" "$out/manifest.json" "$out/settings.txt" "${files[@]}" \
         "$out/test" "$out/clean" "$out/subwords" "$out/bin"
 }
 

@@ -92,7 +92,7 @@ f0cba2f995189cf5770f29a8a9a537a3ad3f51657ad873405082ff6863a5e75a val.de
 611d361c6334bc7246101d48097c13cf5c4413c5befc793cc629934359d532d9 test_2016_flickr.en
 9204244e408ccb38d2a55cfcd344df15005fc42a07a6e55ca6c52b6ababb8cc8 test_2016_flickr.de
 SUMS
-    [ ${#arguments[@]} -eq 0 ] || python "$PROJECT/scripts/fetch.py" "${arguments[@]}"
+    [ ${#arguments[@]} -eq 0 ] || python "$PROJECT/scripts/corpus/fetch.py" "${arguments[@]}"
     for name in "$work"/raw/*.gz; do
         [ -e "$name" ] || continue
         gzip -dc "$name" >"${name%.gz}.tmp$$"
@@ -106,17 +106,17 @@ make_corpus() {
     local shown=$work/raw split
     for split in "${splits[@]}"; do
         [ -z "$from" ] || [ -f "$from/$split.en.gz" ] || shown=$from
-        python "$PROJECT/scripts/check_parallel.py" "$shown/$split.en" "$shown/$split.de"
+        python "$PROJECT/scripts/corpus/check_parallel.py" "$shown/$split.en" "$shown/$split.de"
     done
 }
 
 train_sentencepiece() {
     local train=$work/raw/${splits[0]} split language
-    python "$PROJECT/scripts/spm.py" train "$work/spm" "$train.en" "$train.de" --vocab-size "$vocab_size"
+    python "$PROJECT/scripts/corpus/spm.py" train "$work/spm" "$train.en" "$train.de" --vocab-size "$vocab_size"
     mkdir -p "$work/pieces"
     for split in "${splits[@]}"; do
         for language in en de; do
-            python "$PROJECT/scripts/spm.py" encode "$work/spm.model" "$work/raw/$split.$language" "$work/pieces/$split.$language"
+            python "$PROJECT/scripts/corpus/spm.py" encode "$work/spm.model" "$work/raw/$split.$language" "$work/pieces/$split.$language"
         done
     done
 }
@@ -135,7 +135,7 @@ train() {
     b2t train "$work/data" --user-dir "$plugin" --save-dir "$work/run" --distributed-world-size 1 \
         --seed 1 --num-workers 1 --required-batch-size-multiple 1 --log-format simple --log-interval 50 \
         --max-update "$max_update" "${model[@]}" "${training[@]}" 2>&1 |
-        tee -a "$work/train.log" | python "$PROJECT/scripts/progress.py" "$max_update" || {
+        tee -a "$work/train.log" | python -m b2t_cli.runs.progress "$max_update" || {
         tail -n 20 "$work/train.log" >&2
         die "training failed; the whole log is $work/train.log. The same command goes on from the last checkpoint"
     }
@@ -186,7 +186,7 @@ write_summary() {
 \`\`\`
 \$ $command
 ...
-$(python "$PROJECT/scripts/progress.py" "$max_update" <"$work/train.log" | tail -n 8)
+$(python -m b2t_cli.runs.progress "$max_update" <"$work/train.log" | tail -n 8)
 
 $(cat "$work/score.txt")
 \`\`\`

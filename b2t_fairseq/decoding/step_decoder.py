@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..attention import FusedMultiheadAttention
+from ..kernels.attention import FusedMultiheadAttention
+from ..kernels.linear import linear, linear_layer
 from ..layers import DecoderLayer
-from ..linear import linear, linear_layer
 from ..stacks import Decoder
 
 

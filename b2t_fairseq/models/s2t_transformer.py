@@ -14,13 +14,14 @@ from fairseq.models.speech_to_text import s2t_transformer as stock
 from fairseq.models.transformer import TransformerConfig
 from torch import Tensor, nn
 
+from b2t_common.errors import InputError
+
 from .. import checkpoints
-from ..config import B2TSpeechConfig, as_namespace
-from ..errors import InputError
 from ..layers import EncoderLayer, IncrementalState
+from ..settings.fields import B2TSpeechConfig, as_namespace
+from ..settings.validation_s2t import validate_speech
 from ..stacks import Decoder, LayerStack
-from ..validation_s2t import validate_speech
-from .common import finish, for_layers
+from .assembly import finish, for_layers
 
 
 class SpeechEncoder(LayerStack, stock.S2TTransformerEncoder):

@@ -15,10 +15,10 @@ from fairseq.models.transformer.transformer_legacy import (
 )
 
 from .. import hub
-from ..config import B2TTransformerConfig, as_namespace
+from ..settings.fields import B2TTransformerConfig, as_namespace
+from ..settings.validation import validate
 from ..stacks import Decoder, Encoder
-from ..validation import validate
-from .common import LoadsPruned, finish, for_layers
+from .assembly import LoadsPruned, finish, for_layers
 
 
 @register_model("b2t_transformer", dataclass=B2TTransformerConfig)

@@ -17,10 +17,10 @@ from fairseq.models.transformer_lm import (
 from fairseq.modules import AdaptiveInput, CharacterTokenEmbedder
 from torch import nn
 
-from ..config import B2TLanguageModelConfig, as_namespace
+from ..settings.fields import B2TLanguageModelConfig, as_namespace
+from ..settings.validation_lm import character_filters, cutoffs, validate_language_model
 from ..stacks import Decoder
-from ..validation_lm import character_filters, cutoffs, validate_language_model
-from .common import LoadsPruned, finish, for_layers
+from .assembly import LoadsPruned, finish, for_layers
 
 
 @register_model("b2t_transformer_lm", dataclass=B2TLanguageModelConfig)

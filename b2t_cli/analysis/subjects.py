@@ -1,0 +1,218 @@
+"""What is analyzed: models of checkpoints, fresh models, and the sentences that they read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fairseq import checkpoint_utils, options, tasks, utils
+from fairseq.data import FairseqDataset
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.tasks import FairseqTask
+from torch import nn
+
+from b2t_common.errors import InputError
+from b2t_fairseq import admin_profile, checkpoints, hub
+from b2t_fairseq.residual import SCHEMES, scheme_class
+from b2t_fairseq.stacks import layer_stacks
+
+# computed anew in the backward pass, a layer would be observed twice
+_OBSERVABLE = {"checkpoint_activations": False, "offload_activations": False, "compile": False}
+_MOST_TOKENS = 2048
+"""Of a batch: what bounds the memory."""
+
+
+@dataclass
+class Subject:
+    """A model with what it needs to have a loss on sentences.
+
+    Attributes:
+        name: what it is called in tables and figures.
+        model: a model of this plugin.
+        criterion: the one that it was, or would be, trained with.
+        task: has its dictionaries.
+        source: where it comes from.
+    """
+
+    name: str
+    model: nn.Module
+    criterion: nn.Module
+    task: FairseqTask
+    source: dict[str, Any]
+
+    @property
+    def padding(self) -> int:
+        return self.task.target_dictionary.pad()
+
+    def description(self) -> dict[str, Any]:
+        """Return what an analysis says of it."""
+        cfg = layer_stacks(self.model)[-1].cfg
+        return {"name": self.name, "residual": cfg.residual, "layer_sharing": cfg.layer_sharing, **self.source}
+
+
+def checkpoint_file(path: Path) -> Path:
+    """Return the checkpoint at a path, or the best one in a run's folder.
+
+    Raises:
+        InputError: there is none.
+    """
+    return path if path.is_file() else path / hub.checkpoint_names(path)[0]
+
+
+def trained(name: str, path: Path, data: str) -> Subject:
+    """Return the model of a checkpoint.
+
+    Args:
+        name: what to call it.
+        path: the checkpoint.
+        data: fairseq's binary data of the languages that it was trained on.
+
+    Raises:
+        InputError: there is no such checkpoint, it is not of this plugin, or its vocabulary is not that of the data.
+    """
+    state = checkpoints.load(path)
+    try:
+        with _needing_languages(data):
+            models, cfg, task = checkpoint_utils.load_model_ensemble_and_task(
+                [str(path)], arg_overrides={"data": data, **_OBSERVABLE}
+            )
+    except RuntimeError as error:
+        if "size mismatch" not in str(error):
+            raise
+        raise InputError(
+            f"{path} has another vocabulary than --data {data}; give the data that it was trained on"
+        ) from None
+    updates = (state.get("optimizer_history") or [{}])[-1].get("num_updates")
+    source = {"checkpoint": str(path), "updates": updates}
+    return Subject(name, _require_ours(models[0], path), task.build_criterion(cfg.criterion), task, source)
+
+
+def fresh(data: str, flags: list[str], residual: str | None) -> Subject:
+    """Return a new model, as ``b2t train`` would start with.
+
+    Args:
+        data: fairseq's binary data.
+        flags: those of ``b2t train``; what they say of the optimizer is not used.
+        residual: the scheme, ``None``: that of the flags.
+
+    Raises:
+        InputError: the flags are not those of a model of this plugin.
+    """
+    asked = [] if residual is None else ["--residual", residual]
+    args = options.parse_args_and_arch(options.get_training_parser(), input_args=[data, *flags, *asked])
+    for name, value in _OBSERVABLE.items():
+        setattr(args, name, value)
+    cfg = convert_namespace_to_omegaconf(args)
+    utils.set_torch_seed(cfg.common.seed)
+    with _needing_languages(data):
+        task = tasks.setup_task(cfg.task)
+    try:
+        model = _require_ours(task.build_model(cfg.model), f"--arch {args.arch}")
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    cfg_model = layer_stacks(model)[-1].cfg
+    name = scheme_class(cfg_model.residual).title
+    return Subject(name, model, task.build_criterion(cfg.criterion), task, {"checkpoint": None, "updates": 0})
+
+
+def schemes(asked: str | None) -> list[str | None]:
+    """Return the schemes of ``--residual``: ``all``, or names with commas between them.
+
+    Raises:
+        InputError: one of them is unknown.
+    """
+    if asked is None:
+        return [None]
+    names = list(SCHEMES) if asked == "all" else asked.split(",")
+    for name in names:
+        if name not in SCHEMES:
+            raise InputError(
+                f"--residual {asked}: unknown scheme {name!r}; choose some of {', '.join(SCHEMES)}, or all"
+            )
+    return list(dict.fromkeys(names))
+
+
+def batches(subject: Subject, subset: str, tokens: int, device: str) -> Iterator[dict]:
+    """Yield batches of a subset, the same for every model, until they have so many target tokens.
+
+    Raises:
+        InputError: the data have no such subset, or it has no sentence that the model can read.
+    """
+    task = subject.task
+    try:
+        task.load_dataset(subset)
+    except FileNotFoundError as error:
+        raise InputError(f"--subset {subset}: {error}; give a part that the data have, such as valid or test") from None
+    dataset = task.dataset(subset)
+    max_positions = utils.resolve_max_positions(task.max_positions(), subject.model.max_positions())
+    readable, _ = dataset.filter_indices_by_size(np.arange(len(dataset)), max_positions)
+    if not len(readable):
+        raise InputError(
+            f"--subset {subset} has no sentence that {subject.name} can read, of {max_positions} tokens at the most; "
+            "choose another subset"
+        )
+    iterator = task.get_batch_iterator(
+        dataset=dataset,
+        # fairseq demands that each sentence fits into a batch
+        max_tokens=max(min(tokens, _MOST_TOKENS), _longest(dataset, readable)),
+        max_positions=max_positions,
+        ignore_invalid_inputs=True,
+        required_batch_size_multiple=1,
+        seed=1,
+    ).next_epoch_itr(shuffle=True)
+    seen = 0
+    for batch in iterator:
+        if seen >= tokens:
+            return
+        seen += batch["ntokens"]
+        yield utils.move_to_cuda(batch) if device == "cuda" else batch
+
+
+def profile(subject: Subject, batch: dict) -> None:
+    """Give a fresh model that needs them its omegas as its training would: from its profile, or from one batch.
+
+    Raises:
+        InputError: the profile is not one of such a model.
+    """
+    if admin_profile.is_profiled(subject.model):
+        return
+    path = getattr(layer_stacks(subject.model)[-1].cfg, "admin_profile", None)
+    if path and Path(path).exists():
+        admin_profile.read(subject.model, path)
+    else:
+        admin_profile.measure(subject.model.train(), batch["net_input"])
+
+
+def _longest(dataset: FairseqDataset, indices: np.ndarray) -> int:
+    try:
+        return int(dataset.num_tokens_vec(indices).max())
+    except NotImplementedError:
+        return max(map(dataset.num_tokens, indices))
+
+
+@contextmanager
+def _needing_languages(data: str) -> Iterator[None]:
+    """Say of which data it is that fairseq cannot tell the languages."""
+    try:
+        yield
+    except Exception as error:
+        # of no class of its own
+        if "infer language pair" not in str(error):
+            raise
+        raise InputError(
+            f"--data {data} has no data of two languages, such as valid.en-de.en.bin; give the folder that "
+            "fairseq-preprocess has written"
+        ) from None
+
+
+def _require_ours(model: nn.Module, where: str | Path) -> nn.Module:
+    if not layer_stacks(model):
+        raise InputError(
+            f"{where} is a {type(model).__name__}, not a model of this plugin; --arch b2t_transformer, "
+            "b2t_transformer_lm and b2t_s2t_transformer are"
+        )
+    return model.float()

@@ -1,0 +1,198 @@
+"""Which layers of the sharing release share, what they really share, and how to say it here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from b2t_common.errors import InputError
+from b2t_fairseq import sharing
+
+from .flags import ReleaseFlags
+
+STACKS = ("encoder", "decoder")
+
+# the release's names
+_STRATEGIES = {
+    sharing.sequence.__name__: sharing.sequence.__name__,
+    sharing.cycle.__name__: sharing.cycle.__name__,
+    "cycle_reverse": sharing.cycle_rev.__name__,
+}
+_CROSS_BIAS, _SELF_BIAS = "encoder_attn.in_proj_bias", "self_attn.in_proj_bias"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a release's sharing is expressed here.
+
+    Attributes:
+        weights: the release's parameters, those that ``--retie`` replaces replaced.
+        flags: this plugin's sharing flags, none for an untied model.
+        report: what the user should know.
+    """
+
+    weights: dict[str, Tensor]
+    flags: dict[str, Any] = field(default_factory=dict)
+    report: list[str] = field(default_factory=list)
+
+
+def plan(release: ReleaseFlags, weights: dict[str, Tensor], retie: bool) -> Plan:
+    """Decide between tied and untied, after checking that the weights are shared as the settings say.
+
+    Args:
+        release: the settings.
+        weights: the parameters, under the release's names.
+        retie: tie what the sharing release meant to tie.
+
+    Raises:
+        InputError: settings and weights contradict each other, or there is nothing that ``retie`` could tie.
+    """
+    num_layers = {stack: getattr(release.args, f"{stack}_layers") for stack in STACKS}
+    layers = {stack: layers_of(weights, stack, n) for stack, n in num_layers.items()}
+    if release.sharing is None:
+        if retie:
+            raise InputError("--retie is for models that share layers, which this one does not")
+        return Plan(weights)
+    k, share_type = release.sharing
+    indices = {stack: release_indices(share_type, n, k) for stack, n in num_layers.items()}
+    for stack in STACKS:
+        check_sharing(layers[stack], indices[stack], stack)
+    if all(len(set(order)) == len(order) for order in indices.values()):
+        return Plan(weights, report=[f"--share-layer-num {k} shares nothing"])
+    listed = indices["decoder"]
+    slipped = slips(layers["decoder"], listed)
+    flags = as_flags(share_type, indices)
+    if flags is None:
+        order = f"--share-type {share_type} --share-layer-num {k} of {num_layers['encoder']} encoder and "
+        order += f"{num_layers['decoder']} decoder layers has an order that no --layer-sharing has"
+        if retie:
+            raise InputError(f"{order}, so --retie cannot tie it; leave it out for an untied model")
+        return Plan(weights, report=[f"untied, to keep the function exactly: {order}"])
+    if slipped and retie:
+        return _retied(weights, flags, {depth: listed.index(listed[depth]) for depth in slipped})
+    if slipped:
+        copies = ", ".join(map(str, slipped))
+        said = (
+            f"untied, to keep the function exactly: the decoder layers {copies} are copies, whose cross-attention has "
+            "the input bias of the base layer's self-attention (a slip of the release), which no sharing of layers "
+            "expresses; --retie writes the properly tied model, which translates differently"
+        )
+        return Plan(weights, report=[said])
+    return Plan(weights, flags, ["--retie changed nothing: the layers share properly"] if retie else [])
+
+
+def _retied(weights: dict[str, Tensor], flags: dict[str, Any], bases: dict[int, int]) -> Plan:
+    """Give each copied decoder layer its base layer's cross-attention bias."""
+    name = f"decoder.layers.{{}}.{_CROSS_BIAS}"
+    tied = {**weights, **{name.format(depth): weights[name.format(base)] for depth, base in bases.items()}}
+    largest = max((tied[name.format(d)].float() - weights[name.format(d)].float()).abs().max().item() for d in bases)
+    said = (
+        f"--retie: the cross-attention input biases (query, key, value) of the decoder layers "
+        f"{', '.join(map(str, bases))} are now those of their base layers {', '.join(map(str, bases.values()))}; "
+        f"largest change of a bias {largest:.2g}"
+    )
+    return Plan(tied, flags, [said])
+
+
+def release_indices(share_type: str, num_layers: int, share_layer_num: int) -> list[int]:
+    """Return the parameter set of each layer in the sharing release, bottom layer first.
+
+    Args:
+        share_type: the release's ``--share-type``.
+        num_layers: N.
+        share_layer_num: K; there are M = N/K sets, rounded up.  With M not dividing N the order has gaps.
+
+    Raises:
+        InputError: unknown ``share_type``, or a K with which the release cannot be trained.
+    """
+    if share_type not in _STRATEGIES:
+        raise InputError(f"--share-type {share_type} is not one of the release's: {', '.join(_STRATEGIES)}")
+    if share_type == sharing.sequence.__name__:
+        return [layer // share_layer_num if share_layer_num > 0 else 0 for layer in range(num_layers)]
+    if share_layer_num < 1:
+        raise InputError(f"--share-layer-num {share_layer_num}: the release cannot build --share-type {share_type}")
+    sets = -(-num_layers // share_layer_num)
+    indices = [layer % sets for layer in range(num_layers)]
+    if share_type == sharing.cycle.__name__:
+        return indices
+    forward = max(sets, num_layers - sets)
+    return indices[:forward] + [sets - 1 - step for step in range(num_layers - forward)]
+
+
+def stored_indices(layers: list[dict[str, Tensor]]) -> list[int]:
+    """Return which layers hold equal parameters, Admin's ratios and the bias of the slip aside."""
+    return sharing.same_layers(
+        [{n: t for n, t in layer.items() if "ratio_change" not in n and n != _CROSS_BIAS} for layer in layers]
+    )
+
+
+def layers_of(tensors: Mapping[str, Tensor], stack: str, num_layers: int) -> list[dict[str, Tensor]]:
+    """Return the tensors of each layer by their names within the layer."""
+    layers: list[dict[str, Tensor]] = [{} for _ in range(num_layers)]
+    for name, tensor in tensors.items():
+        if name.startswith(f"{stack}.layers."):
+            depth, _, rest = name.removeprefix(f"{stack}.layers.").partition(".")
+            if not depth.isdigit() or int(depth) >= num_layers:
+                raise InputError(f"it has {name}, but --{stack}-layers {num_layers}")
+            layers[int(depth)][rest] = tensor
+    return layers
+
+
+def check_sharing(layers: list[dict[str, Tensor]], indices: list[int], stack: str) -> None:
+    """Check that layers declared to share hold equal parameters.
+
+    Raises:
+        InputError: they do not; the settings are not those of this model.
+    """
+    found = stored_indices(layers)
+    if [found.index(i) for i in found] != [indices.index(i) for i in indices]:
+        raise InputError(
+            f"by its settings the {stack} layers use the parameter sets {_join(indices)}, but by its weights "
+            f"{_join(found)}: settings and weights are not of one model"
+        )
+
+
+def slips(layers: list[dict[str, Tensor]], indices: list[int]) -> list[int]:
+    """Return the decoder layers whose cross-attention bias is the base layer's self-attention bias.
+
+    Raises:
+        InputError: a copied layer's bias is neither that nor the base layer's own cross-attention bias.
+    """
+    slipped = []
+    for depth, index in enumerate(indices):
+        base = indices.index(index)
+        bias = layers[depth].get(_CROSS_BIAS)
+        if base == depth or bias is None or bias.equal(layers[base][_CROSS_BIAS]):
+            continue
+        if not bias.equal(layers[base][_SELF_BIAS]):
+            raise InputError(
+                f"decoder layer {depth} shares with layer {base}, but its cross-attention bias is neither that "
+                "layer's own nor, as in the release, that layer's self-attention bias"
+            )
+        slipped.append(depth)
+    return slipped
+
+
+def as_flags(share_type: str, indices: Mapping[str, list[int]]) -> dict[str, Any] | None:
+    """Return this plugin's sharing flags with the given index lists, ``None`` if there are none.
+
+    Args:
+        share_type: the release's name of the order, whose counterpart is tried first.
+        indices: index list of each stack.
+    """
+    sets = {stack: len(set(indices[stack])) for stack in STACKS}
+    for strategy in sorted(sharing.STRATEGIES, key=lambda name: name != _STRATEGIES[share_type]):
+        if strategy != sharing.none.__name__ and all(
+            len(indices[stack]) % sets[stack] == 0
+            and sharing.layer_indices(strategy, len(indices[stack]), sets[stack]) == indices[stack]
+            for stack in STACKS
+        ):
+            return {"layer_sharing": strategy, **{f"{stack}_unique_layers": sets[stack] for stack in STACKS}}
+    return None
+
+
+def _join(indices: list[int]) -> str:
+    return " ".join(map(str, indices))

@@ -1,0 +1,69 @@
+"""A checkpoint of this plugin as one of fairseq's own ``transformer``, which other programs read."""
+
+from __future__ import annotations
+
+import dataclasses
+from argparse import Namespace
+from collections.abc import Mapping
+from typing import Any
+
+from fairseq.models import ARCH_MODEL_REGISTRY
+
+from b2t_common.errors import InputError
+from b2t_fairseq.checkpoints import flat_settings
+from b2t_fairseq.residual import PostLN, PreLN, scheme_class
+from b2t_fairseq.settings.fields import B2TTransformerConfig, StockTransformerConfig, as_namespace
+from b2t_fairseq.settings.validation import flag
+
+from .building import build, settings_of
+from .checking import Batch, check
+
+ARCHITECTURE = "transformer"
+_SCHEMES = (PostLN, PreLN)
+_PLUGIN_FLAGS = frozenset(
+    field.name
+    for field in dataclasses.fields(B2TTransformerConfig)
+    if field.name not in {stock.name for stock in dataclasses.fields(StockTransformerConfig)}
+)
+
+
+def to_stock(state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the checkpoint for fairseq without this plugin, and a report in lines.
+
+    Shared layers are written out: each of the N layers has parameters of its own.
+
+    Args:
+        state: a checkpoint of this plugin.
+
+    Raises:
+        InputError: its residual scheme is none of fairseq's own, or it is of another model.
+    """
+    settings = vars(as_namespace(Namespace(**settings_of(state))))
+    scheme = scheme_class(settings["residual"])
+    if scheme not in _SCHEMES:
+        raise InputError(
+            f"--residual {scheme.name} cannot be written as fairseq's own transformer, which has only "
+            f"{' and '.join(f'{known.title}, {known.equation}' for known in _SCHEMES)}; without {scheme.title}, "
+            f"{scheme.equation}, it would translate wrongly; use fairseq-generate with this plugin, or --to safetensors"
+        )
+    for name in ("encoder_layers_to_keep", "decoder_layers_to_keep"):
+        if settings[name]:
+            raise InputError(f"{flag(name)} {settings[name]}: pruned models are not converted")
+    stock = {name: value for name, value in settings.items() if name not in _PLUGIN_FLAGS and value is not None}
+    stock["encoder_normalize_before"] = stock["decoder_normalize_before"] = scheme is PreLN
+    stock["_name"] = stock["arch"] = ARCHITECTURE
+    model = build(settings, state["model"])
+    written = build(stock, model.state_dict(), ARCH_MODEL_REGISTRY[ARCHITECTURE])
+    batch = Batch(model.state_dict())
+    difference = check(batch.log_probabilities(written), batch.log_probabilities(model), "the plugin's model")
+    ours, theirs = (sum(parameter.numel() for parameter in each.parameters()) for each in (model, written))
+    report = [
+        f"fairseq's transformer, {scheme.title}, {theirs:,} parameters ({ours:,} with --layer-sharing "
+        f"{settings['layer_sharing']})",
+        f"checked: log-probabilities of {batch.tokens} tokens are those of the plugin's model within {difference:.1e}",
+    ]
+    task = flat_settings(state["cfg"]["task"])
+    # what fairseq-train stores for this model: a namespace of everything, which CTranslate2 reads too
+    model_settings = Namespace(**{**task, **stock, "task": task["_name"]})
+    cfg = {**state["cfg"], "model": model_settings}
+    return {**state, "cfg": cfg, "args": None, "model": written.state_dict(), "last_optimizer_state": None}, report

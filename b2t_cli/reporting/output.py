@@ -1,0 +1,68 @@
+"""Writing the files of a report, whole or not at all."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from b2t_common.files import write_folder
+
+from .. import style
+from ..runs.run import Run
+from . import figures
+from .page import page
+from .summary import score_tables, table
+
+PAGE = "report.html"
+
+
+def build(runs: Sequence[Run], command: str) -> dict[str, bytes]:
+    """Return the files of the report by name: the page, and each figure as PNG and SVG.
+
+    Args:
+        runs: what is reported on.
+        command: the command line, for the page's foot.
+
+    Raises:
+        InputError: matplotlib is missing.
+    """
+    style.require("report")
+    drawn = figures.draw(runs)
+    files = {f"{plot.name}.{kind}": content for plot, kinds in drawn.items() for kind, content in kinds.items()}
+    svgs = {plot: kinds["svg"].decode("utf-8") for plot, kinds in drawn.items()}
+    title = f"Training report: {runs[0].name if len(runs) == 1 else f'{len(runs)} runs'}"
+    content = page(title, [table(runs)], score_tables(runs), svgs, _footer(runs, command))
+    return {**files, PAGE: content.encode("utf-8")}
+
+
+def write(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write the files of a report into a folder as :func:`~b2t_fairseq.files.write_folder` does."""
+    write_folder(folder, files, [f"{plot.name}.{kind}" for plot in figures.PLOTS for kind in style.KINDS])
+
+
+def _footer(runs: Sequence[Run], command: str) -> list[str]:
+    import fairseq
+    import matplotlib
+    import torch
+
+    from b2t_common import __version__
+
+    written = max(run.modified for run in runs)
+    versions = {
+        "b2t_fairseq": __version__,
+        "fairseq": fairseq.__version__,
+        "torch": torch.__version__,
+        "matplotlib": matplotlib.__version__,
+        "Python": platform.python_version(),
+    }
+    return [
+        f"Written {_when(time.time())}; the youngest log is of {_when(written)}.",
+        f"Command: {command}",
+        ", ".join(f"{name} {version}" for name, version in versions.items()),
+    ]
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(seconds))

@@ -1,0 +1,130 @@
+"""``b2t score``: BLEU, chrF and COMET of what ``fairseq-generate`` printed, for one file or for whole runs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from b2t_common.errors import InputError
+from b2t_common.files import read_lines, write_lines
+
+from . import tables
+from .scoring import comet, newstest
+from .scoring.generated import read_generated
+from .scoring.layout import bootstrap_table, score_table
+from .scoring.runs import Evaluation, TestSets, evaluate
+from .scoring.significance import paired_bootstrap
+
+SAMPLES = 1000
+
+
+def main(argv: list[str]) -> None:
+    """Put translations back into the order of the text, check that none is missing, and score them.
+
+    With a reference: one output of fairseq-generate.  Without: runs on newstest2010 to newstest2016, from
+    RUN/evaluation/newstest2010.generated.txt and so on and RUN/evaluation/averaged.pt; the scores of each run, beside
+    those of the papers, go to RUN/evaluation/scores.json, .md and .tex.  Two and more runs are compared with the first
+    by paired bootstrap resampling.
+    """
+    parser = argparse.ArgumentParser(
+        prog="b2t score",
+        usage="b2t score GENERATED --reference REFERENCE [--output HYPOTHESES]\n"
+        "       b2t score RUN [RUN ...] [--comet [MODEL]] [--language-pair en-de] [--bootstrap-samples N] "
+        "[--output PREFIX]",
+        description=" ".join(main.__doc__.split()),
+    )
+    parser.add_argument("inputs", nargs="+", type=Path, help="output of fairseq-generate, or folders of runs")
+    parser.add_argument("--reference", type=Path, help="reference text, detokenized")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="of a file: where to write the translations, one a line; of several runs: where to write the comparison, "
+        "without .json (default: evaluation/comparison in the first run)",
+    )
+    parser.add_argument("--comet", nargs="?", const="", metavar="MODEL", help="COMET too; needs unbabel-comet")
+    parser.add_argument("--language-pair", metavar="PAIR", help=f"default: {newstest.PAPERS_PAIR}")
+    parser.add_argument(
+        "--bootstrap-samples", type=int, metavar="N", help=f"of the comparison of runs (default: {SAMPLES})"
+    )
+    args = parser.parse_args(argv)
+    _refuse_contradictions(args)
+    if args.reference:
+        _score_file(args.inputs[0], args.reference, args.output)
+    else:
+        _score_runs(args)
+
+
+def score(hypotheses: list[str], references: list[str]) -> list[str]:
+    """Return one line per metric, BLEU and chrF, each with its sacreBLEU signature."""
+    from sacrebleu.metrics import BLEU, CHRF
+
+    lines = []
+    for metric in (BLEU(), CHRF()):
+        result = metric.corpus_score(hypotheses, [references])
+        lines.append(f"{result.name}|{metric.get_signature()} = {result.format(score_only=True, width=2)}")
+    return lines
+
+
+def _refuse_contradictions(args: argparse.Namespace) -> None:
+    if args.reference:
+        if len(args.inputs) > 1:
+            raise InputError(
+                f"--reference {args.reference} is for one output of fairseq-generate, not {len(args.inputs)}"
+            )
+        for name in ("comet", "language_pair", "bootstrap_samples"):
+            if getattr(args, name) is not None:
+                raise InputError(f"--{name.replace('_', '-')} is for runs and has no effect with --reference; drop one")
+        return
+    for run in args.inputs:
+        if not run.is_dir():
+            raise InputError(
+                f"{run} is not the folder of a run; to score an output of fairseq-generate give its --reference"
+            )
+    if args.comet and Path(args.comet).is_dir():
+        raise InputError(f"--comet {args.comet} is a folder, not a model; put --comet after the runs")
+    if len({run.resolve() for run in args.inputs}) < len(args.inputs):
+        raise InputError(f"a run is given twice: {', '.join(map(str, args.inputs))}")
+    for name in ("output", "bootstrap_samples"):
+        if len(args.inputs) == 1 and getattr(args, name) is not None:
+            raise InputError(
+                f"--{name.replace('_', '-')} {getattr(args, name)} is for the comparison of runs, and there is only "
+                f"{args.inputs[0]}, whose scores go to its evaluation folder; drop it or give two runs"
+            )
+    if args.bootstrap_samples is not None and args.bootstrap_samples < 1:
+        raise InputError(f"--bootstrap-samples {args.bootstrap_samples}: give a positive number")
+    if args.output and not args.output.parent.is_dir():
+        raise InputError(f"--output {args.output}: there is no folder {args.output.parent}")
+
+
+def _score_file(generated: Path, reference: Path, output: Path | None) -> None:
+    references = read_lines(reference)
+    hypotheses = read_generated(generated, len(references))
+    if output:
+        write_lines(output, hypotheses)
+    for line in score(hypotheses, references):
+        print(line)
+
+
+def _score_runs(args: argparse.Namespace) -> None:
+    if args.comet is not None:
+        comet.require()
+    test_sets = TestSets(args.language_pair or newstest.PAPERS_PAIR)
+    evaluations = []
+    for run, name in zip(args.inputs, tables.labels(args.inputs, 2), strict=True):
+        evaluations.append(evaluate(run, name, test_sets, args.comet))
+        scores = evaluations[-1].scores
+        table = score_table([scores])
+        tables.write(run / "evaluation/scores", scores, [table])
+    if len(evaluations) == 1:
+        print(table.text())
+    else:
+        prefix = args.output or args.inputs[0] / "evaluation/comparison"
+        _compare(evaluations, test_sets, args.bootstrap_samples or SAMPLES, prefix)
+
+
+def _compare(evaluations: list[Evaluation], test_sets: TestSets, samples: int, prefix: Path) -> None:
+    runs = [evaluation.scores for evaluation in evaluations]
+    tests = paired_bootstrap(evaluations, test_sets, samples)
+    shown = [score_table(runs), bootstrap_table(tests, samples)]
+    tables.write(prefix, {"runs": runs, "bootstrap": {"samples": samples, "sets": tests}}, shown)
+    print("\n\n".join(table.text() for table in shown))

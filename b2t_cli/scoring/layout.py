@@ -1,0 +1,125 @@
+"""The tables of ``b2t score``: runs beside the papers' results, and runs against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from b2t_fairseq.settings.validation import flag
+
+from ..tables import RULE, Table, number
+from . import published
+from .newstest import NEWSTESTS, PAPERS_PAIR
+
+YEARS = [name.removeprefix("newstest") for name in NEWSTESTS]
+
+
+def score_table(runs: Sequence[dict[str, Any]], matching_only: bool = False) -> Table:
+    """Return the scores of runs, as ``scores.json`` holds them, above the papers' results.
+
+    A result of the papers that has the settings of a run is marked, and a note gives the difference of the averages.
+
+    Args:
+        runs: what is in ``scores.json`` of each.
+        matching_only: leave the other results of the papers out.
+    """
+    pair = runs[0]["language_pair"]
+    papers = published.results() if pair == PAPERS_PAIR else []
+    matches = [(run, match) for run in runs for match in run["published"]]
+    matched = [match["row"] for _, match in matches]
+    papers += [row for row in published.results("averages") if row in matched]
+    if matching_only:
+        papers = [row for row in papers if row in matched]
+    rows = [cells for run in runs for cells in _run_rows(run)] + ([RULE] if papers else [])
+    for row in papers:
+        scores = row.get("bleu", [None] * len(YEARS))
+        size = row.get("parameters_in_millions")
+        rows.append(
+            [
+                row["model"] + (" *" if row in matched else ""),
+                *("BLEU", f"arXiv {row['arxiv']}", str(row["unique_layers"]), str(row["layers"])),
+                f"{size}M" if size else "-",
+                *map(number, [*scores, row["average"]]),
+            ]
+        )
+    notes = [_description(run) for run in runs] + [_match(run, match) for run, match in matches] + _signatures(runs)
+    if papers:
+        notes.append(f"papers: {published.about()}")
+    header = ["system", "metric", "source", "M", "N", "parameters", *YEARS, "average"]
+    return Table(f"newstest2010 to newstest2016, {pair}", header, rows, notes, left=3)
+
+
+def _run_rows(run: dict[str, Any]) -> list[list[str]]:
+    """Return one row per metric; the first says whose it is."""
+    rows = []
+    for metric in next(iter(run["sets"].values()))["metrics"]:
+        scale, label = (100, "COMET x100") if metric == "COMET" else (1, metric)
+        scores = [run["sets"][name]["metrics"][metric]["score"] if name in run["sets"] else None for name in NEWSTESTS]
+        scores.append(run["average"] and run["average"][metric])
+        sizes = [of_both_stacks(run["unique_layers"]), of_both_stacks(run["layers"]), millions(run["parameters"])]
+        model = [""] * 3 if rows else sizes
+        cells = [number(None if score is None else scale * score) for score in scores]
+        rows.append(["" if rows else run["run"], label, "" if rows else "here", *model, *cells])
+    return rows
+
+
+def _description(run: dict[str, Any]) -> str:
+    # fairseq's own transformer has neither
+    flags = [(flag(name), run["settings"].get(name)) for name in ("residual", "layer_sharing")]
+    model = " ".join(f"{name} {value}" for name, value in flags if value is not None) or "fairseq's transformer"
+    missing = f"; no average: {', '.join(run['missing'])} missing" if run["missing"] else ""
+    return f"{run['run']}: {model}, {run['parameters']:,} parameters{missing}"
+
+
+def _match(run: dict[str, Any], match: dict[str, Any]) -> str:
+    row, difference = match["row"], match["difference"]
+    note = f"* {row['model']} has the settings of {run['run']}"
+    if difference is not None:
+        averages = f"{number(row['average'])} there, {number(run['average']['BLEU'])} here"
+        note += f": average {averages}, difference {number(difference, '+')}"
+    return note + (f"; {row['note']}" if "note" in row else "")
+
+
+def _signatures(runs: Sequence[dict[str, Any]]) -> list[str]:
+    sets: dict[str, list[str]] = {}
+    for run in runs:
+        for scored in run["sets"].values():
+            for metric, result in scored["metrics"].items():
+                names = sets.setdefault(f"{metric}|{result['signature']}", [])
+                names += [scored["sacrebleu"]] if scored["sacrebleu"] not in names else []
+    return [f"{signature} on {', '.join(names)}" for signature, names in sets.items()]
+
+
+def bootstrap_table(tests: dict[str, Any], samples: int) -> Table:
+    """Return the table of :func:`~b2t_fairseq.significance.paired_bootstrap`."""
+    rows: list[list[str]] = []
+    signatures = {}
+    for name, metrics in tests.items():
+        rows += [RULE] if rows else []
+        for metric, test in metrics.items():
+            signatures[f"{metric}|{test['signature']}"] = None
+            for index, run in enumerate(test["runs"]):
+                interval = f"{number(run['mean'])} ± {number(run['ci'])}"
+                against = [number(run["difference"], "+"), _p_value(run["p_value"])] if index else ["", ""]
+                rows.append([name, metric, run["run"], number(run["score"]), interval, *against])
+    header = ["test set", "metric", "system", "score", "mean ± 95% CI", "difference", "p"]
+    notes = [
+        f"paired bootstrap resampling, {samples} samples; differences are to the first system of each group; "
+        "* p < 0.05, not corrected for the number of comparisons",
+        *signatures,
+    ]
+    return Table("Paired bootstrap against the first run", header, rows, notes, left=3)
+
+
+def _p_value(p_value: float | None) -> str:
+    return "identical" if p_value is None else f"{p_value:.4f}{'*' if p_value < 0.05 else ' '}"
+
+
+def of_both_stacks(numbers: dict[str, int]) -> str:
+    """Return the number that both stacks have, or encoder-decoder as in 12-6."""
+    return "-".join(map(str, dict.fromkeys(numbers.values())))
+
+
+def millions(parameters: int) -> str:
+    """Return 60927488 as 60.9M."""
+    return f"{parameters / 1e6:.1f}M"

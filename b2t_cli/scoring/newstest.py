@@ -1,0 +1,69 @@
+"""The papers' test sets, newstest2010 to newstest2016, as sacreBLEU has them: downloaded once, then in its cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import sacrebleu
+from sacrebleu.dataset import DATASETS
+
+from b2t_common.errors import InputError
+from b2t_common.files import read_lines
+
+# the papers score all 3,003 segments of 2014; sacreBLEU's wmt14 is the subset of the official evaluation
+NEWSTESTS = {
+    "newstest2010": "wmt10",
+    "newstest2011": "wmt11",
+    "newstest2012": "wmt12",
+    "newstest2013": "wmt13",
+    "newstest2014": "wmt14/full",
+    "newstest2015": "wmt15",
+    "newstest2016": "wmt16",
+}
+PAPERS_PAIR = "en-de"
+
+
+def sources(name: str, language_pair: str = PAPERS_PAIR) -> list[str]:
+    """Return the source sentences of ``newstest2014``, say; see :func:`references`."""
+    return read_lines(Path(_ask(sacrebleu.get_source_file, name, language_pair)))
+
+
+def references(name: str, language_pair: str = PAPERS_PAIR) -> list[str]:
+    """Return the reference translations of a set.
+
+    Args:
+        name: a name in ``NEWSTESTS``.
+        language_pair: source and target, such as ``en-de``.
+
+    Raises:
+        InputError: unknown set or language pair, or sacreBLEU has it neither in its cache nor from the network.
+    """
+    return read_lines(Path(_ask(sacrebleu.get_reference_files, name, language_pair)[0]))
+
+
+def check_language_pair(name: str, language_pair: str) -> None:
+    """Check that sacreBLEU has a set of that name in that language pair.
+
+    Raises:
+        InputError: it has not; the message lists what there is.
+    """
+    if name not in NEWSTESTS:
+        raise InputError(f"{name}: unknown test set; choose one of {', '.join(NEWSTESTS)}")
+    known = DATASETS[NEWSTESTS[name]].langpairs
+    if language_pair not in known:
+        raise InputError(f"--language-pair {language_pair}: {name} has only {', '.join(sorted(known))}")
+
+
+def _ask(get: Callable, name: str, language_pair: str):
+    check_language_pair(name, language_pair)
+    try:
+        return get(NEWSTESTS[name], language_pair)
+    except (Exception, SystemExit) as error:
+        # sacreBLEU lets through whatever its downloading and unpacking raise, and exits when a checksum is wrong
+        cache = Path(sacrebleu.utils.SACREBLEU_DIR)
+        raise InputError(
+            f"{name} ({NEWSTESTS[name]}, {language_pair}) is not in sacreBLEU's cache {cache} and could not be "
+            f"downloaded ({error!r}); run `sacrebleu --download {NEWSTESTS[name]} -l {language_pair}` where there is a "
+            f"network and copy that folder, or set SACREBLEU to a folder that has it"
+        ) from None

@@ -1,0 +1,176 @@
+"""The scores of one run on the papers' test sets: BLEU, chrF and COMET of its translations."""
+
+from __future__ import annotations
+
+import dataclasses
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import fairseq
+import sacrebleu
+import torch
+from fairseq.models import build_model
+from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics.base import Metric
+
+from b2t_common.errors import InputError
+from b2t_common.files import write_lines
+from b2t_fairseq import __version__, checkpoints
+from b2t_fairseq.dictionaries import placeholder
+from b2t_fairseq.settings.fields import B2TTransformerConfig, as_namespace
+from b2t_fairseq.settings.validation import stack_indices
+
+from . import comet, newstest, published
+from .generated import read_generated
+
+STACKS = ("encoder", "decoder")
+
+
+class TestSet(NamedTuple):
+    """Sentences and their reference translations."""
+
+    sources: list[str]
+    references: list[str]
+
+
+class TestSets(dict[str, TestSet]):
+    """The papers' test sets in one language pair by name, each read when it is first asked for.
+
+    Raises:
+        InputError: sacreBLEU does not have it, or its cache is damaged.
+    """
+
+    def __init__(self, language_pair: str) -> None:
+        super().__init__()
+        self.language_pair = language_pair
+        self.target = language_pair.split("-")[-1]
+
+    def __missing__(self, name: str) -> TestSet:
+        found = TestSet(newstest.sources(name, self.language_pair), newstest.references(name, self.language_pair))
+        if len(found.sources) != len(found.references):
+            raise InputError(
+                f"sacreBLEU's cache {sacrebleu.utils.SACREBLEU_DIR} has {len(found.sources)} sources and "
+                f"{len(found.references)} references of {name}: delete its folder {newstest.NEWSTESTS[name]} there"
+            )
+        self[name] = found
+        return found
+
+    def metrics(self) -> list[Metric]:
+        """Return BLEU, with the tokenizer of the target language as on sacreBLEU's command line, and chrF."""
+        return [BLEU(trg_lang=self.target), CHRF()]
+
+
+@dataclass
+class Evaluation:
+    """Translations of a run by test set, and what ``scores.json`` holds."""
+
+    hypotheses: dict[str, list[str]]
+    scores: dict[str, Any]
+
+
+def evaluate(run: Path, name: str, test_sets: TestSets, comet_model: str | None = None) -> Evaluation:
+    """Score what ``RUN/evaluation`` has of the test sets and write the translations there, one a line.
+
+    Args:
+        run: a run's folder; its evaluation folder holds ``newstest2010.generated.txt``, what ``fairseq-generate``
+            printed, and so on, and ``averaged.pt``, the model that was used.
+        name: what tables call the run.
+        test_sets: the test sets.
+        comet_model: ``None`` for no COMET, empty for its default model.
+
+    Raises:
+        InputError: there is no translation, one is incomplete, or there is no model.
+    """
+    folder = run / "evaluation"
+    generated = {key: folder / f"{key}.generated.txt" for key in newstest.NEWSTESTS}
+    generated = {key: file for key, file in generated.items() if file.exists()}
+    if not generated:
+        raise InputError(
+            f"{folder} has none of newstest2010.generated.txt to newstest2016.generated.txt; "
+            f"make them with `bash scripts/evaluate.sh {run}`"
+        )
+    description = describe(checkpoints.load(folder / "averaged.pt"))
+    hypotheses = {key: read_generated(file, len(test_sets[key].sources)) for key, file in generated.items()}
+    sets = {}
+    for key, lines in hypotheses.items():
+        write_lines(folder / f"{key}.{test_sets.target}", lines)
+        sets[key] = _score(lines, key, test_sets, comet_model)
+    metrics = sets[next(iter(sets))]["metrics"]
+    complete = len(sets) == len(newstest.NEWSTESTS)
+    # the papers' average is that of all seven
+    average = {m: mean(s["metrics"][m]["score"] for s in sets.values()) for m in metrics} if complete else None
+    in_papers = test_sets.language_pair == newstest.PAPERS_PAIR
+    scores = {
+        "run": name,
+        "language_pair": test_sets.language_pair,
+        **description,
+        "sets": sets,
+        "average": average,
+        "missing": [key for key in newstest.NEWSTESTS if key not in sets],
+        "published": _published(description["settings"], average) if in_papers else [],
+        "versions": {
+            "b2t_fairseq": __version__,
+            "sacrebleu": sacrebleu.__version__,
+            "fairseq": fairseq.__version__,
+            "torch": torch.__version__,
+        },
+    }
+    return Evaluation(hypotheses, scores)
+
+
+def _published(settings: dict[str, Any], average: dict[str, float] | None) -> list[dict[str, Any]]:
+    """Return the papers' results of the same model, each with the difference of the average to it."""
+    matches = []
+    for row in published.matching(settings):
+        known = average is not None and row["average"] is not None
+        matches.append({"row": row, "difference": average["BLEU"] - row["average"] if known else None})
+    return matches
+
+
+def _score(hypotheses: list[str], name: str, test_sets: TestSets, comet_model: str | None) -> dict[str, Any]:
+    sources, references = test_sets[name]
+    metrics: dict[str, dict[str, Any]] = {}
+    for metric in test_sets.metrics():
+        result = metric.corpus_score(hypotheses, [references])
+        metrics[result.name] = {"score": float(result.score), "signature": str(metric.get_signature())}
+        if isinstance(metric, BLEU):
+            metrics[result.name] |= {"brevity_penalty": result.bp, "length_ratio": result.ratio}
+    if comet_model is not None:
+        score = comet.system_score(sources, hypotheses, references, comet_model)
+        metrics["COMET"] = {"score": score, "signature": f"model:{comet_model or 'default'}"}
+    return {"sacrebleu": newstest.NEWSTESTS[name], "segments": len(hypotheses), "metrics": metrics}
+
+
+def describe(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a table says of a checkpoint's model: parameters, N and M of both stacks, settings."""
+    settings = checkpoints.model_settings(state)
+    known = {field.name for field in dataclasses.fields(B2TTransformerConfig)} - checkpoints.HOW_NOT_WHAT
+    indices = {stack: stack_indices(as_namespace(Namespace(**settings)), stack) for stack in STACKS}
+    return {
+        "parameters": count_parameters(state),
+        "layers": {stack: len(layers) for stack, layers in indices.items()},
+        "unique_layers": {stack: len(set(layers)) for stack, layers in indices.items()},
+        "settings": {name: settings[name] for name in sorted(known & settings.keys())},
+    }
+
+
+def count_parameters(state: Mapping[str, Any]) -> int:
+    """Return the number of parameters of a checkpoint's model, tied ones counted once, as its log has it.
+
+    They are those of the model that the settings describe: equal tensors in a file need not be tied, and those of a
+    diverged model are not equal.
+    """
+    settings = {**checkpoints.model_settings(state), "encoder_embed_path": None, "decoder_embed_path": None}
+    sizes = [state["model"][f"{stack}.embed_tokens.weight"].shape[0] for stack in STACKS]
+    source, target = map(placeholder, sizes)
+    task = SimpleNamespace(
+        source_dictionary=source, target_dictionary=source if settings.get("share_all_embeddings") else target
+    )
+    with torch.device("meta"):
+        model = build_model(Namespace(**settings), task)
+    return sum(parameter.numel() for parameter in model.parameters())

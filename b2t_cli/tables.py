@@ -1,0 +1,112 @@
+"""Tables as text, Markdown and LaTeX, and the files that hold them beside their numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from b2t_common.files import write_lines
+
+_LATEX = str.maketrans(
+    {
+        **{char: f"\\{char}" for char in "&%$#_{}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "±": r"$\pm$",
+    }
+)
+RULE: list[str] = []
+
+
+@dataclass
+class Table:
+    """A table whose cells are text.
+
+    Attributes:
+        title: one line.
+        header: names of the columns.
+        rows: the cells, ``RULE`` for a line between rows.
+        notes: sentences below the table.
+        left: the number of columns, from the first, that are text and so aligned on the left.
+    """
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    notes: list[str] = field(default_factory=list)
+    left: int = 1
+
+    def text(self) -> str:
+        """Return the table for a terminal."""
+        widths = [max(map(len, column)) for column in zip(self.header, *filter(None, self.rows), strict=True)]
+        rule = "-" * (sum(widths) + 2 * len(widths) - 2)
+        lines = []
+        for row in [self.header, RULE, *self.rows]:
+            cells = [f"{cell:{'<' if i < self.left else '>'}{widths[i]}}" for i, cell in enumerate(row)]
+            lines.append("  ".join(cells).rstrip() if row else rule)
+        return "\n".join([self.title, "", *lines, "", *self.notes])
+
+    def markdown(self) -> str:
+        """Return the table in Markdown, which has no lines between rows."""
+        alignment = ["---" if i < self.left else "--:" for i in range(len(self.header))]
+        rows = [[_markdown(cell) for cell in row] for row in [self.header, *filter(None, self.rows)]]
+        rows.insert(1, alignment)
+        notes = [f"- `{note}`" if "|" in note else f"- {_markdown(note)}" for note in self.notes]
+        return "\n".join([f"**{self.title}**", "", *(f"| {' | '.join(row)} |" for row in rows), "", *notes])
+
+    def latex(self) -> str:
+        r"""Return a ``tabular`` for ``\usepackage{booktabs}``; title and notes are comments."""
+        columns = "l" * self.left + "r" * (len(self.header) - self.left)
+        rows = [self.header, RULE, *self.rows]
+        lines = [" & ".join(map(_latex, row)) + r" \\" if row else r"\midrule" for row in rows]
+        comments = [f"% {' '.join(line.split())}" for line in (self.title, *self.notes)]
+        tabular = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *lines, r"\bottomrule", r"\end{tabular}"]
+        return "\n".join([r"% needs \usepackage{booktabs}", *comments, *tabular])
+
+
+def number(value: float | None, sign: str = "") -> str:
+    """Return a number with two decimals, ``-`` for none; ``sign="+"`` marks positive ones."""
+    return "-" if value is None else f"{value:{sign}.2f}"
+
+
+def labels(folders: Iterable[Path], length: int = 1) -> list[str]:
+    """Return the last ``length`` parts of the folders' paths, more where it takes more to tell all of them apart."""
+    parts = [Path(os.path.abspath(folder)).parts for folder in folders]
+    while True:
+        names = ["/".join(path[-length:]) for path in parts]
+        if len(set(names)) == len(names) or length >= max(map(len, parts)):
+            return names
+        length += 1
+
+
+def write(prefix: Path, data: dict[str, Any], tables: list[Table]) -> None:
+    """Write PREFIX.md, PREFIX.tex and, with the unrounded numbers, PREFIX.json.
+
+    Raises:
+        InputError: the folder is missing.
+    """
+    contents = {
+        "md": "\n\n".join(table.markdown() for table in tables),
+        "tex": "\n\n".join(table.latex() for table in tables),
+        "json": json.dumps(data, indent=2, ensure_ascii=False),
+    }
+    for ending, content in contents.items():
+        write_lines(prefix.with_name(f"{prefix.name}.{ending}"), [content])
+
+
+def _markdown(text: str) -> str:
+    return re.sub(r"([|*_<\\])", r"\\\1", text)
+
+
+def _latex(cell: str) -> str:
+    if cell == "-":
+        return "--"
+    cell = re.sub(r"^-(?=\d)", "$-$", cell.translate(_LATEX))
+    # after the \\ of the row before, they would be its argument
+    return f"{{}}{cell}" if cell.startswith(("[", "*")) else cell

@@ -1,0 +1,1 @@
+"""The same numbers in less time: attention, matrix products, compilation, optimizer, criterion."""

@@ -1,0 +1,1 @@
+"""The flags of the models, and what they must not contradict."""

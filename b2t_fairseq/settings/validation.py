@@ -1,0 +1,254 @@
+"""Refuses settings that contradict each other or that would be ignored, before anything is built."""
+
+from __future__ import annotations
+
+import ast
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+
+from b2t_common.errors import InputError
+
+from ..layers import EXACT
+from ..residual import SCHEMES, ResidualScheme, scheme_class
+from ..sharing import layer_indices
+
+STACKS = ("encoder", "decoder")
+"""Those of a translation model; a language model has a decoder only."""
+
+PROBABILITIES = (
+    "dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "relu_dropout",
+    "adaptive_softmax_dropout",
+    "encoder_layerdrop",
+    "decoder_layerdrop",
+    "encoder_word_dropout",
+    "decoder_word_dropout",
+)
+
+_NORMFORMER = "NormFormer's norms and scales are a layer of their own, apart from the residual scheme"
+
+# flags that fairseq's models accept and then ignore or fail on, with the reason
+_UNSUPPORTED = {
+    "char_inputs": "fairseq's transformer has no character inputs",
+    "export": "it serves TorchScript, which cannot compile layers with a residual scheme",
+    "base_layers": "BASE layers bring a residual connection of their own, which no scheme reaches",
+    "scale_fc": _NORMFORMER,
+    "scale_attn": _NORMFORMER,
+    "scale_heads": _NORMFORMER,
+    "scale_resids": _NORMFORMER,
+}
+_UNSUPPORTED_WITH_ENCODER = {
+    "adaptive_input": "only language models have adaptive inputs",
+    "tie_adaptive_weights": "it ties the adaptive softmax to adaptive inputs, which only language models have",
+    "tie_adaptive_proj": "it ties the adaptive softmax to adaptive inputs, which only language models have",
+}
+
+# text that fairseq evaluates as Python code
+_EVALUATED = (
+    "adaptive_input_cutoff",
+    "adaptive_softmax_cutoff",
+    "character_filters",
+    "encoder_xformers_att_config",
+    "decoder_xformers_att_config",
+)
+
+# flags without effect unless another one is set: (that one, default)
+_NEEDS = {
+    "adaptive_softmax_dropout": ("adaptive_softmax_cutoff", 0.0),
+    "adaptive_softmax_factor": ("adaptive_softmax_cutoff", 4),
+    "base_sublayers": ("base_layers", 1),
+    "base_shuffle": ("base_layers", 1),
+    "quant_noise_pq_block_size": ("quant_noise_pq", 8),
+}
+
+# pairs of which fairseq ignores the first
+_EXCLUDES = (
+    ("merge_src_tgt_embed", "share_all_embeddings"),
+    ("encoder_embed_path", "merge_src_tgt_embed"),
+    ("decoder_embed_path", "merge_src_tgt_embed"),
+    ("encoder_learned_pos", "no_token_positional_embeddings"),
+    ("decoder_learned_pos", "no_token_positional_embeddings"),
+    ("share_decoder_input_output_embed", "adaptive_softmax_cutoff"),
+    ("relu_dropout", "activation_dropout"),
+)
+
+# settings whose operations cannot be compiled, or must not be
+_NOT_COMPILED = {"kernels": EXACT, "offload_activations": True, "checkpoint_activations": True}
+
+
+def flag(name: str) -> str:
+    """Return the command-line spelling of a field: ``layer_sharing`` is ``--layer-sharing``."""
+    return "--" + name.replace("_", "-")
+
+
+def shown(args: Namespace, name: str) -> str:
+    """Return a flag as it was given, with its value unless it is a switch."""
+    value = getattr(args, name)
+    return flag(name) if value is True else f"{flag(name)} {value}"
+
+
+def validate(args: Namespace, stacks: Sequence[str] = STACKS) -> None:
+    """Check a model's settings.
+
+    Args:
+        args: the settings.
+        stacks: which stacks the model has.
+
+    Raises:
+        InputError: on the first contradiction; the message quotes the offending values and says what to do.
+    """
+    try:
+        _validate(args, stacks)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def _validate(args: Namespace, stacks: Sequence[str]) -> None:
+    for name in PROBABILITIES:
+        value = getattr(args, name, 0.0)
+        if not 0 <= value < 1:
+            raise ValueError(f"{flag(name)} {value}: a probability must be at least 0 and below 1")
+    for name, reason in {**_UNSUPPORTED, **(_UNSUPPORTED_WITH_ENCODER if "encoder" in stacks else {})}.items():
+        if getattr(args, name, None):
+            raise ValueError(f"{shown(args, name)} is not supported: {reason}; drop the flag")
+    for name in _EVALUATED:
+        if not _is_literal(getattr(args, name, None)):
+            raise ValueError(
+                f"{shown(args, name)}: neither numbers nor a dictionary, so it is not evaluated; a checkpoint must not "
+                "bring code to run"
+            )
+    refuse_without_effect(args, _NEEDS)
+    for name, other in _EXCLUDES:
+        if getattr(args, name, None) and getattr(args, other, None):
+            raise ValueError(f"{flag(name)} has no effect with {flag(other)} {getattr(args, other)}; drop one of them")
+    for name, value in _NOT_COMPILED.items():
+        if args.compile and getattr(args, name, None) == value:
+            raise ValueError(f"--compile cannot work with {shown(args, name)}; drop one of them")
+    _validate_residual(args, stacks)
+    _validate_dimensions(args, stacks)
+    for stack in stacks:
+        stack_indices(args, stack)
+    if len(stacks) > 1:
+        _validate_pruning(args)
+
+
+def refuse_without_effect(args: Namespace, needs: Mapping[str, tuple[str, object]]) -> None:
+    """Raise InputError if a setting is given that fairseq ignores without another one.
+
+    Args:
+        args: the settings.
+        needs: of settings the one without which they have no effect, and their default.
+    """
+    for name, (needed, default) in needs.items():
+        if getattr(args, name, default) != default and not getattr(args, needed):
+            raise InputError(f"{shown(args, name)} has no effect without {flag(needed)}")
+
+
+def _is_literal(value: object) -> bool:
+    """Whether a setting is no text, or text that spells out numbers, lists and the like."""
+    try:
+        return not isinstance(value, str) or ast.literal_eval(value) is not None
+    except (ValueError, SyntaxError):
+        return False
+
+
+def stack_indices(args: Namespace, stack: str) -> list[int]:
+    """Return the parameter set of each layer of a stack, after pruning with ``--encoder-layers-to-keep``.
+
+    Args:
+        args: the model's settings.
+        stack: ``"encoder"`` or ``"decoder"``.
+
+    Raises:
+        ValueError: see :func:`~b2t_fairseq.sharing.layer_indices`; or a layer to keep does not exist.
+    """
+    num_layers = getattr(args, f"{stack}_layers")
+    if num_layers < 1:
+        raise ValueError(f"--{stack}-layers {num_layers}: a stack needs at least one layer")
+    try:
+        indices = layer_indices(args.layer_sharing, num_layers, getattr(args, f"{stack}_unique_layers"))
+    except ValueError as error:
+        raise ValueError(f"--{stack}-unique-layers: {error}") from None
+    to_keep = getattr(args, f"{stack}_layers_to_keep")
+    if not to_keep:
+        return indices
+    kept = layers_to_keep(to_keep, num_layers)
+    if kept[-1] >= num_layers or len(set(kept)) < len(kept):
+        raise ValueError(
+            f"--{stack}-layers-to-keep {to_keep}: give distinct layers between 0 and {num_layers - 1}, as in 0,2,4"
+        )
+    return [indices[layer] for layer in kept]
+
+
+def layers_to_keep(listed: str, num_layers: int) -> list[int]:
+    """Return the layers of a list such as ``0,2,4`` in ascending order; what is no number becomes ``num_layers``."""
+    return sorted(int(layer) if layer.strip().isdigit() else num_layers for layer in listed.split(","))
+
+
+def _validate_residual(args: Namespace, stacks: Sequence[str]) -> None:
+    scheme = scheme_class(args.residual)
+    for stack in stacks:
+        if getattr(args, f"{stack}_normalize_before") and not scheme.norm_after_stack:
+            raise ValueError(
+                f"--{stack}-normalize-before contradicts --residual {args.residual}: the scheme alone says where "
+                f"the norms are; drop --{stack}-normalize-before, or choose --residual pre_ln"
+            )
+    if args.no_decoder_final_norm and not scheme.norm_after_stack:
+        raise ValueError(
+            f"--no-decoder-final-norm has no effect with --residual {args.residual}, whose decoder ends without an "
+            "extra norm; drop the flag, or choose --residual pre_ln"
+        )
+    if args.depth_scaled_init and scheme.xavier is not None:
+        raise ValueError(
+            f"--depth-scaled-init contradicts --residual {args.residual}, which is an initialization itself; drop "
+            "--depth-scaled-init"
+        )
+    if args.admin_profile and not scheme.needs_profile:
+        raise ValueError(
+            f"--admin-profile {args.admin_profile} has no effect with --residual {args.residual}; drop it, or choose "
+            f"--residual {' or '.join(name for name, known in SCHEMES.items() if known.needs_profile)}"
+        )
+    for stack in stacks:
+        _validate_depth(args, scheme, stack)
+
+
+def _validate_depth(args: Namespace, scheme: type[ResidualScheme], stack: str) -> None:
+    num_layers = getattr(args, f"{stack}_layers")
+    if num_layers < scheme.min_layers:
+        raise ValueError(
+            f"--{stack}-layers {num_layers}: --residual {args.residual} differs from other schemes from "
+            f"{scheme.min_layers} layers on; give more layers or another scheme"
+        )
+    for name in (f"{stack}_layerdrop", f"{stack}_layers_to_keep"):
+        if scheme.stack_input is not None and getattr(args, name):
+            raise ValueError(
+                f"{flag(name)} {getattr(args, name)} cannot work with --residual {args.residual}: each layer reads the "
+                "outputs of all layers below, so none can be left out; drop the flag"
+            )
+
+
+def _validate_dimensions(args: Namespace, stacks: Sequence[str]) -> None:
+    for stack in stacks:
+        width, heads = getattr(args, f"{stack}_embed_dim"), getattr(args, f"{stack}_attention_heads")
+        if heads < 1 or width < 1 or width % heads:
+            raise ValueError(f"--{stack}-embed-dim {width} is not a multiple of --{stack}-attention-heads {heads}")
+    shares_output = args.share_decoder_input_output_embed or getattr(args, "share_all_embeddings", False)
+    table = "decoder_embed_dim" if "encoder" in stacks else "decoder_input_dim"
+    if shares_output and args.decoder_output_dim != getattr(args, table):
+        raise ValueError(
+            f"--decoder-output-dim {args.decoder_output_dim} differs from {shown(args, table)}, so the output layer "
+            "cannot share the decoder's embedding; drop one of the flags"
+        )
+
+
+def _validate_pruning(args: Namespace) -> None:
+    stacks = {"encoder": args.encoder_layers_to_keep, "decoder": args.decoder_layers_to_keep}
+    for stack, other in (("encoder", "decoder"), ("decoder", "encoder")):
+        if stacks[stack] and not stacks[other]:
+            every_layer = ",".join(map(str, range(getattr(args, f"{other}_layers"))))
+            raise ValueError(
+                f"--{stack}-layers-to-keep {stacks[stack]} without --{other}-layers-to-keep: fairseq would prune the "
+                f"{other} to nothing; add --{other}-layers-to-keep {every_layer} to keep all of it"
+            )

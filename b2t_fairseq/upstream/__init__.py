@@ -1,0 +1,1 @@
+"""Everything that this plugin changes in fairseq and PyTorch."""

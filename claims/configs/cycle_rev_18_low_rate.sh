@@ -1,0 +1,5 @@
+# shellcheck shell=bash disable=SC2034
+# Cycle (rev): 18-18 Admin layers from 6 sets, at the sharing paper's learning rate.
+# shellcheck source=claims/configs/cycle_rev_18.sh
+. "${BASH_SOURCE[0]%/*}/cycle_rev_18.sh"
+training+=(--lr 2e-3)

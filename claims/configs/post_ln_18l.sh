@@ -1,0 +1,5 @@
+# shellcheck shell=bash disable=SC2034
+# Post-LN, 18-18 layers.
+# shellcheck source=claims/configs/_common.sh
+. "${BASH_SOURCE[0]%/*}/_common.sh"
+model+=(--residual post_ln --encoder-layers 18 --decoder-layers 18)

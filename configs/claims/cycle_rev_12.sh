@@ -1,8 +1,0 @@
-# shellcheck shell=bash disable=SC2034
-# Cycle (rev): 12-12 Admin layers from 6 sets.
-# shellcheck source=configs/claims/_common.sh
-. "${BASH_SOURCE[0]%/*}/_common.sh"
-model+=(
-    --residual admin --layer-sharing cycle_rev
-    --encoder-layers 12 --decoder-layers 12 --encoder-unique-layers 6 --decoder-unique-layers 6
-)

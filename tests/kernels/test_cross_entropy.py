@@ -1,0 +1,147 @@
+"""The fused criterion gives fairseq's numbers: losses, gradients, what is logged, and whole runs."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from fairseq.criterions import label_smoothed_cross_entropy
+from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
+from helpers import make_batch, make_model
+from training import SHARED, assert_same_model, binarize, train, write_corpus
+
+from b2t_common.errors import InputError
+from b2t_fairseq.kernels import cross_entropy
+from b2t_fairseq.kernels.cross_entropy import LabelSmoothedCrossEntropyCriterion, fused_label_smoothed_loss
+
+
+def problem(dtype=torch.float32, tokens=37, vocabulary=29, width=8):
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(tokens, width, generator=generator).to(dtype).requires_grad_()
+    weight = torch.randn(vocabulary, width, generator=generator).to(dtype).requires_grad_()
+    target = torch.randint(0, vocabulary, (tokens,), generator=generator)
+    target[::5] = 1
+    return features, weight, target
+
+
+def by_fairseq(features, weight, target, epsilon):
+    log_probs = torch.log_softmax((features @ weight.t()).float(), dim=-1)
+    return label_smoothed_nll_loss(log_probs, target, epsilon, ignore_index=1)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.1])
+@pytest.mark.parametrize("at_once", [1, 5, 100])
+def test_loss_and_gradients(monkeypatch, epsilon, at_once):
+    monkeypatch.setattr(fused_cross_entropy, "_LOGITS_AT_ONCE", {})
+    monkeypatch.setattr(fused_cross_entropy, "_LEAST_TOKENS", at_once)
+    monkeypatch.setattr(fused_cross_entropy, "_OTHERWISE", 1)
+    features, weight, target = problem()
+    expected, expected_nll = by_fairseq(features, weight, target, epsilon)
+    gradients = torch.autograd.grad(expected * 3, (features, weight))
+    loss, nll, correct = fused_label_smoothed_loss(features, weight, target, epsilon, 1, count_correct=True)
+    assert torch.allclose(loss, expected)
+    assert torch.allclose(nll, expected_nll)
+    right = (features @ weight.t()).argmax(dim=1).eq(target) & target.ne(1)
+    assert correct == right.sum()
+    for ours, theirs in zip(torch.autograd.grad(loss * 3, (features, weight)), gradients, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
+    assert not torch.autograd.grad(fused_label_smoothed_loss(features, weight, target, epsilon, 1)[0], features)[0][
+        ::5
+    ].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision(dtype):
+    """As near to float32 as fairseq's own."""
+    inputs = problem(dtype)
+    exact = torch.autograd.grad(by_fairseq(*(t.float() for t in inputs[:2]), inputs[2], 0.1)[0], inputs[:2])
+    theirs = torch.autograd.grad(by_fairseq(*inputs, 0.1)[0], inputs[:2])
+    ours = torch.autograd.grad(fused_label_smoothed_loss(*inputs, 0.1, 1)[0], inputs[:2])
+    for reference, other, gradient in zip(exact, theirs, ours, strict=True):
+        assert gradient.dtype == dtype
+        errors = [(g.float() - reference.float()).norm() / reference.float().norm() for g in (other, gradient)]
+        assert errors[1] < 1.2 * errors[0] + 1e-3
+
+
+def test_validation_takes_no_gradient(monkeypatch):
+    """One product for each part, though a parameter always says that it wants a gradient."""
+    products = []
+    plain = cross_entropy.product
+    monkeypatch.setattr(fused_cross_entropy, "product", lambda *factors: products.append(factors) or plain(*factors))
+    features, weight, target = problem()
+    expected = fused_label_smoothed_loss(features, weight, target, 0.1, 1)[0]
+    assert len(products) == 3
+    with torch.no_grad():
+        assert torch.equal(fused_label_smoothed_loss(features.detach(), weight, target, 0.1, 1)[0], expected)
+    assert len(products) == 4
+
+
+def test_one_side_may_need_no_gradient():
+    features, weight, target = problem()
+    assert torch.isfinite(fused_label_smoothed_loss(features.detach(), weight.detach(), target, 0.1, 1)[0])
+    full = torch.autograd.grad(fused_label_smoothed_loss(features, weight, target, 0.1, 1)[0], weight)[0]
+    fused_label_smoothed_loss(features.detach(), weight, target, 0.1, 1)[0].backward()
+    assert torch.equal(weight.grad, full)
+
+
+@pytest.mark.parametrize("flags", [{}, {"ignore_prefix_size": 1}, {"report_accuracy": True}, {"sentence_avg": True}])
+def test_criterion_logs_what_fairseq_logs(flags):
+    model, batch = make_model(layer_sharing="cycle", encoder_unique_layers=2, decoder_unique_layers=2), make_batch()
+    task = SimpleNamespace(target_dictionary=model.decoder.dictionary)
+    settings = {"sentence_avg": False, "label_smoothing": 0.1, **flags}
+    results = []
+    stock = label_smoothed_cross_entropy.LabelSmoothedCrossEntropyCriterion
+    for criterion in (stock, LabelSmoothedCrossEntropyCriterion):
+        model.zero_grad()
+        loss, sample_size, logged = criterion(task, **settings)(model, batch)
+        loss.backward()
+        results.append((sample_size, logged, [parameter.grad.clone() for parameter in model.parameters()]))
+    (size, logged, gradients), (our_size, our_logged, our_gradients) = results
+    assert size == our_size
+    assert {key: float(value) for key, value in our_logged.items()} == pytest.approx(
+        {key: float(value) for key, value in logged.items()}, rel=1e-5
+    )
+    for ours, theirs in zip(our_gradients, gradients, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_a_run_is_the_same(tmp_path, caplog):
+    """Training and validation in fairseq's loop, twelve updates."""
+    write_corpus(tmp_path)
+    data = binarize(tmp_path)
+    flags = [*SHARED, "--max-update", "12", "--report-accuracy"]
+    caplog.set_level("INFO")
+    states, losses = [], []
+    for criterion in ("label_smoothed_cross_entropy", "label_smoothed_cross_entropy_fused"):
+        caplog.clear()
+        states.append(train(data, tmp_path / criterion, *flags, "--criterion", criterion))
+        lines = [message for message in caplog.messages if '"train_wall"' in message and '"update"' in message]
+        losses.append([float(json.loads(line[line.index("{") :])["loss"]) for line in lines])
+    assert len(losses[0]) == 12
+    assert losses[1] == pytest.approx(losses[0], abs=2e-3)
+    assert states[1]["extra_state"]["val_loss"] == pytest.approx(states[0]["extra_state"]["val_loss"], abs=1e-2)
+    assert_same_model(*states, tolerance=0.02)
+    # a run may change between the two
+    assert train(
+        data, tmp_path / "label_smoothed_cross_entropy", *flags, "--max-update", "14", "--criterion", criterion
+    )
+
+
+def test_an_output_layer_that_ddp_does_not_find_is_refused():
+    for shared in (True, False):
+        model = make_model(share_all_embeddings=shared)
+        model.find_unused_parameters = True
+        criterion = LabelSmoothedCrossEntropyCriterion(SimpleNamespace(target_dictionary=None), False, 0.1)
+        criterion.padding_idx = 1
+        if shared:
+            assert torch.isfinite(criterion(model, make_batch())[0])
+        else:
+            with pytest.raises(InputError, match="--find-unused-parameters and an output layer of its own"):
+                criterion(model, make_batch())
+
+
+def test_other_output_layers_are_refused():
+    model = make_model(adaptive_softmax_cutoff=[8, 16], share_all_embeddings=False)
+    task = SimpleNamespace(target_dictionary=model.decoder.dictionary)
+    with pytest.raises(InputError, match="needs a linear output layer without bias"):
+        LabelSmoothedCrossEntropyCriterion(task, False, 0.1)(model, make_batch())

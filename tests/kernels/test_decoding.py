@@ -1,0 +1,291 @@
+"""The beam search of ``--kernels fast`` finds what fairseq's finds, with the same scores."""
+
+import re
+import sys
+
+import pytest
+import test_s2t
+import torch
+from fairseq import search
+from fairseq.data import LanguagePairDataset
+from fairseq.sequence_generator import SequenceGenerator
+from fairseq.tasks.translation import TranslationConfig, TranslationTask
+from fairseq_cli import generate
+from helpers import make_dictionary, make_lm, make_model, make_task, randomize
+from training import MODEL_FLAGS, SHARED, TRAIN_FLAGS, binarize, train, write_corpus
+
+from b2t_fairseq.decoding import BeamSearchGenerator
+from b2t_fairseq.decoding.candidates import candidates, largest, log_normalizers
+from b2t_fairseq.decoding.step_decoder import StepDecoder
+from b2t_fairseq.kernels.attention import FusedMultiheadAttention
+from b2t_fairseq.residual import SCHEMES
+
+WORDS = 40
+
+SETTINGS = [
+    {"beam_size": 4, "max_len_b": 50},
+    {"beam_size": 1, "max_len_b": 50},
+    {"beam_size": 5, "len_penalty": 0.6, "max_len_a": 1.5, "max_len_b": 3},
+    {"beam_size": 4, "max_len_b": 9, "min_len": 4, "unk_penalty": 0.7, "temperature": 1.3},
+    {"beam_size": 3, "max_len_b": 25, "normalize_scores": False},
+    {"beam_size": 4, "max_len_b": 30, "tokens_to_suppress": ["w03", "w11"]},
+]
+
+
+def make_sentences(sentences=9, dictionary=None):
+    """A batch of sentences of many lengths, so that their translations end one after another."""
+    dictionary = dictionary or make_dictionary(WORDS)
+    generator = torch.Generator().manual_seed(2)
+    sources = [
+        torch.cat((torch.randint(4, len(dictionary), (2 + 2 * n % 11,), generator=generator), torch.tensor([2])))
+        for n in range(sentences)
+    ]
+    sizes = [len(source) for source in sources]
+    data = LanguagePairDataset(sources, sizes, dictionary, sources, sizes, dictionary)
+    return data.collater([data[n] for n in range(sentences)])
+
+
+def make_undecided(scheme, seed):
+    """A random model that finds most symbols likely, the end among them, and so ends here and there."""
+    model = randomize(make_model(task=make_task(WORDS), residual=scheme, share_all_embeddings=False), seed).eval()
+    decoder = model.decoder
+    norm = decoder.layer_norm or decoder.layers[-1].final_layer_norm
+    with torch.no_grad():
+        weight = decoder.output_projection.weight
+        # its logit is 1.5 on the average
+        weight[2] += (1.5 - weight[2] @ norm.bias) * norm.bias / norm.bias.square().sum()
+    return model
+
+
+def make_generators(model, **settings):
+    """fairseq's generator and ours."""
+    dictionary = make_dictionary(WORDS)
+    return [kind([model], dictionary, **settings) for kind in (SequenceGenerator, BeamSearchGenerator)]
+
+
+def assert_same_hypotheses(theirs, ours):
+    """Compare all hypotheses; where scores are equal but for rounding, their order is left open."""
+    assert len(theirs) == len(ours)
+    lengths = set()
+    for their_hypotheses, hypotheses in zip(theirs, ours, strict=True):
+        assert len(their_hypotheses) == len(hypotheses)
+        for place, (their, own) in enumerate(zip(their_hypotheses, hypotheses, strict=True)):
+            assert torch.allclose(their["score"], own["score"], atol=1e-4)
+            twins = [h for h in their_hypotheses if torch.equal(h["tokens"], own["tokens"])]
+            if not twins:
+                # one of two equally good ones, of which only one fits
+                gaps = [abs(their["score"] - other["score"]) for other in their_hypotheses if other is not their]
+                assert place > 0
+                assert min(gaps) < 1e-4 or place == len(hypotheses) - 1
+                continue
+            assert torch.allclose(twins[0]["positional_scores"], own["positional_scores"], atol=1e-3)
+            assert own["tokens"].dtype == their["tokens"].dtype
+            assert own.keys() == their.keys()
+            lengths.add(len(own["tokens"]))
+    return lengths
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: " ".join(settings))
+@pytest.mark.parametrize("scheme", ["b2t", "pre_ln"])
+def test_same_hypotheses(scheme, settings):
+    lengths = set()
+    for seed in range(3):
+        model = make_undecided(scheme, seed)
+        theirs, ours = make_generators(model, **settings)
+        assert ours._is_plain()
+        batch = make_sentences()
+        lengths |= assert_same_hypotheses(theirs.generate([model], batch), ours.generate([model], batch))
+    assert len(lengths) > 1
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_scheme_with_shared_layers(scheme):
+    flags = {"layer_sharing": "cycle_rev", "encoder_unique_layers": 3, "decoder_unique_layers": 2}
+    model = randomize(make_model(task=make_task(WORDS), residual=scheme, **flags)).eval()
+    theirs, ours = make_generators(model, beam_size=4, max_len_b=20)
+    batch = make_sentences(5)
+    assert_same_hypotheses(theirs.generate([model], batch), ours.generate([model], batch))
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"share_all_embeddings": False, "decoder_embed_dim": 24, "decoder_output_dim": 12},
+        {"decoder_learned_pos": True, "layernorm_embedding": True, "no_scale_embedding": True},
+        {"no_cross_attention": True},
+        {"decoder_layerdrop": 0.5, "activation_fn": "gelu"},
+    ],
+    ids=lambda flags: " ".join(flags),
+)
+def test_flags(flags):
+    model = randomize(make_model(task=make_task(WORDS), **flags)).eval()
+    theirs, ours = make_generators(model, beam_size=4, max_len_b=20)
+    assert ours._is_plain()
+    batch = make_sentences(5)
+    assert_same_hypotheses(theirs.generate([model], batch), ours.generate([model], batch))
+
+
+def test_source_without_padding():
+    model = randomize(make_model(task=make_task(WORDS))).eval()
+    theirs, ours = make_generators(model, beam_size=3, max_len_b=20)
+    batch = make_sentences(1)
+    assert_same_hypotheses(theirs.generate([model], batch), ours.generate([model], batch))
+
+
+@pytest.mark.parametrize("padding", [True, False])
+def test_speech(padding):
+    model = randomize(test_s2t.make_model(task=test_s2t.make_task(WORDS))).eval()
+    theirs, ours = make_generators(model, beam_size=4, max_len_b=20)
+    batch = test_s2t.make_batch(padding)
+    assert ours._is_plain()
+    assert_same_hypotheses(theirs.generate([model], batch), ours.generate([model], batch))
+
+
+def test_shared_layers_share_packed_weights(monkeypatch):
+    flags = {"layer_sharing": "cycle_rev", "encoder_unique_layers": 3, "decoder_unique_layers": 2}
+    decoder = make_model(task=make_task(WORDS), **flags).eval().decoder
+    source = {"encoder_out": [torch.zeros(5, 3, 16)], "encoder_padding_mask": [torch.zeros(3, 5, dtype=torch.bool)]}
+    calls = []
+    plain = FusedMultiheadAttention.packed
+    monkeypatch.setattr(FusedMultiheadAttention, "packed", lambda *args: calls.append(args[1:]) or plain(*args))
+    weights = [layer.projection[0] for layer in StepDecoder(decoder, source, 4, 8).layers]
+    assert decoder.indices == [0, 1, 0, 1, 1, 0]
+    for first in range(6):
+        for second in range(6):
+            assert (weights[first] is weights[second]) == (decoder.indices[first] == decoder.indices[second])
+    assert calls == [("q", "k", "v"), ("k", "v")] * 2
+
+
+def test_weights_that_change_are_seen():
+    """In validation one generator translates with the weights of each update."""
+    model = randomize(make_model(task=make_task(WORDS)), 1).eval()
+    theirs, ours = make_generators(model, beam_size=4, max_len_b=20)
+    batch = make_sentences(4)
+    before = ours.generate([model], batch)
+    randomize(model, 2)
+    after = ours.generate([model], batch)
+    assert_same_hypotheses(theirs.generate([model], batch), after)
+    assert any(not torch.equal(a[0]["tokens"], b[0]["tokens"]) for a, b in zip(before, after, strict=True))
+
+
+class TestLeftToFairseq:
+    """What changes the plain beam search is fairseq's business."""
+
+    @pytest.fixture(autouse=True)
+    def no_step_decoder(self, monkeypatch):
+        def fail(*args):
+            raise AssertionError("not fairseq's search")
+
+        monkeypatch.setattr("b2t_fairseq.decoding.generator.StepDecoder", fail)
+
+    def test_fails_otherwise(self):
+        model = make_model(task=make_task(WORDS)).eval()
+        with pytest.raises(AssertionError, match="not fairseq's search"):
+            make_generators(model)[1].generate([model], make_sentences(2))
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"no_repeat_ngram_size": 2},
+            {"search_strategy": search.Sampling(make_dictionary(WORDS))},
+            {"search_strategy": search.DiverseBeamSearch(make_dictionary(WORDS), 2, 0.5), "beam_size": 4},
+            {"lm_model": make_lm(task=make_task(WORDS)), "lm_weight": 0.1},
+            {"beam_size": 20},
+        ],
+        ids=["ngrams", "sampling", "diverse", "language model", "few symbols"],
+    )
+    def test_searches(self, settings):
+        model = make_model(task=make_task(WORDS)).eval()
+        assert make_generators(model, max_len_b=5, **settings)[1].generate([model], make_sentences(2))
+
+    @pytest.mark.parametrize(
+        "flags",
+        [
+            {"kernels": "fairseq"},
+            {"no_cross_attention": True, "cross_self_attention": True},
+            {"share_all_embeddings": False, "adaptive_softmax_cutoff": "10,20"},
+            {"quant_noise_pq": 0.1, "quant_noise_pq_block_size": 4},
+        ],
+        ids=lambda flags: " ".join(flags),
+    )
+    def test_models(self, flags):
+        model = make_model(task=make_task(WORDS), **flags).eval()
+        assert make_generators(model, max_len_b=5)[1].generate([model], make_sentences(2))
+
+    def test_several_models_and_prefixes(self):
+        models = [make_model(task=make_task(WORDS), seed=seed).eval() for seed in (1, 2)]
+        batch = make_sentences(2)
+        assert BeamSearchGenerator(models, make_dictionary(WORDS), max_len_b=5).generate(models, batch)
+        ours = BeamSearchGenerator(models[:1], make_dictionary(WORDS), max_len_b=5)
+        assert ours.generate(models[:1], batch, prefix_tokens=batch["target"][:, :2])
+
+    def test_retained_dropout(self):
+        model = make_model(task=make_task(WORDS), dropout=0.1).eval()
+        model.decoder.layers[0].dropout_module.apply_during_inference = True
+        assert make_generators(model, max_len_b=5)[1].generate([model], make_sentences(2))
+
+
+class TestCandidates:
+    def test_largest_equals_topk(self):
+        logits = torch.randn(7, 5000, generator=torch.Generator().manual_seed(1))
+        # in the rest that fills no block
+        logits[0, -1] = 9
+        for k in (1, 8, 16):
+            theirs, ours = logits.topk(k), largest(logits, k)
+            assert torch.equal(theirs.values, ours[0])
+            assert torch.equal(theirs.indices, ours[1])
+
+    def test_log_normalizers_equal_logsumexp(self):
+        logits = 50 * torch.randn(37, 90, generator=torch.Generator().manual_seed(1))
+        assert torch.allclose(log_normalizers(logits), logits.logsumexp(dim=1))
+
+    def test_rules(self):
+        logits, scores = torch.zeros(2, 30), torch.tensor([[-1.0, -2.0]])
+        logits[:, 5], logits[:, 6], logits[:, 7] = 3, 2, 1
+        rules = {"never": [5], "only": None, "penalties": {6: 1.5}}
+        best, symbols, parents = candidates(logits.clone(), scores, rules)
+        log_probs = logits.log_softmax(dim=1)
+        assert (symbols[0, 0], parents[0, 0]) == (7, 0)
+        assert best[0, 0] == pytest.approx(float(log_probs[0, 7] - 1))
+        assert 5 not in symbols
+        best, symbols, parents = candidates(logits.clone(), scores, {**rules, "only": 2})
+        assert symbols.tolist() == [[2, 2]]
+        assert parents.tolist() == [[0, 1]]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("decoding")
+    write_corpus(folder)
+    data = binarize(folder)
+    flags = ["--encoder-layers", "2", "--decoder-layers", "2", "--decoder-unique-layers", "1"]
+    basis = [*MODEL_FLAGS, *SHARED, *TRAIN_FLAGS]
+    train(data, folder / "run", *flags, "--encoder-unique-layers", "1", "--max-epoch", "4", basis=basis)
+    return data, str(folder / "run/checkpoint_last.pt")
+
+
+def test_fairseq_generate_writes_the_same(run, monkeypatch, capsys):
+    data, checkpoint = run
+    outputs = []
+    for kernels in ("fairseq", "fast"):
+        flags = ["--path", checkpoint, "--cpu", "--beam", "2", "--nbest", "2", "--num-workers", "0"]
+        flags += ["--required-batch-size-multiple", "1", "--model-overrides", f"{{'kernels': '{kernels}'}}"]
+        monkeypatch.setattr(sys, "argv", ["fairseq-generate", data, *flags])
+        generate.cli_main()
+        outputs.append(re.findall(r"^(H-\d+|P-\d+|D-\d+)\t(.*)", capsys.readouterr().out, flags=re.MULTILINE))
+    assert len(outputs[0]) == len(outputs[1]) == 3 * 2 * 21
+    for (name, theirs), (own_name, own) in zip(*outputs, strict=True):
+        assert name == own_name
+        if name.startswith("P"):
+            assert [float(x) for x in own.split()] == pytest.approx([float(x) for x in theirs.split()], abs=2e-3)
+        else:
+            assert own.split("\t")[1] == theirs.split("\t")[1]
+
+
+def test_all_commands_search_with_it():
+    task = TranslationTask(TranslationConfig(), make_dictionary(WORDS), make_dictionary(WORDS))
+    models = [make_model(task=make_task(WORDS))]
+    generation = type("Generation", (), {"beam": 2})
+    assert type(task.build_generator(models, generation)) is BeamSearchGenerator
+    generation.print_alignment = "hard"
+    assert type(task.build_generator(models, generation)) is not BeamSearchGenerator

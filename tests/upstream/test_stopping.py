@@ -1,0 +1,173 @@
+"""A run that is asked to stop ends on all ranks after the same update, with a checkpoint, and goes on from there."""
+
+import multiprocessing
+import os
+import signal
+import threading
+
+import pytest
+from fairseq.data.iterators import GroupedIterator
+from fairseq.trainer import Trainer
+from test_training import two_processes
+from training import SHARED, assert_same_model, binarize, load, train, write_corpus
+
+from b2t_cli.train import main as b2t_train
+from b2t_fairseq.upstream import stopping
+
+FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stopping")
+    write_corpus(folder)
+    return binarize(folder)
+
+
+def signal_at(monkeypatch, update, number, whom=lambda trainer: [os.getpid()]):
+    """Send a signal within an update, while it is being computed."""
+    step = Trainer.train_step
+
+    def train_step(self, *arguments, **keywords):
+        if self.get_num_updates() == update - 1:
+            for process in whom(self):
+                os.kill(process, number)
+        return step(self, *arguments, **keywords)
+
+    monkeypatch.setattr(Trainer, "train_step", train_step)
+
+
+def updates(folder):
+    return load(folder / "checkpoint_last.pt")["optimizer_history"][-1]["num_updates"]
+
+
+@pytest.mark.parametrize("number", stopping.SIGNALS)
+@pytest.mark.parametrize("update", [3, 8], ids=["within-an-epoch", "at-its-end"])
+def test_stopped_run_ends_with_the_same_weights(data, tmp_path, monkeypatch, capsys, number, update):
+    flags = [data, tmp_path / "stopped", *SHARED, "--max-update", "12", "--encoder-word-dropout", "0.1"]
+    handlers = [signal.getsignal(n) for n in stopping.SIGNALS]
+    whole = train(data, tmp_path / "whole", *flags[2:])
+    per_epoch = whole["extra_state"]["train_iterator"]["iterations_in_epoch"]
+    assert per_epoch != 3
+    with monkeypatch.context() as patch:
+        signal_at(patch, update, number)
+        status = []
+        train(*flags, command=lambda argv: status.append(b2t_train(argv)))
+    assert status == [stopping.EXIT_STATUS]
+    assert "the same command goes on" in capsys.readouterr().out
+    stopped = load(tmp_path / "stopped/checkpoint_last.pt")
+    assert stopped["optimizer_history"][-1]["num_updates"] == update
+    # an hour at most: what tells the ranks to stop must not be taken for training time
+    assert stopped["extra_state"]["previous_training_time"] < 3600
+    assert [signal.getsignal(n) for n in stopping.SIGNALS] == handlers
+    resumed = train(*flags, command=lambda argv: status.append(b2t_train(argv)))
+    assert status[1] == 0
+    assert_same_model(whole, resumed)
+    assert resumed["extra_state"]["best"] == whole["extra_state"]["best"]
+
+
+def test_signal_in_the_last_update_is_a_finished_run(data, tmp_path, monkeypatch):
+    """With the validation that belongs to its end."""
+    signal_at(monkeypatch, 2, signal.SIGUSR1)
+    status = []
+    train(data, tmp_path, "--max-update", "2", command=lambda argv: status.append(b2t_train(argv)))
+    assert status == [0]
+    assert (tmp_path / "checkpoint_best.pt").exists()
+
+
+def test_one_rank_tells_the_other(data, tmp_path, monkeypatch):
+    """Only rank 1 gets the signal; both write and leave together, and the run goes on."""
+    flags = [*SHARED, "--ddp-backend", "legacy_ddp", "--dropout", "0", "--max-update", "6"]
+    with monkeypatch.context() as patch:
+        signal_at(patch, 3, signal.SIGUSR1, lambda trainer: [os.getpid()] * (trainer.data_parallel_rank == 1))
+        lines = two_processes(data, tmp_path / "run", *flags)
+    assert any("asked to stop: ending after update 3" in line for line in lines)
+    assert updates(tmp_path / "run") == 3
+    assert load(tmp_path / "run/checkpoint_last.pt")["extra_state"]["previous_training_time"] < 3600
+    two_processes(data, tmp_path / "run", *flags)
+    whole = train(data, tmp_path / "whole", *flags, "--update-freq", "2")
+    assert_same_model(whole, load(tmp_path / "run/checkpoint_last.pt"), tolerance=1e-4)
+
+
+@pytest.mark.parametrize("number", stopping.SIGNALS)
+def test_processes_that_load_data_are_spared(data, tmp_path, monkeypatch, number):
+    """Batch systems signal them too; without their batches, more than are read ahead, no update could be completed."""
+    loaders, groups = [], []
+
+    def everybody():
+        loaders.extend(multiprocessing.active_children())
+        return [*(process.pid for process in loaders), os.getpid()]
+
+    def send_from_outside(pids):
+        for pid in pids:
+            os.kill(pid, number)
+
+    next_group = GroupedIterator.__next__
+
+    def signal_before_second(self):
+        # before the batches of the second update are collected
+        groups.append(self)
+        if len(groups) == 2:
+            sender = FORK.Process(target=send_from_outside, args=(everybody(),))
+            sender.start()
+            sender.join()
+        return next_group(self)
+
+    monkeypatch.setattr(GroupedIterator, "__next__", signal_before_second)
+    flags = ["--batch-size", "1", "--update-freq", "20", "--data-buffer-size", "2", "--num-workers", "2"]
+    train(data, tmp_path, "--max-update", "40", *flags, command=b2t_train)
+    assert len(loaders) >= 2
+    assert updates(tmp_path) == 2
+    # nor do they outlive the run, which ends them with SIGTERM
+    for process in loaders:
+        process.terminate()
+        process.join(30)
+        assert process.exitcode is not None
+
+
+def test_launcher_passes_signals_on():
+    def wait_for_signal(ready):
+        signal.pthread_sigmask(signal.SIG_BLOCK, stopping.SIGNALS)
+        ready.set()
+        os._exit(signal.sigwait(stopping.SIGNALS))
+
+    ready = FORK.Event()
+    with stopping.forwarded_to_spawned():
+        child = FORK.Process(target=wait_for_signal, args=(ready,))
+        child.start()
+        ready.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+        child.join()
+    assert child.exitcode == signal.SIGUSR1
+    assert stopping.was_asked()
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["while-it-starts", "before-it-starts"])
+def test_a_spawned_process_that_has_no_handler_yet(early):
+    """The signal waits until there is one; here, until the process asks for it."""
+    child = multiprocessing.get_context("spawn").Process(target=signal.sigwait, args=([signal.SIGUSR1],))
+    with stopping.forwarded_to_spawned():
+        if early:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        child.start()
+        if not early:
+            os.kill(os.getpid(), signal.SIGTERM)
+        child.join()
+    assert child.exitcode == 0
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+@pytest.mark.parametrize("numbers", [[signal.SIGTERM], stopping.SIGNALS])
+def test_a_process_that_hangs_does_not_outlive_sigterm(monkeypatch, numbers):
+    monkeypatch.setattr(stopping, "SECONDS_AFTER_SIGTERM", 0.1)
+
+    def hang():
+        with stopping.stopping_when_asked():
+            for number in numbers:
+                os.kill(os.getpid(), number)
+            threading.Event().wait()
+
+    child = FORK.Process(target=hang)
+    child.start()
+    child.join()
+    assert child.exitcode == 128 + signal.SIGTERM
