@@ -1,4 +1,4 @@
-"""``b2t train``: ``fairseq-train`` with the same flags, mended where it fails today."""
+"""``b2t train``: ``fairseq-train`` with the same flags, fixed where it fails today."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fairseq_cli import train as fairseq_train
 from b2t_common.errors import InputError
 from b2t_fairseq import checkpoints
 from b2t_fairseq.models.transformer import B2TTransformerModel
-from b2t_fairseq.upstream import stopping
+from b2t_fairseq.upstream import patches, stopping
 
 from .path import with_plugin
 
@@ -62,6 +62,7 @@ def main(argv: list[str]) -> int:
     if last is not None and _is_finished(cfg, last):
         print(f"{cfg.checkpoint.save_dir} has its {cfg.optimization.max_update} updates: nothing to do")
         return 0
+    patches.apply(patches.IN_TRAINING)
     with stopping.forwarded_to_spawned():
         distributed_utils.call_main(cfg, train)
         last = _expect_checkpoint(cfg)
@@ -73,6 +74,8 @@ def main(argv: list[str]) -> int:
 
 def train(cfg: FairseqConfig) -> None:
     """``fairseq-train``'s main function in one training process; stops when asked to."""
+    # a spawned process has applied only what comes with the import of the plugin
+    patches.apply(patches.IN_TRAINING)
     with stopping.stopping_when_asked():
         fairseq_train.main(cfg)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -22,19 +22,16 @@ from torch import Tensor, nn
 from b2t_common.errors import InputError
 from b2t_common.files import write_lines
 
-from .residual import ResidualScheme
+from .residual import Admin
+from .residual.contract import Connect, observing
 from .stacks import LayerStack, layer_stacks
 
 logger = logging.getLogger(__name__)
 
 
-@functools.cache
-def apply() -> None:
-    """Make fairseq's trainer profile a model that needs it before its first update; calling it again does nothing."""
-    Trainer.train_step = _profiling_first(Trainer.train_step)
+def profiling_first(train_step):
+    """Return ``Trainer.train_step`` that profiles a model which needs it before the first update."""
 
-
-def _profiling_first(train_step):
     @functools.wraps(train_step)
     def wrapper(self, samples, *args, **kwargs):
         if not hasattr(self, "_b2t_profiled"):
@@ -64,20 +61,20 @@ def profile_in_training(trainer: Trainer, sample: dict) -> None:
         read(model, path)
         logger.info(f"Admin: omegas are those of --admin-profile {path}")
     else:
-        # the seed and the mode of the first update, so the dropout masks are the same
+        # The seed and the mode are those of the first update, so that the dropout masks are the same.
         trainer._set_seed()
         model.train()
         batch, _ = trainer._prepare_sample(sample)
         measure(model, batch["net_input"])
     if trainer.data_parallel_world_size > 1:
-        # also where it was read: another machine may not have the file
+        # Also if it was read, because another machine may not have the file.
         _agree(model, trainer.data_parallel_process_group)
     if not is_given:
         if path and trainer.is_data_parallel_master:
             write(model, path)
         listed = "; ".join(f"{stack} {omegas[0]:.2f} to {omegas[-1]:.2f}" for stack, omegas in _omegas(model).items())
         logger.info(f"Admin: profiled on the first batch; omegas from the bottom to the top: {listed}")
-    # an optimizer of half precision holds copies of the parameters
+    # An optimizer in half precision holds copies of the parameters.
     trainer.reinitialize()
     trainer.lr_step_begin_epoch(1)
 
@@ -97,7 +94,7 @@ def measure(model: nn.Module, net_input: dict[str, Tensor]) -> None:
         model: a model of which some stacks have a scheme with omegas.
         net_input: the arguments of its forward, as in a batch of fairseq.
     """
-    # one pass, whose numbers are read on the host: nothing to compile
+    # It is one pass, and its numbers are read on the host, so nothing is compiled.
     with torch.compiler.set_stance("force_eager"), _measuring(model):
         model(**net_input)
 
@@ -109,42 +106,43 @@ def _measuring(model: nn.Module) -> Iterator[None]:
     for layers, _ in layerdrops:
         layers.p = 0.0
     try:
-        for stack, schemes in stacks:
-            # the release's padding has the embedding of padding, which is zero in a new model only
-            stack.clear_padding = False
-            omega = [1.0]
-            for scheme in schemes:
-                scheme.connect = _measured(scheme, omega)
-        yield
+        with ExitStack() as observed:
+            for stack, schemes in stacks:
+                # In the release padding has the embedding of the padding symbol, which is zero in a new model only.
+                stack.clear_padding = False
+                observed.enter_context(observing(schemes, _OmegaSetter()))
+            yield
         for _, schemes in stacks:
             for scheme in schemes:
                 scheme.profiled.fill_(1)
     finally:
-        for stack, schemes in stacks:
+        for stack, _ in stacks:
             vars(stack).pop("clear_padding", None)
-            for scheme in schemes:
-                vars(scheme).pop("connect", None)
         for layers, probability in layerdrops:
             layers.p = probability
 
 
-def _measured(scheme: ResidualScheme, omega: list[float]):
-    """Return ``connect`` of a scheme that sets its omega to the one value in ``omega``, and that to the next one."""
+class _OmegaSetter:
+    """Observes the schemes of one stack: sets each omega when its sub-layer is reached, and computes the next one."""
 
-    def connect(x, sublayer, norm, layer_input, is_last, index):
-        scheme.omega[index].fill_(omega[0])
-        branches = []
+    def __init__(self) -> None:
+        self.omega = 1.0
 
-        def observed(x):
-            branches.append(sublayer(x))
-            return branches[-1]
+    def __call__(self, scheme: Admin, connect: Connect) -> Connect:
+        def set_omega_and_connect(x, f, norm, layer_input, index):
+            scheme.omega[index].fill_(self.omega)
+            outputs = []
 
-        output = type(scheme).connect(scheme, x, observed, norm, layer_input, is_last, index)
-        parts = (omega[0] * x.float(), branches[0].float())
-        omega[0] = sum(part.var(unbiased=False) for part in parts).sqrt().item()
-        return output
+            def observed(x):
+                outputs.append(f(x))
+                return outputs[-1]
 
-    return connect
+            connected = connect(x, observed, norm, layer_input, index)
+            parts = (self.omega * x.float(), outputs[0].float())
+            self.omega = sum(part.var(unbiased=False) for part in parts).sqrt().item()
+            return connected
+
+        return set_omega_and_connect
 
 
 def write(model: nn.Module, path: str | Path) -> None:
@@ -169,22 +167,22 @@ def read(model: nn.Module, path: str | Path) -> None:
     """
     try:
         lines = [line.split() for line in Path(path).read_text().splitlines()]
-        found = [(int(number), float(omega)) for number, omega in lines]
+        numbered = [(int(number), float(omega)) for number, omega in lines]
     except ValueError as error:
         raise InputError(
             f"--admin-profile {path} is not a profile ({error}): each line is the number of a sub-layer and its omega"
         ) from None
     stacks = _stacks(model)
     counts = [sum(len(scheme.omega) for scheme in schemes) for _, schemes in stacks]
-    if [number for number, _ in found] != [number for count in counts for number in range(1, count + 1)]:
-        expected = ", ".join(f"1 to {count} ({stack.stack})" for (stack, _), count in zip(stacks, counts, strict=True))
+    if [number for number, _ in numbered] != [number for count in counts for number in range(1, count + 1)]:
+        expected = ", ".join(f"1 to {count} ({stack.name})" for (stack, _), count in zip(stacks, counts, strict=True))
         raise InputError(
-            f"--admin-profile {path} is of another model: its {len(found)} lines must be numbered {expected}; give "
+            f"--admin-profile {path} is of another model: its {len(numbered)} lines must be numbered {expected}; give "
             "another file, or the name of a new one to have it written"
         )
-    if not all(0 < omega < float("inf") for _, omega in found):
+    if not all(0 < omega < float("inf") for _, omega in numbered):
         raise InputError(f"--admin-profile {path} has omegas that are not positive numbers; delete it and start again")
-    values = iter(omega for _, omega in found)
+    values = iter(omega for _, omega in numbered)
     for _, schemes in stacks:
         for scheme in schemes:
             for omega in scheme.omega:
@@ -195,12 +193,12 @@ def read(model: nn.Module, path: str | Path) -> None:
 def _omegas(model: nn.Module) -> dict[str, list[float]]:
     """Return the omega of each sub-layer by stack, which is one number in all dimensions before training."""
     return {
-        stack.stack: [omega[0].item() for scheme in schemes for omega in scheme.omega]
+        stack.name: [omega[0].item() for scheme in schemes for omega in scheme.omega]
         for stack, schemes in _stacks(model)
     }
 
 
-def _stacks(model: nn.Module) -> list[tuple[LayerStack, list[ResidualScheme]]]:
-    """Return the model's stacks whose schemes need a profile, encoder first, with these schemes from the bottom."""
-    found = [(stack, [layer.residual for layer in stack.layer_list()]) for stack in layer_stacks(model)]
-    return [(stack, schemes) for stack, schemes in found if schemes[0].needs_profile]
+def _stacks(model: nn.Module) -> list[tuple[LayerStack, list[Admin]]]:
+    """Return the stacks of a model with Admin, encoder first, with the schemes of their layers from the bottom."""
+    schemes = [(stack, [layer.residual for layer in stack.layer_list()]) for stack in layer_stacks(model)]
+    return [(stack, of_stack) for stack, of_stack in schemes if isinstance(of_stack[0], Admin)]

@@ -18,8 +18,9 @@ from torch import Tensor
 from b2t_common.errors import InputError
 from b2t_common.files import replacing
 
-from .residual import SCHEMES
-from .settings.fields import SPEECH_INPUT, B2TLanguageModelConfig, B2TTransformerConfig, fill_derived
+from .residual import SCHEMES, stock_scheme
+from .settings.fields import B2TLanguageModelConfig, B2TTransformerConfig
+from .settings.stock import SPEECH_INPUT, fill_derived
 from .settings.validation import PROBABILITIES
 
 # older checkpoints hold all of fairseq's settings in one namespace
@@ -27,13 +28,13 @@ _MODEL_FIELDS = frozenset(SPEECH_INPUT).union(
     field.name for config in (B2TTransformerConfig, B2TLanguageModelConfig) for field in dataclasses.fields(config)
 )
 
-HOW_NOT_WHAT = frozenset({"kernels", "compile"})
-"""Settings of how a model is computed, which change nothing but rounding."""
+EXECUTION_SETTINGS = frozenset({"kernels", "compile"})
+"""Settings that say how a model is computed; they change nothing but rounding."""
 
 # settings that may change when a run goes on: they leave the model's function at inference as it is
 _MAY_CHANGE = (
     frozenset(PROBABILITIES)
-    | HOW_NOT_WHAT
+    | EXECUTION_SETTINGS
     | {
         "_name",
         "checkpoint_activations",
@@ -114,8 +115,8 @@ def _normalized(settings: Mapping[str, Any]) -> dict[str, Any]:
     normalize_before = bool(settings.pop("encoder_normalize_before", normalize_before))
     # a language model has none
     settings.setdefault("encoder_embed_dim", None)
-    # fairseq's own transformer has the scheme in that flag
-    settings.setdefault("residual", "Pre-LN" if normalize_before else "Post-LN")
+    # fairseq's own transformer has that flag in place of a scheme
+    settings.setdefault("residual", stock_scheme(normalize_before).name)
     settings["residual"] = getattr(SCHEMES.get(settings["residual"]), "title", settings["residual"])
     fill_derived(settings)
     if settings.get("share_all_embeddings"):

@@ -5,21 +5,19 @@ All of it must run before parameters are tied, so that a shared weight is drawn 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import nn
-
-from .residual import ResidualScheme
+from torch import Tensor, nn
 
 _ATTENTION_SCORES = ("q_proj", "k_proj")
 
 
 @torch.no_grad()
 def scale_by_depth(layers: Sequence[nn.Module]) -> None:
-    """Multiply every weight of the N layers of a stack by N**-0.5, norms and biases left alone.
+    """Multiply every weight of the N layers of a stack by N**-0.5; norms and biases are left alone.
 
-    This is the initialization behind the B2T release's 27.52 BLEU (in its code since May 2023); it is independent of
+    This is the initialization behind the B2T release's 27.52 BLEU (in its code since May 2023).  It is independent of
     the residual scheme.
     """
     factor = len(layers) ** -0.5
@@ -29,15 +27,18 @@ def scale_by_depth(layers: Sequence[nn.Module]) -> None:
                 module.weight.mul_(factor)
 
 
-def by_scheme(layers: Sequence[nn.Module]) -> None:
-    """Draw the weights of the layers as their residual scheme has it, if it does; biases are left alone."""
-    for layer in layers:
-        scheme: ResidualScheme = layer.residual
-        if scheme.xavier is None:
-            continue
-        for name, module in layer.named_modules():
-            if isinstance(module, nn.Linear):
-                scheme.xavier(module.weight, 1.0 if name.endswith(_ATTENTION_SCORES) else scheme.gain())
+def draw_weights(layer: nn.Module, draw: Callable[[Tensor, float], Tensor], scores: float, values: float) -> None:
+    """Draw the weights of a layer anew; biases are left alone.
+
+    Args:
+        layer: an encoder or decoder layer.
+        draw: fills a weight in place, given a gain, as ``torch.nn.init.xavier_uniform_`` does.
+        scores: the gain of q and k, which make the attention scores.
+        values: the gain of v, out, fc1 and fc2, which carry values.
+    """
+    for name, module in layer.named_modules():
+        if isinstance(module, nn.Linear):
+            draw(module.weight, scores if name.endswith(_ATTENTION_SCORES) else values)
 
 
 @torch.no_grad()

@@ -1,16 +1,18 @@
 """Encoder and decoder layer: which sub-layers, in which order.
 
-How a sub-layer is joined to the residual stream is the business of the layer's residual scheme.  Parameters, their
-names and their initialization are fairseq's.
+The residual scheme of a layer joins each sub-layer to the residual stream.  Parameters, their names and their
+initialization are fairseq's.
 """
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from fairseq.modules import MultiheadAttention
 from fairseq.modules.transformer_layer import TransformerDecoderLayerBase, TransformerEncoderLayerBase
 from torch import Tensor, nn
 
+from .kernels import FAST
 from .kernels.attention import FusedMultiheadAttention
 from .kernels.compilation import CompiledInTraining
 from .kernels.linear import linear_layer
@@ -19,40 +21,35 @@ from .residual.contract import SubLayer
 
 IncrementalState = dict[str, dict[str, "Tensor | None"]]
 
-FAST, EXACT = KERNELS = ("fast", "fairseq")
-"""Choices of ``--kernels``: the same function within rounding in less time, or fairseq's own operations bit by bit."""
-
 _NORMS = ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm")
 
 
-class LayerParts(CompiledInTraining):
-    """What both kinds of layers have: norms and the feed-forward sub-layer, ``f(x) = W2 act(W1 x)``."""
+class ResidualLayer(CompiledInTraining):
+    """What both kinds of layers have: a residual scheme, norms, and the feed-forward sub-layer ``W2 act(W1 x)``."""
 
-    def adopt(self, cfg, residual: ResidualScheme, stock_class: type) -> None:
-        """Make fairseq's layer one of ``residual``, without parameters of norms if the scheme has none.
+    def attach(self, cfg, residual: ResidualScheme, stock_class: type) -> None:
+        """Complete a layer that fairseq has built.
 
         Args:
-            cfg: fairseq's ``TransformerConfig``, with this plugin's ``kernels``.
+            cfg: fairseq's ``TransformerConfig`` with this plugin's ``kernels``.
             residual: the layer's scheme.
             stock_class: fairseq's class of the layer.
         """
         self.residual = residual
         self.linear_layer = linear_layer if cfg.kernels == FAST else nn.Module.__call__
-        if cfg.kernels == FAST:
-            for attention in (self.self_attn, getattr(self, "encoder_attn", None)):
-                if attention is not None:
-                    FusedMultiheadAttention.adopt(attention)
-        for name in () if residual.has_norms else _NORMS:
-            if getattr(self, name, None) is not None:
-                setattr(self, name, nn.Identity())
-        # the names by which --retain-dropout-modules finds fairseq's own
+        if not residual.has_norms:
+            # fairseq has no hook for the norms of a layer, so they are built first and then replaced.
+            for name in _NORMS:
+                if getattr(self, name, None) is not None:
+                    setattr(self, name, nn.Identity())
+        # --retain-dropout-modules selects modules by these names.
         self.dropout_module.module_name = self.activation_dropout_module.module_name = stock_class.__name__
 
     def feed_forward(self, x: Tensor) -> Tensor:
-        """Return f(x) with dropout, ``(seq_len, batch, embed_dim)``."""
-        # As a matrix, because autograd cannot overwrite a view for free, and the output of a three-dimensional linear
-        # layer is one.  Nothing else needs these outputs, so ReLU and dropout may overwrite them.
-        hidden = self.linear_layer(self.fc1, x.flatten(0, 1))
+        """Return the feed-forward sub-layer with dropout, ``(seq_len, batch, embed_dim)``."""
+        # A linear layer with three-dimensional input returns a view, and autograd must copy a view before it is
+        # overwritten.  So x becomes a matrix, and ReLU and dropout overwrite what nothing else reads.
+        hidden = self.linear_layer(self.fc1, x.flatten(0, 1))  # (seq_len * batch, ffn_embed_dim)
         hidden = F.relu_(hidden) if self.activation_fn is F.relu else self.activation_fn(hidden)
         hidden = self.activation_dropout_module(hidden)
         return self.dropout_module(self.linear_layer(self.fc2, hidden), inplace=True).view_as(x)
@@ -64,14 +61,18 @@ class LayerParts(CompiledInTraining):
             x: the layer's input, ``(seq_len, batch, embed_dim)``.
             *sublayers: each sub-layer with its norm, in order; ``None`` is left out.
         """
-        layer_input, last = x, len(sublayers) - 1
+        layer_input = x
         for index, (sublayer, norm) in enumerate(sublayers):
             if sublayer is not None:
-                x = self.residual.connect(x, sublayer, norm, layer_input, is_last=index == last, index=index)
+                x = self.residual.connect(x, sublayer, norm, layer_input, index)
         return x
 
 
-class EncoderLayer(LayerParts, TransformerEncoderLayerBase):
+def _attention_class(cfg) -> type[MultiheadAttention]:
+    return FusedMultiheadAttention if cfg.kernels == FAST else MultiheadAttention
+
+
+class EncoderLayer(ResidualLayer, TransformerEncoderLayerBase):
     """Self-attention, then feed-forward.
 
     Args:
@@ -81,7 +82,18 @@ class EncoderLayer(LayerParts, TransformerEncoderLayerBase):
 
     def __init__(self, cfg, residual: ResidualScheme) -> None:
         super().__init__(cfg)
-        self.adopt(cfg, residual, TransformerEncoderLayerBase)
+        self.attach(cfg, residual, TransformerEncoderLayerBase)
+
+    def build_self_attention(self, embed_dim: int, cfg) -> MultiheadAttention:
+        return _attention_class(cfg)(
+            embed_dim,
+            cfg.encoder.attention_heads,
+            dropout=cfg.attention_dropout,
+            self_attention=True,
+            q_noise=self.quant_noise,
+            qn_block_size=self.quant_noise_block_size,
+            xformers_att_config=cfg.encoder.xformers_att_config,
+        )
 
     def forward(self, x: Tensor, encoder_padding_mask: Tensor | None, attn_mask: Tensor | None = None) -> Tensor:
         """Return the layer's output, ``(seq_len, batch, embed_dim)``.
@@ -92,7 +104,7 @@ class EncoderLayer(LayerParts, TransformerEncoderLayerBase):
             attn_mask: true where a query (row) must not see a key (column), ``(seq_len, seq_len)``, or ``None``.
         """
         if attn_mask is not None:
-            # a large number instead of infinity: a padded query may see no key at all
+            # A large number instead of infinity, because a padded query may see no key at all.
             attn_mask = attn_mask.masked_fill(attn_mask.to(torch.bool), -1e8 if x.dtype == torch.float32 else -1e4)
 
         def self_attention(x: Tensor) -> Tensor:
@@ -111,7 +123,7 @@ class EncoderLayer(LayerParts, TransformerEncoderLayerBase):
         )
 
 
-class DecoderLayer(LayerParts, TransformerDecoderLayerBase):
+class DecoderLayer(ResidualLayer, TransformerDecoderLayerBase):
     """Self-attention, cross-attention (unless ``no_encoder_attn``), then feed-forward.
 
     Args:
@@ -122,7 +134,35 @@ class DecoderLayer(LayerParts, TransformerDecoderLayerBase):
 
     def __init__(self, cfg, residual: ResidualScheme, no_encoder_attn: bool = False) -> None:
         super().__init__(cfg, no_encoder_attn)
-        self.adopt(cfg, residual, TransformerDecoderLayerBase)
+        self.attach(cfg, residual, TransformerDecoderLayerBase)
+
+    def build_self_attention(
+        self, embed_dim: int, cfg, add_bias_kv: bool = False, add_zero_attn: bool = False
+    ) -> MultiheadAttention:
+        return _attention_class(cfg)(
+            embed_dim,
+            cfg.decoder.attention_heads,
+            dropout=cfg.attention_dropout,
+            add_bias_kv=add_bias_kv,
+            add_zero_attn=add_zero_attn,
+            self_attention=not cfg.cross_self_attention,
+            q_noise=self.quant_noise,
+            qn_block_size=self.quant_noise_block_size,
+            xformers_att_config=cfg.decoder.xformers_att_config,
+        )
+
+    def build_encoder_attention(self, embed_dim: int, cfg) -> MultiheadAttention:
+        return _attention_class(cfg)(
+            embed_dim,
+            cfg.decoder.attention_heads,
+            kdim=cfg.encoder.embed_dim,
+            vdim=cfg.encoder.embed_dim,
+            dropout=cfg.attention_dropout,
+            encoder_decoder_attention=True,
+            q_noise=self.quant_noise,
+            qn_block_size=self.quant_noise_block_size,
+            xformers_att_config=cfg.encoder.xformers_att_config,
+        )
 
     def forward(
         self,
@@ -154,7 +194,7 @@ class DecoderLayer(LayerParts, TransformerDecoderLayerBase):
             need_head_weights: return them for each head; implies ``need_attn``.
         """
         attn = None
-        # fairseq's own attention has no such argument
+        # fairseq's own attention does not know this argument.
         causality = {"is_causal": True} if is_causal else {}
 
         def self_attention(x: Tensor) -> Tensor:
@@ -196,10 +236,10 @@ class DecoderLayer(LayerParts, TransformerDecoderLayerBase):
 
     def sublayers(self, self_attention: SubLayer, cross_attention: SubLayer | None) -> list[tuple]:
         """Return what :meth:`connect_sublayers` takes, from two functions of ``(tgt_len, batch, embed_dim)``."""
-        found = [(self_attention, self.self_attn_layer_norm), (self.feed_forward, self.final_layer_norm)]
+        attention = [(self_attention, self.self_attn_layer_norm)]
         if self.encoder_attn is not None:
-            found.insert(1, (cross_attention, self.encoder_attn_layer_norm))
-        return found
+            attention.append((cross_attention, self.encoder_attn_layer_norm))
+        return [*attention, (self.feed_forward, self.final_layer_norm)]
 
     def _has_cached_keys(self, incremental_state: IncrementalState | None) -> bool:
         return incremental_state is not None and "prev_key" in self.self_attn._get_input_buffer(incremental_state)

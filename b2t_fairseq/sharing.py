@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from b2t_common.errors import InputError
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -55,25 +57,25 @@ def layer_indices(strategy: str, num_layers: int, num_unique_layers: int | None)
             Universal Transformer, M=N no sharing.
 
     Raises:
-        ValueError: unknown strategy, M missing, M given without a strategy, or M not a divisor of N.
+        InputError: unknown strategy, M missing, M given without a strategy, or M not a divisor of N.
     """
     if strategy not in STRATEGIES:
-        raise ValueError(f"--layer-sharing {strategy}: unknown strategy; choose one of {', '.join(STRATEGIES)}")
+        raise InputError(f"--layer-sharing {strategy}: unknown strategy; choose one of {', '.join(STRATEGIES)}")
     if strategy == none.__name__:
         if num_unique_layers is not None:
-            raise ValueError(
+            raise InputError(
                 f"{num_unique_layers} unique layers without a strategy: add --layer-sharing with one of "
                 f"{', '.join(name for name in STRATEGIES if name != none.__name__)}, or drop the number"
             )
         return none(num_layers, num_layers)
     if num_unique_layers is None:
-        raise ValueError(
+        raise InputError(
             f"--layer-sharing {strategy} needs the number of unique layers M of this stack, a divisor of its "
             f"{num_layers} layers; M={num_layers} leaves the stack unshared"
         )
     if num_unique_layers < 1 or num_layers % num_unique_layers:
         divisors = [m for m in range(1, num_layers + 1) if num_layers % m == 0]
-        raise ValueError(
+        raise InputError(
             f"{num_unique_layers} unique layers do not divide {num_layers} layers; "
             f"choose one of {', '.join(map(str, divisors))}"
         )

@@ -11,10 +11,11 @@ from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .kernels import FAST
 from .kernels.linear import linear_layer
-from .layers import FAST, DecoderLayer, EncoderLayer, IncrementalState
-from .residual import LayerPosition, ResidualScheme, scheme_class
-from .settings.validation import layers_to_keep
+from .layers import DecoderLayer, EncoderLayer, IncrementalState
+from .residual import ResidualScheme
+from .settings.plan import StackPlan
 from .sharing import same_layers, shared_parameters
 from .word_dropout import WordDropout
 
@@ -23,48 +24,54 @@ class LayerStack:
     """What encoder and decoder have in common: how layers are built and which checkpoints fit.
 
     Attributes:
-        stack: ``"encoder"`` or ``"decoder"``.
+        name: ``"encoder"`` or ``"decoder"``.
         layers_name: the name of the list of layers in checkpoints.
-        indices: the parameter set of each layer, set when parameters are tied; ``None`` before.
-        inputs: what each layer, and the end of the stack, reads its input with; ``None``: that is simply the output
-            of the layer below.
+        inputs: the modules from which each layer, and what follows the stack, reads its input; ``None``: the input of
+            a layer is the output of the layer below.
     """
 
-    stack: str
+    name: str
     layers_name = "layers"
-    indices: list[int] | None = None
-    _layers_built = 0
+    _num_built = 0
+
+    @property
+    def plan(self) -> StackPlan:
+        """The plan of this stack, which :func:`~b2t_fairseq.models.assembly.fairseq_settings` put into ``cfg``."""
+        return self.cfg.stack_plans[self.name]
+
+    @property
+    def indices(self) -> list[int]:
+        """The parameter set of each layer."""
+        return list(self.plan.indices)
 
     def layer_list(self) -> list[nn.Module]:
         """Return all layers; unlike iteration over ``self.layers``, LayerDrop leaves none out."""
         return list(self.layers.children())
 
-    def residual_scheme(self, cfg, num_sublayers: int, other_layers: int) -> ResidualScheme:
-        """Return the residual scheme of the layer that is being built; layers are built from the bottom."""
-        stack = getattr(cfg, self.stack)
-        depth = self._layers_built
-        if stack.layers_to_keep:
-            # a pruned layer keeps the depth at which it was trained
-            depth = layers_to_keep(stack.layers_to_keep, stack.unpruned_layers)[depth]
-        self._layers_built += 1
-        return scheme_class(cfg.residual)(
-            LayerPosition(self.stack, depth, stack.unpruned_layers, stack.embed_dim, num_sublayers, other_layers)
-        )
+    def next_residual(self) -> ResidualScheme:
+        """Return the residual scheme of the layer that is being built; fairseq builds layers from the bottom."""
+        self._num_built += 1
+        return self.plan.residual(self._num_built - 1)
 
-    def build_inputs(self, cfg) -> None:
-        """Build what the layers, and the end of the stack, read their inputs with, if the scheme has it."""
-        module, width = scheme_class(cfg.residual).stack_input, getattr(cfg, self.stack).embed_dim
-        depths = range(len(self.layers) + 1)
-        self.inputs = None if module is None else nn.ModuleList(module(depth, width) for depth in depths)
+    def build_inputs(self) -> None:
+        """Build the modules from which the layers read their inputs, if the scheme has some."""
+        build, depths = self.plan.scheme.stack_input, range(len(self.layers) + 1)
+        self.inputs = None
+        if build is not None:
+            self.inputs = nn.ModuleList(build(depth, self.plan.embed_dim) for depth in depths)
 
-    def may_hide(self, mask: Tensor) -> bool:
-        """Whether a mask is needed.  On a GPU looking would make the host wait, which costs more than masking."""
+    def needs_mask(self, mask: Tensor) -> bool:
+        """Return whether a mask must be applied.
+
+        On a GPU the answer is always yes, because looking into the mask would make the host wait, which costs more
+        than masking.
+        """
         return (mask.is_cuda and self.cfg.kernels == FAST) or bool(mask.any())
 
     def time_first(self, x: Tensor) -> Tensor:
         """Return ``(batch, seq_len, embed_dim)`` as ``(seq_len, batch, embed_dim)``, the first layer's input."""
         x = x.transpose(0, 1)
-        # what is compiled is compiled for a layout too: let that of the first layer be that of all others
+        # torch.compile specializes on memory layout, so the first layer gets the layout of all others.
         return x.contiguous() if self.cfg.compile else x
 
     def run_layers(self, x: Tensor, call: Callable[[int, nn.Module, Tensor], Tensor]) -> Tensor:
@@ -88,16 +95,16 @@ class LayerStack:
         if cfg.offload_activations:
             layer = checkpoint_wrapper(layer, offload_to_cpu=True)
         elif cfg.checkpoint_activations:
-            # not fairseq's wrapper: it runs a backward pass inside the backward pass, so that the gradient of a
-            # tied parameter is ready more than once, which DistributedDataParallel refuses
+            # fairseq's wrapper runs a backward pass inside the backward pass.  With it the gradient of a tied parameter
+            # is ready more than once, which DistributedDataParallel refuses.
             layer.forward = _Recomputed(layer.forward)
         return fsdp_wrap(layer, min_num_params=0 if cfg.checkpoint_activations else cfg.min_params_to_wrap)
 
     def _save_to_state_dict(self, destination, prefix, keep_vars):
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        # parameter names and shapes are the same for every scheme: only this tells them apart
+        # Parameter names and shapes are the same for many schemes: only this entry tells them apart.
         if hasattr(destination, "_metadata"):
-            destination._metadata[prefix[:-1]]["residual"] = self.cfg.residual
+            destination._metadata[prefix[:-1]]["residual"] = self.plan.scheme.name
 
     def _load_from_state_dict(
         self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
@@ -105,20 +112,21 @@ class LayerStack:
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
-        residual = local_metadata.get("residual", self.cfg.residual)
-        if residual != self.cfg.residual:
+        own = self.plan.scheme.name
+        residual = local_metadata.get("residual", own)
+        if residual != own:
             error_msgs.append(
-                f"the checkpoint's {self.stack} was trained with --residual {residual}, but this model has "
-                f"--residual {self.cfg.residual}"
+                f"the checkpoint's {self.name} was trained with --residual {residual}, but this model has "
+                f"--residual {own}"
             )
-        if self.indices is not None and len(set(self.indices)) < len(self.indices):
-            found = self._indices_in(state_dict, prefix)
+        if self.plan.num_sets < len(self.indices):
+            stored = self._indices_in(state_dict, prefix)
             expected = [self.indices.index(index) for index in self.indices]
-            if found is not None and [found.index(index) for index in found] != expected:
+            if stored is not None and [stored.index(index) for index in stored] != expected:
                 error_msgs.append(
-                    f"the checkpoint's {self.stack} layers use the parameter sets {_join(found)}, but this model "
+                    f"the checkpoint's {self.name} layers use the parameter sets {_join(stored)}, but this model "
                     f"uses {_join(self.indices)} (--layer-sharing {self.cfg.layer_sharing} "
-                    f"--{self.stack}-unique-layers {len(set(self.indices))}): "
+                    f"--{self.name}-unique-layers {self.plan.num_sets}): "
                     "give the flags that the checkpoint was trained with"
                 )
 
@@ -140,17 +148,17 @@ class Encoder(LayerStack, TransformerEncoderBase):
         clear_padding: whether the first layer's input is zero at padding, as in fairseq since 0.10.
     """
 
-    stack = "encoder"
+    name = "encoder"
     clear_padding = True
 
     def __init__(self, cfg, dictionary, embed_tokens) -> None:
         super().__init__(cfg, dictionary, embed_tokens)
-        self.build_inputs(cfg)
+        self.build_inputs()
         self.dropout_module.module_name = "TransformerEncoder"
         self.word_dropout = WordDropout(cfg.encoder.word_dropout)
 
     def build_encoder_layer(self, cfg):
-        return self.wrap_layer(cfg, EncoderLayer(cfg, self.residual_scheme(cfg, 2, cfg.decoder.unpruned_layers)))
+        return self.wrap_layer(cfg, EncoderLayer(cfg, self.next_residual()))
 
     def forward_embedding(self, src_tokens: Tensor, token_embedding: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the first layer's input and the scaled token embeddings, both ``(batch, src_len, embed_dim)``.
@@ -179,7 +187,7 @@ class Encoder(LayerStack, TransformerEncoderBase):
             token_embeddings: embeddings to use instead of the looked-up ones, ``(batch, src_len, embed_dim)``.
         """
         padding_mask = src_tokens.eq(self.padding_idx)
-        has_padding = self.may_hide(padding_mask)
+        has_padding = self.needs_mask(padding_mask)
         x, embedding = self.forward_embedding(src_tokens, token_embeddings)
         if has_padding and self.clear_padding:
             x = x.masked_fill(padding_mask.unsqueeze(-1), 0)
@@ -214,22 +222,19 @@ class Decoder(LayerStack, TransformerDecoderBase):
             positions themselves then see it.
     """
 
-    stack = "decoder"
+    name = "decoder"
 
     def __init__(self, cfg, dictionary, embed_tokens, no_encoder_attn=False, output_projection=None) -> None:
         super().__init__(cfg, dictionary, embed_tokens, no_encoder_attn, output_projection)
-        self.build_inputs(cfg)
+        self.build_inputs()
         self.dropout_module.module_name = "TransformerDecoder"
         self.attn_in_training = False
-        # fairseq pads targets on the right, unless a task says otherwise
+        # fairseq pads targets on the right, unless a task says otherwise.
         self.causal_hides_padding = cfg.kernels == FAST
         self.word_dropout = WordDropout(cfg.decoder.word_dropout, keep_first=True)
 
     def build_decoder_layer(self, cfg, no_encoder_attn=False):
-        sublayers, other_layers = (2, 0) if no_encoder_attn else (3, cfg.encoder.unpruned_layers)
-        return self.wrap_layer(
-            cfg, DecoderLayer(cfg, self.residual_scheme(cfg, sublayers, other_layers), no_encoder_attn)
-        )
+        return self.wrap_layer(cfg, DecoderLayer(cfg, self.next_residual(), no_encoder_attn))
 
     def forward_embedding(
         self, prev_output_tokens: Tensor, incremental_state: IncrementalState | None = None
@@ -288,7 +293,7 @@ class Decoder(LayerStack, TransformerDecoderBase):
             source = encoder_out["encoder_out"][0] if encoder_out["encoder_out"] else None
             if encoder_out["encoder_padding_mask"]:
                 source_padding_mask = encoder_out["encoder_padding_mask"][0]
-                if incremental_state is None and not self.may_hide(source_padding_mask):
+                if incremental_state is None and not self.needs_mask(source_padding_mask):
                     source_padding_mask = None
 
         x = self.time_first(self.forward_embedding(prev_output_tokens, incremental_state))
@@ -296,10 +301,10 @@ class Decoder(LayerStack, TransformerDecoderBase):
             prev_output_tokens = prev_output_tokens[:, -1:]
         causal = incremental_state is None and not full_context_alignment
         target_padding_mask = None
-        # with --cross-self-attention the source's mask is joined to this one
+        # With --cross-self-attention the mask of the source is joined to this one.
         if self.cross_self_attention or not (causal and self.causal_hides_padding):
             target_padding_mask = prev_output_tokens.eq(self.padding_idx)
-            if not self.cross_self_attention and not self.may_hide(target_padding_mask):
+            if not self.cross_self_attention and not self.needs_mask(target_padding_mask):
                 target_padding_mask = None
         future_mask = self.buffered_future_mask(x) if causal else None
 

@@ -27,8 +27,8 @@ from sacrebleu.significance import PairedTest  # noqa: E402
 
 from b2t_cli.runs import run as reporting  # noqa: E402
 from b2t_common.files import (
-    read_lines,  # noqa: E402
-    write_whole,  # noqa: E402
+    read_lines,
+    write_whole,
 )
 from claims.configurations import LABELS  # noqa: E402
 from claims.evidence import RESULTS  # noqa: E402

@@ -43,7 +43,7 @@ def analyze(subject: Subject, batches: Iterable[dict]) -> dict[str, Any]:
     """
     model = subject.model.eval()
     observer = Observer(model)
-    sets = {name: list(stack.indices or range(len(stack.layer_list()))) for name, stack in observer.stacks.items()}
+    sets = {name: stack.indices for name, stack in observer.stacks.items()}
     for name, stack in observer.stacks.items():
         untie(stack, sets[name])
     model.zero_grad(set_to_none=True)

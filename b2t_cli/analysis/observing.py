@@ -8,14 +8,16 @@ with cross-attention seven, in Post-LN and in Pre-LN.  What is measured is summe
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from b2t_fairseq.layers import EncoderLayer
+from b2t_fairseq.residual import ResidualScheme
+from b2t_fairseq.residual.contract import Connect, observing
 from b2t_fairseq.stacks import LayerStack, layer_stacks
 
 INPUT, BEFORE_NORM, AFTER_NORM, OUTPUT = "input", "before norm", "after norm", "output"
@@ -67,7 +69,7 @@ class Observer:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.stacks: dict[str, LayerStack] = {stack.stack: stack for stack in layer_stacks(model)}
+        self.stacks: dict[str, LayerStack] = {stack.name: stack for stack in layer_stacks(model)}
         self.layers = {name: [LayerSums() for _ in stack.layer_list()] for name, stack in self.stacks.items()}
         self._is_token: dict[str, Tensor | None] = {}
 
@@ -78,62 +80,58 @@ class Observer:
         Args:
             target_is_token: false at padding, ``(batch, tgt_len)``.
         """
-        handles, schemes = [], []
-        try:
+        with ExitStack() as observed:
             for name, stack in self.stacks.items():
                 self._is_token[name] = target_is_token.t() if name != "encoder" else None
                 for layer, sums in zip(stack.layer_list(), self.layers[name], strict=True):
                     if isinstance(layer, EncoderLayer):
-                        handles.append(layer.register_forward_pre_hook(self._see_padding, with_kwargs=True))
-                    layer.residual.connect = self._observed(layer, sums, name)
-                    schemes.append(layer.residual)
+                        handle = layer.register_forward_pre_hook(self._see_padding, with_kwargs=True)
+                        observed.callback(handle.remove)
+                    observed.enter_context(observing([layer.residual], self._observer(layer, sums, name)))
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
-            for scheme in schemes:
-                vars(scheme).pop("connect", None)
 
     def _see_padding(self, layer: nn.Module, args: tuple, kwargs: dict) -> None:
         given = inspect.signature(layer.forward).bind(*args, **kwargs).arguments
         x, mask = given["x"], given["encoder_padding_mask"]
         self._is_token["encoder"] = torch.ones_like(x[..., 0], dtype=torch.bool) if mask is None else ~mask.t()
 
-    def _observed(self, layer: nn.Module, sums: LayerSums, stack: str):
-        """Return ``connect`` of a layer's scheme that also adds to ``sums``."""
+    def _observer(self, layer: nn.Module, sums: LayerSums, stack: str) -> Callable[[ResidualScheme, Connect], Connect]:
+        """Return an observer of a layer's scheme that adds to ``sums``."""
         names = _sublayers(layer)
-        scheme = layer.residual
-        found: list[Tensor] = []
+        seen: list[Tensor] = []
 
         def see(tensor: Tensor, where: str, sublayer: str) -> None:
-            # the output of one norm may be the input of the next sub-layer, or of the next norm
-            if any(tensor is other for other in found):
+            # The output of one norm may be the input of the next sub-layer, or of the next norm.
+            if any(tensor is other for other in seen):
                 return
-            found.append(tensor)
-            if len(found) > len(sums.positions):
+            seen.append(tensor)
+            if len(seen) > len(sums.positions):
                 sums.positions.append(Position(where, sublayer))
             if tensor.requires_grad:
-                tensor.register_hook(_adding_to(sums.positions[len(found) - 1], self._is_token[stack]))
+                tensor.register_hook(_adding_to(sums.positions[len(seen) - 1], self._is_token[stack]))
 
-        def connect(x, sublayer, norm, layer_input, is_last, index):
-            def seen_norm(y: Tensor) -> Tensor:
-                see(y, BEFORE_NORM, names[index])
-                normalized = norm(y)
-                see(normalized, AFTER_NORM, names[index])
-                return normalized
+        def observer(scheme: ResidualScheme, connect: Connect) -> Connect:
+            def see_and_connect(x, f, norm, layer_input, index):
+                def seen_norm(y: Tensor) -> Tensor:
+                    see(y, BEFORE_NORM, names[index])
+                    normalized = norm(y)
+                    see(normalized, AFTER_NORM, names[index])
+                    return normalized
 
-            if index == 0:
-                found.clear()
-            if index == 0 or not scheme.has_norms:
-                see(x, INPUT, names[index])
-            output = type(scheme).connect(scheme, x, sublayer, seen_norm, layer_input, is_last, index)
-            if is_last:
-                see(output, OUTPUT, names[index])
-                _compare(layer_input, output, self._is_token[stack], sums)
-                found.clear()
-            return output
+                if index == 0:
+                    seen.clear()
+                if index == 0 or not scheme.has_norms:
+                    see(x, INPUT, names[index])
+                output = connect(x, f, seen_norm, layer_input, index)
+                if scheme.is_last(index):
+                    see(output, OUTPUT, names[index])
+                    _compare(layer_input, output, self._is_token[stack], sums)
+                    seen.clear()
+                return output
 
-        return connect
+            return see_and_connect
+
+        return observer
 
 
 def _sublayers(layer: nn.Module) -> list[str]:

@@ -17,7 +17,7 @@ from torch import nn
 
 from b2t_common.errors import InputError
 from b2t_fairseq import admin_profile, checkpoints, hub
-from b2t_fairseq.residual import SCHEMES, scheme_class
+from b2t_fairseq.residual import SCHEMES
 from b2t_fairseq.stacks import layer_stacks
 
 # computed anew in the backward pass, a layer would be observed twice
@@ -114,8 +114,7 @@ def fresh(data: str, flags: list[str], residual: str | None) -> Subject:
         model = _require_ours(task.build_model(cfg.model), f"--arch {args.arch}")
     except ValueError as error:
         raise InputError(str(error)) from None
-    cfg_model = layer_stacks(model)[-1].cfg
-    name = scheme_class(cfg_model.residual).title
+    name = layer_stacks(model)[-1].plan.scheme.title
     return Subject(name, model, task.build_criterion(cfg.criterion), task, {"checkpoint": None, "updates": 0})
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from b2t_common.errors import InputError
 from b2t_fairseq import checkpoints
-from b2t_fairseq.dictionaries import placeholder
+from b2t_fairseq.building import build_without_data
 from b2t_fairseq.models.transformer import B2TTransformerModel
 
 
@@ -29,13 +28,8 @@ def build(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], model_clas
         InputError: the settings contradict each other, or the parameters do not fit them.
     """
     rows = [tensors[f"{stack}.embed_tokens.weight"].size(0) for stack in ("encoder", "decoder")]
-    source = placeholder(rows[0])
-    target = source if rows[0] == rows[1] else placeholder(rows[1])
-    task = SimpleNamespace(source_dictionary=source, target_dictionary=target)
-    # files of pretrained embeddings, read when training starts
-    unread = {"encoder_embed_path": None, "decoder_embed_path": None}
     try:
-        model = model_class.build_model(SimpleNamespace(**{**settings, **unread}), task)
+        model = build_without_data(settings, *rows, model_class)
     except RuntimeError as error:
         raise InputError(f"its model cannot be built: {error}") from None
     model.to(tensors["encoder.embed_tokens.weight"].dtype)

@@ -11,15 +11,17 @@ from fairseq.models import ARCH_MODEL_REGISTRY
 
 from b2t_common.errors import InputError
 from b2t_fairseq.checkpoints import flat_settings
-from b2t_fairseq.residual import PostLN, PreLN, scheme_class
-from b2t_fairseq.settings.fields import B2TTransformerConfig, StockTransformerConfig, as_namespace
+from b2t_fairseq.residual import stock_scheme
+from b2t_fairseq.settings.fields import B2TTransformerConfig
+from b2t_fairseq.settings.plan import plan_translation
+from b2t_fairseq.settings.stock import StockTransformerConfig
 from b2t_fairseq.settings.validation import flag
 
 from .building import build, settings_of
 from .checking import Batch, check
 
 ARCHITECTURE = "transformer"
-_SCHEMES = (PostLN, PreLN)
+_SCHEMES = (stock_scheme(normalize_before=False), stock_scheme(normalize_before=True))
 _PLUGIN_FLAGS = frozenset(
     field.name
     for field in dataclasses.fields(B2TTransformerConfig)
@@ -38,8 +40,8 @@ def to_stock(state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     Raises:
         InputError: its residual scheme is none of fairseq's own, or it is of another model.
     """
-    settings = vars(as_namespace(Namespace(**settings_of(state))))
-    scheme = scheme_class(settings["residual"])
+    plan = plan_translation(Namespace(**settings_of(state)))
+    settings, scheme = vars(plan.settings), plan.stacks[0].scheme
     if scheme not in _SCHEMES:
         raise InputError(
             f"--residual {scheme.name} cannot be written as fairseq's own transformer, which has only "
@@ -50,7 +52,9 @@ def to_stock(state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         if settings[name]:
             raise InputError(f"{flag(name)} {settings[name]}: pruned models are not converted")
     stock = {name: value for name, value in settings.items() if name not in _PLUGIN_FLAGS and value is not None}
-    stock["encoder_normalize_before"] = stock["decoder_normalize_before"] = scheme is PreLN
+    stock["encoder_normalize_before"] = stock["decoder_normalize_before"] = scheme is stock_scheme(
+        normalize_before=True
+    )
     stock["_name"] = stock["arch"] = ARCHITECTURE
     model = build(settings, state["model"])
     written = build(stock, model.state_dict(), ARCH_MODEL_REGISTRY[ARCHITECTURE])

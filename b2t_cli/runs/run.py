@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from argparse import Namespace
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,14 +13,13 @@ import numpy as np
 
 from b2t_common.errors import InputError
 from b2t_fairseq import checkpoints
-from b2t_fairseq.settings.fields import as_namespace
-from b2t_fairseq.settings.validation import stack_indices
+from b2t_fairseq.counting import count_parameters
+from b2t_fairseq.settings.plan import plan_of_checkpoint
 
 from .. import tables
 from . import divergence, log
 from .curves import Log
 
-STACKS = ("encoder", "decoder")
 SILENCE = 600.0
 """Seconds without a line in the log before a run may be taken for stopped."""
 
@@ -168,18 +166,13 @@ def _model(read: Log, folder: Path | None) -> Model:
 
 def _model_of_checkpoint(state: dict[str, Any], parameters: int | None) -> Model:
     settings = checkpoints.model_settings(state)
-    stacks = [stack for stack in STACKS if f"{stack}_layers" in settings]
-    indices = {stack: stack_indices(as_namespace(Namespace(**settings)), stack) for stack in stacks}
-    if parameters is None and all(f"{stack}.embed_tokens.weight" in state["model"] for stack in STACKS):
-        from ..scoring.runs import count_parameters
-
-        parameters = count_parameters(state)
+    plan = plan_of_checkpoint(settings)
     return Model(
         settings.get("residual") or "",
         settings.get("layer_sharing") or "",
-        {stack: len(sets) for stack, sets in indices.items()},
-        {stack: len(set(sets)) for stack, sets in indices.items()},
-        parameters,
+        {stack.name: len(stack.indices) for stack in plan.stacks},
+        {stack.name: stack.num_sets for stack in plan.stacks},
+        count_parameters(plan, state["model"]) if parameters is None else parameters,
     )
 
 

@@ -6,14 +6,12 @@ They lie in ``published.json``, which also says what its keys mean.
 from __future__ import annotations
 
 import json
-from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from b2t_fairseq import checkpoints
-from b2t_fairseq.settings.fields import as_namespace
-from b2t_fairseq.settings.validation import stack_indices
+from b2t_fairseq.settings.plan import STACKS, plan_of_checkpoint
 from b2t_fairseq.sharing import none
 
 # they leave the function of a trained model as it is, but not its score
@@ -62,13 +60,12 @@ def _belongs(row: dict[str, Any], settings: Mapping[str, Any]) -> bool:
     if all(checkpoints.differing_settings(scheme, settings) for scheme in schemes):
         return False
     unique = None if row["layer_sharing"] == none.__name__ else row["unique_layers"]
-    stacks = ("encoder", "decoder")
-    layers = {f"{stack}_layers": row["layers"] for stack in stacks}
-    sets = {f"{stack}_unique_layers": unique for stack in stacks}
-    theirs = as_namespace(Namespace(layer_sharing=row["layer_sharing"], **layers, **sets))
-    ours = as_namespace(Namespace(**settings))
-    # not the strategy's name: with one parameter set, for instance, all of them are the same model
-    return all(stack_indices(theirs, stack) == stack_indices(ours, stack) for stack in stacks)
+    layers = {f"{stack}_layers": row["layers"] for stack in STACKS}
+    sets = {f"{stack}_unique_layers": unique for stack in STACKS}
+    theirs = plan_of_checkpoint({"layer_sharing": row["layer_sharing"], **layers, **sets})
+    ours = plan_of_checkpoint(settings)
+    # The names of the strategies may differ: with one parameter set, for instance, all of them are the same model.
+    return [stack.indices for stack in theirs.stacks] == [stack.indices for stack in ours.stacks]
 
 
 def _read() -> dict[str, Any]:

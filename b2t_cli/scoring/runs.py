@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import fairseq
 import sacrebleu
 import torch
-from fairseq.models import build_model
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.metrics.base import Metric
 
 from b2t_common.errors import InputError
 from b2t_common.files import write_lines
 from b2t_fairseq import __version__, checkpoints
-from b2t_fairseq.dictionaries import placeholder
-from b2t_fairseq.settings.fields import B2TTransformerConfig, as_namespace
-from b2t_fairseq.settings.validation import stack_indices
+from b2t_fairseq.counting import count_parameters
+from b2t_fairseq.settings.fields import B2TTransformerConfig
+from b2t_fairseq.settings.plan import plan_of_checkpoint
 
 from . import comet, newstest, published
 from .generated import read_generated
-
-STACKS = ("encoder", "decoder")
 
 
 class TestSet(NamedTuple):
@@ -149,28 +144,11 @@ def _score(hypotheses: list[str], name: str, test_sets: TestSets, comet_model: s
 def describe(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a table says of a checkpoint's model: parameters, N and M of both stacks, settings."""
     settings = checkpoints.model_settings(state)
-    known = {field.name for field in dataclasses.fields(B2TTransformerConfig)} - checkpoints.HOW_NOT_WHAT
-    indices = {stack: stack_indices(as_namespace(Namespace(**settings)), stack) for stack in STACKS}
+    known = {field.name for field in dataclasses.fields(B2TTransformerConfig)} - checkpoints.EXECUTION_SETTINGS
+    plan = plan_of_checkpoint(settings)
     return {
-        "parameters": count_parameters(state),
-        "layers": {stack: len(layers) for stack, layers in indices.items()},
-        "unique_layers": {stack: len(set(layers)) for stack, layers in indices.items()},
+        "parameters": count_parameters(plan, state["model"]),
+        "layers": {stack.name: len(stack.indices) for stack in plan.stacks},
+        "unique_layers": {stack.name: stack.num_sets for stack in plan.stacks},
         "settings": {name: settings[name] for name in sorted(known & settings.keys())},
     }
-
-
-def count_parameters(state: Mapping[str, Any]) -> int:
-    """Return the number of parameters of a checkpoint's model, tied ones counted once, as its log has it.
-
-    They are those of the model that the settings describe: equal tensors in a file need not be tied, and those of a
-    diverged model are not equal.
-    """
-    settings = {**checkpoints.model_settings(state), "encoder_embed_path": None, "decoder_embed_path": None}
-    sizes = [state["model"][f"{stack}.embed_tokens.weight"].shape[0] for stack in STACKS]
-    source, target = map(placeholder, sizes)
-    task = SimpleNamespace(
-        source_dictionary=source, target_dictionary=source if settings.get("share_all_embeddings") else target
-    )
-    with torch.device("meta"):
-        model = build_model(Namespace(**settings), task)
-    return sum(parameter.numel() for parameter in model.parameters())

@@ -5,21 +5,14 @@ from __future__ import annotations
 import functools
 
 from fairseq.sequence_generator import SequenceGenerator
-from fairseq.tasks import FairseqTask
 
 from .generator import BeamSearchGenerator
 
-__all__ = ["BeamSearchGenerator", "apply"]
+__all__ = ["BeamSearchGenerator", "with_beam_search"]
 
 
-@functools.cache
-def apply() -> None:
-    """Make all of fairseq's commands translate with :class:`BeamSearchGenerator`; calling it again does nothing."""
-    FairseqTask.build_generator = _with_beam_search(FairseqTask.build_generator)
-
-
-def _with_beam_search(build_generator):
-    """Make a generator of fairseq's plain kind one of ours, which leaves to fairseq's what it cannot do."""
+def with_beam_search(build_generator):
+    """Return ``FairseqTask.build_generator`` that builds our generator instead of fairseq's plain one."""
 
     @functools.wraps(build_generator)
     def wrapper(self, *args, **kwargs):

@@ -10,8 +10,9 @@ from fairseq.modules import FairseqDropout
 from fairseq.sequence_generator import SequenceGenerator
 from torch import Tensor
 
+from ..kernels import FAST
 from ..kernels.linear import is_plain
-from ..layers import FAST, DecoderLayer
+from ..layers import DecoderLayer
 from ..stacks import Decoder
 from .beam import Beam, Finished
 from .candidates import candidates

@@ -30,7 +30,7 @@ class StepDecoder:
         self.decoder, self.beam, self.steps = decoder, beam, 0
         self.source_mask = None
         # encoders of speech return no mask where nothing is padded
-        if masks and decoder.may_hide(masks[0]):
+        if masks and decoder.needs_mask(masks[0]):
             self.source_mask = _as_added(~masks[0][:, None, None, :], source.dtype)
         sentences, slots = source.size(1), beam * expected_steps
         packed = _Packed()

@@ -17,11 +17,6 @@ class FusedMultiheadAttention(MultiheadAttention):
     step, quantized or pruned projections, xFormers), it still does.
     """
 
-    @classmethod
-    def adopt(cls, attention: MultiheadAttention) -> None:
-        """Make an attention that fairseq's layer has built one of this class."""
-        attention.__class__ = cls
-
     def forward(
         self,
         query: Tensor,

@@ -13,56 +13,57 @@ from torch import nn
 
 from b2t_common.errors import InputError
 
-from ..initialization import by_scheme, scale_by_depth, scale_embeddings
+from ..initialization import draw_weights, scale_by_depth, scale_embeddings
 from ..kernels.compilation import compile_layers
-from ..residual import scheme_class
-from ..settings.validation import STACKS, stack_indices
+from ..residual.contract import EMBEDDING, SCORES, VALUES
+from ..settings.plan import Plan
 from ..sharing import none, tie_parameters
 from ..stacks import layer_stacks
 
 logger = logging.getLogger(__name__)
 
 
-def for_layers(args: Namespace, stacks: Sequence[str] = STACKS) -> None:
-    """Add to validated settings, in place, what fairseq's layers and this plugin's stacks read.
-
-    Args:
-        args: a model's settings.
-        stacks: which stacks the model has.
+def fairseq_settings(plan: Plan) -> Namespace:
+    """Return the settings from which fairseq builds a model of this plan.
 
     Raises:
-        InputError: activations that are moved to the CPU, with tied layers on several devices.
+        InputError: activations are to be moved to the CPU, with tied layers on several devices.
     """
-    scheme = scheme_class(args.residual)
-    for stack in stacks:
-        setattr(args, f"{stack}_normalize_before", scheme.norm_after_stack)
-        setattr(args, f"{stack}_unpruned_layers", getattr(args, f"{stack}_layers"))
-    _refuse_offloading_of_tied_layers(args)
+    _refuse_offloading_of_tied_layers(plan.settings)
+    settings = Namespace(**vars(plan.settings))
+    for stack in plan.stacks:
+        setattr(settings, f"{stack.name}_normalize_before", stack.scheme.norm_after_stack)
+    # fairseq's TransformerConfig.from_namespace copies names that it does not know.  So the stacks find their plan, and
+    # settings such as kernels, in their cfg.
+    settings.stack_plans = {stack.name: stack for stack in plan.stacks}
+    return settings
 
 
-def finish(model: nn.Module, args: Namespace, drawn: Sequence[nn.Module]) -> None:
+def initialize_and_tie(model: nn.Module, plan: Plan, drawn_embeddings: Sequence[nn.Module]) -> None:
     """Initialize the layers of a new model, tie them, and say so in one line of the log.
 
     Args:
         model: a model that has its stacks as children.
-        args: its settings.
-        drawn: the embeddings whose tables were drawn at random, not read from a file.
+        plan: its plan.
+        drawn_embeddings: the embeddings whose tables were drawn at random, not read from a file.
     """
     stacks = layer_stacks(model)
     for stack in stacks:
-        by_scheme(stack.layer_list())
-        if args.depth_scaled_init:
+        for layer in stack.layer_list():
+            scheme = layer.residual
+            if scheme.xavier is not None:
+                draw_weights(layer, scheme.xavier, scheme.gain(SCORES), scheme.gain(VALUES))
+        if plan.settings.depth_scaled_init:
             scale_by_depth(stack.layer_list())
-    scale_embeddings(drawn, scheme_class(args.residual).embedding_gain(args.decoder_layers))
+    scale_embeddings(drawn_embeddings, stacks[-1].layer_list()[-1].residual.gain(EMBEDDING))
     unshared = sum(parameter.numel() for parameter in model.parameters())
     for stack in stacks:
-        stack.indices = stack_indices(args, stack.stack)
         tie_parameters(stack.layer_list(), stack.indices)
-        if args.compile:
+        if plan.settings.compile:
             compile_layers(stack.layer_list())
-    sets = ", ".join(f"{stack.stack} {' '.join(map(str, stack.indices))}" for stack in stacks)
+    sets = ", ".join(f"{stack.name} {' '.join(map(str, stack.indices))}" for stack in stacks)
     logger.info(
-        f"--residual {args.residual} --layer-sharing {args.layer_sharing}; parameter sets: {sets}; "
+        f"--residual {plan.settings.residual} --layer-sharing {plan.settings.layer_sharing}; parameter sets: {sets}; "
         f"{sum(parameter.numel() for parameter in model.parameters()):,} parameters ({unshared:,} without sharing)"
     )
 
@@ -86,9 +87,9 @@ class LoadsPruned:
             RuntimeError: the parameters do not fit, are of another residual scheme or of another sharing.
         """
         stacks = layer_stacks(self)
-        flags = [f"{stack.stack}_layers_to_keep" for stack in stacks]
+        flags = [f"{stack.name}_layers_to_keep" for stack in stacks]
         given = {flag: getattr(model_cfg, flag, None) for flag in flags}
-        prefix = f"{stacks[0].stack}.layers."
+        prefix = f"{stacks[0].name}.layers."
         num_stored = len({name.split(".")[2] for name in state_dict if name.startswith(prefix)})
         if all(given.values()) and num_stored > len(stacks[0].layer_list()):
             metadata = getattr(state_dict, "_metadata", None)

@@ -18,24 +18,24 @@ from b2t_common.errors import InputError
 
 from .. import checkpoints
 from ..layers import EncoderLayer, IncrementalState
-from ..settings.fields import B2TSpeechConfig, as_namespace
-from ..settings.validation_s2t import validate_speech
+from ..settings.fields import B2TSpeechConfig
+from ..settings.plan import plan_speech
 from ..stacks import Decoder, LayerStack
-from .assembly import finish, for_layers
+from .assembly import fairseq_settings, initialize_and_tie
 
 
 class SpeechEncoder(LayerStack, stock.S2TTransformerEncoder):
     """fairseq's encoder of speech, convolutions below N layers; see :class:`~b2t_fairseq.stacks.LayerStack`."""
 
-    stack = "encoder"
+    name = "encoder"
     layers_name = "transformer_layers"
 
     def __init__(self, args: Namespace) -> None:
-        # fairseq's parts without its layers, and without what it builds after them
+        # fairseq's parts, without its layers and without what it builds after them.
         super().__init__(Namespace(**{**vars(args), "encoder_layers": 0, "ctc_weight": 0.0}))
         self.cfg = cfg = TransformerConfig.from_namespace(args)
         self.transformer_layers.extend(self.build_layer(cfg) for _ in range(cfg.encoder.layers))
-        self.build_inputs(cfg)
+        self.build_inputs()
         if getattr(args, "ctc_weight", 0.0) > 0:
             self.ctc_proj = nn.Linear(args.encoder_embed_dim, args.tgt_dict_size)
         self.dropout_module.module_name = stock.S2TTransformerEncoder.__name__
@@ -45,7 +45,7 @@ class SpeechEncoder(LayerStack, stock.S2TTransformerEncoder):
         return self.transformer_layers
 
     def build_layer(self, cfg: TransformerConfig) -> nn.Module:
-        return self.wrap_layer(cfg, EncoderLayer(cfg, self.residual_scheme(cfg, 2, cfg.decoder.unpruned_layers)))
+        return self.wrap_layer(cfg, EncoderLayer(cfg, self.next_residual()))
 
     def _forward(
         self, src_tokens: Tensor, src_lengths: Tensor, return_all_hiddens: bool = False
@@ -61,10 +61,10 @@ class SpeechEncoder(LayerStack, stock.S2TTransformerEncoder):
         """
         x, lengths = self.subsample(src_tokens, src_lengths)
         padding_mask = torch.arange(x.size(0), device=x.device) >= lengths.unsqueeze(1)
-        has_padding = self.may_hide(padding_mask)
+        has_padding = self.needs_mask(padding_mask)
         mask = padding_mask if has_padding else None
         x = self.embed_scale * x
-        # in place: automatic mixed precision has positions in float32, which x must not become
+        # In place, because x must keep its type: under automatic mixed precision positions are float32.
         x += self.embed_positions(padding_mask).transpose(0, 1)
         x = self.dropout_module(x)
         states: list[Tensor] = []
@@ -130,14 +130,12 @@ class B2TSpeechToTextModel(stock.S2TTransformerModel):
         Raises:
             InputError: settings that contradict each other, or a pretrained encoder that does not fit.
         """
-        given, args = args, as_namespace(args)
-        validate_speech(args)
-        for_layers(args)
-        model = super().build_model(args, task)
-        finish(model, args, [model.decoder.embed_tokens])
+        plan = plan_speech(args)
+        model = super().build_model(fairseq_settings(plan), task)
+        initialize_and_tie(model, plan, [model.decoder.embed_tokens])
         if args.load_pretrained_encoder_from:
             _load_encoder(model.encoder, args.load_pretrained_encoder_from)
-            given.load_pretrained_encoder_from = None
+            args.load_pretrained_encoder_from = None
         return model
 
     @classmethod

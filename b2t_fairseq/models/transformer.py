@@ -15,10 +15,10 @@ from fairseq.models.transformer.transformer_legacy import (
 )
 
 from .. import hub
-from ..settings.fields import B2TTransformerConfig, as_namespace
-from ..settings.validation import validate
+from ..settings.fields import B2TTransformerConfig
+from ..settings.plan import plan_translation
 from ..stacks import Decoder, Encoder
-from .assembly import LoadsPruned, finish, for_layers
+from .assembly import LoadsPruned, fairseq_settings, initialize_and_tie
 
 
 @register_model("b2t_transformer", dataclass=B2TTransformerConfig)
@@ -44,13 +44,11 @@ class B2TTransformerModel(LoadsPruned, TransformerModelBase):
         Raises:
             InputError: settings that contradict each other.
         """
-        args = as_namespace(cfg)
-        validate(args)
-        for_layers(args)
-        model = super().build_model(TransformerConfig.from_namespace(args), task)
-        # tables that were read from a file stay as they are
+        plan = plan_translation(cfg)
+        model = super().build_model(TransformerConfig.from_namespace(fairseq_settings(plan)), task)
         stacks = (model.encoder, model.decoder)
-        finish(model, args, [s.embed_tokens for s in stacks if not getattr(args, f"{s.stack}_embed_path")])
+        drawn = [stack.embed_tokens for stack in stacks if not getattr(plan.settings, f"{stack.name}_embed_path")]
+        initialize_and_tie(model, plan, drawn)
         data = getattr(task, "cfg", None)
         model.decoder.attn_in_training = bool(getattr(data, "load_alignments", False))
         model.decoder.causal_hides_padding &= not getattr(data, "left_pad_target", True)

@@ -17,10 +17,11 @@ from fairseq.models.transformer_lm import (
 from fairseq.modules import AdaptiveInput, CharacterTokenEmbedder
 from torch import nn
 
-from ..settings.fields import B2TLanguageModelConfig, as_namespace
-from ..settings.validation_lm import character_filters, cutoffs, validate_language_model
+from ..settings.fields import B2TLanguageModelConfig
+from ..settings.plan import plan_language_model
+from ..settings.validation_lm import character_filters, cutoffs
 from ..stacks import Decoder
-from .assembly import LoadsPruned, finish, for_layers
+from .assembly import LoadsPruned, fairseq_settings, initialize_and_tie
 
 
 @register_model("b2t_transformer_lm", dataclass=B2TLanguageModelConfig)
@@ -46,9 +47,8 @@ class B2TLanguageModel(LoadsPruned, TransformerLanguageModel):
         Raises:
             InputError: settings that contradict each other.
         """
-        args = as_namespace(args, B2TLanguageModelConfig)
-        validate_language_model(args, len(task.source_dictionary), len(task.target_dictionary))
-        for_layers(args, ("decoder",))
+        plan = plan_language_model(args, len(task.source_dictionary), len(task.target_dictionary))
+        args = fairseq_settings(plan)
         if args.max_target_positions is None:
             args.max_target_positions = args.tokens_per_sample or DEFAULT_MAX_TARGET_POSITIONS
         cfg = TransformerConfig.from_namespace(args)
@@ -57,7 +57,7 @@ class B2TLanguageModel(LoadsPruned, TransformerLanguageModel):
         cfg.checkpoint_activations = cfg.checkpoint_activations or cfg.offload_activations
         embed_tokens = cls.build_input(args, task.source_dictionary)
         model = cls(Decoder(cfg, task.target_dictionary, embed_tokens, no_encoder_attn=True))
-        finish(model, args, [embed_tokens])
+        initialize_and_tie(model, plan, [embed_tokens])
         return model
 
     @classmethod

@@ -1,32 +1,42 @@
 """Residual schemes: how one sub-layer of a Transformer layer is joined to the residual stream.
 
-A scheme is one class with one line of arithmetic.  To add one, write the class and put it into ``SCHEMES``;
-flags, error texts, tests and the README's table read that registry.
+A scheme is one class with one line of arithmetic.  To add one, write the class and put it into ``SCHEMES``.  Flags,
+error messages, tests and the tables of the documentation read that registry.
 
 Notation: ``x`` is the input of a sub-layer, ``f`` the sub-layer with its dropout (self-attention, cross-attention or
 feed-forward), ``norm`` the sub-layer's LayerNorm, ``layer_input`` the input of the whole layer.  All tensors have
 shape ``(seq_len, batch, embed_dim)``.
 """
 
+from b2t_common.errors import InputError
+
 from .contract import LayerPosition, ResidualScheme
 from .no_ln import B2TNoLN, ReZero, TFixup
 from .post_ln import B2T, Admin, DeepNorm, PostLN
 from .pre_ln import DLCL, LNScaling, MixLN, PreLN
 
-__all__ = ["B2T", "SCHEMES", "Admin", "LayerPosition", "PostLN", "PreLN", "ResidualScheme", "scheme_class"]
+__all__ = ["DEFAULT", "SCHEMES", "Admin", "LayerPosition", "ResidualScheme", "scheme_class", "stock_scheme"]
 
 SCHEMES: dict[str, type[ResidualScheme]] = {
     scheme.name: scheme
     for scheme in (PostLN, PreLN, B2T, Admin, DeepNorm, TFixup, DLCL, MixLN, LNScaling, ReZero, B2TNoLN)
 }
 
+DEFAULT = B2T.name
+"""The default of ``--residual``."""
+
 
 def scheme_class(name: str) -> type[ResidualScheme]:
     """Return the class of the scheme ``name``.
 
     Raises:
-        ValueError: for an unknown name; the message lists the known ones.
+        InputError: the name is unknown; the message lists the known ones.
     """
     if name not in SCHEMES:
-        raise ValueError(f"--residual {name}: unknown scheme; choose one of {', '.join(SCHEMES)}")
+        raise InputError(f"--residual {name}: unknown scheme; choose one of {', '.join(SCHEMES)}")
     return SCHEMES[name]
+
+
+def stock_scheme(normalize_before: bool) -> type[ResidualScheme]:
+    """Return the scheme of fairseq's own models, which have a flag ``--encoder-normalize-before`` in its place."""
+    return PreLN if normalize_before else PostLN

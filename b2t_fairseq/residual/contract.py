@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 SubLayer = Callable[[Tensor], Tensor]
+"""A function of tensors of shape ``(seq_len, batch, embed_dim)``: a sub-layer, or its norm."""
+
+SCORES, VALUES, EMBEDDING = "scores", "values", "embedding"
+"""Kinds of initial weights: those of q and k; those of v, out, fc1 and fc2; the embedding tables."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,7 @@ class LayerPosition:
         num_layers: number of layers N of that stack.
         embed_dim: width of the residual stream.
         num_sublayers: 2, or 3 with cross-attention.
-        other_layers: number of layers of the other stack; 0 without one, in a language model.
+        other_layers: number of layers of the other stack; 0 if there is none, as in a language model.
     """
 
     stack: str
@@ -42,22 +48,20 @@ class ResidualScheme(nn.Module):
     title: ClassVar[str]
     equation: ClassVar[str]
     paper: ClassVar[str]
-    choose: ClassVar[str]
-    """When to choose it, for the README's table."""
+    when_to_use: ClassVar[str]
+    """One phrase for the table of schemes."""
     has_norms: ClassVar[bool] = True
-    """Whether its layers have LayerNorms; ``connect`` gets an identity for ``norm`` otherwise."""
+    """Whether its layers have LayerNorms; otherwise ``connect`` gets the identity for ``norm``."""
     norm_after_stack: ClassVar[bool] = False
-    """Whether the stack ends with one more LayerNorm (its residual stream is never normalized otherwise)."""
-    min_layers: ClassVar[int] = 1
-    """The depth from which it differs from another scheme."""
+    """Whether one more LayerNorm follows the stack, because its residual stream passes through no norm."""
     stack_input: ClassVar[Callable[[int, int], nn.Module] | None] = None
-    """Module of ``(depth, embed_dim)`` from which a layer, and what follows the stack, reads its input if that is not
-    simply the output of the layer below: called as ``module(x, history)`` with that output and a list in which it may
-    keep what the modules above it need."""
+    """Builds, from ``(depth, embed_dim)``, the module from which a layer reads its input, and at depth N what follows
+    the stack.  It is called as ``module(x, history)`` with the output of the layer below and a list in which it may
+    keep what the modules above need.  ``None``: the input of a layer is the output of the layer below."""
     xavier: ClassVar[Callable[[Tensor, float], Tensor] | None] = None
-    """Initialization of the layers' weights, given a gain; ``None``: fairseq's own."""
-    needs_profile: ClassVar[bool] = False
-    """Whether its parameters come from the activations of the first batch; see :mod:`b2t_fairseq.profiling`."""
+    """Draws the initial weights of the layers, given a gain; ``None``: fairseq's own initialization."""
+    flags: ClassVar[tuple[str, ...]] = ()
+    """Settings of the model that no other scheme reads."""
 
     def __init__(self, position: LayerPosition) -> None:
         super().__init__()
@@ -67,26 +71,61 @@ class ResidualScheme(nn.Module):
     def unshared_parameters(self) -> list[str]:
         return [name for name, _ in self.named_parameters()]
 
-    def connect(
-        self, x: Tensor, sublayer: SubLayer, norm: SubLayer, layer_input: Tensor, is_last: bool, index: int
-    ) -> Tensor:
+    @classmethod
+    def check(cls, settings: Namespace, stack: str) -> None:
+        """Check that the scheme can work with the settings of a stack.
+
+        Args:
+            settings: the model's settings.
+            stack: ``"encoder"`` or ``"decoder"``.
+
+        Raises:
+            InputError: it cannot; the message quotes the values and says what to do.
+        """
+
+    def is_last(self, index: int) -> bool:
+        """Return whether ``index`` is that of the layer's last sub-layer, the feed-forward one."""
+        return index == self.position.num_sublayers - 1
+
+    def connect(self, x: Tensor, f: SubLayer, norm: SubLayer, layer_input: Tensor, index: int) -> Tensor:
         """Return the output of one wrapped sub-layer, shape ``(seq_len, batch, embed_dim)``.
 
         Args:
             x: input of the sub-layer, ``(seq_len, batch, embed_dim)``.
-            sublayer: the function f, called exactly once.
+            f: the sub-layer with its dropout, called exactly once.
             norm: the sub-layer's LayerNorm.
             layer_input: input of the layer's first sub-layer, ``(seq_len, batch, embed_dim)``.
-            is_last: whether this is the layer's last sub-layer, the feed-forward one.
             index: number of the sub-layer in its layer, from 0.
         """
         raise NotImplementedError
 
-    def gain(self) -> float:
-        """Return the gain of ``xavier`` for the weights that carry values: v, out, fc1, fc2; q and k have 1."""
+    def gain(self, weights: str) -> float:
+        """Return the gain of ``xavier`` for ``SCORES`` and ``VALUES``, and the factor of the ``EMBEDDING`` tables.
+
+        The factor of the embedding tables is that of the topmost decoder layer.
+        """
         return 1.0
 
-    @classmethod
-    def embedding_gain(cls, num_layers: int) -> float:
-        """Return the factor of the initial embeddings, given the number of decoder layers."""
-        return 1.0
+
+Connect = Callable[[Tensor, SubLayer, SubLayer, Tensor, int], Tensor]
+"""The type of a bound :meth:`ResidualScheme.connect`."""
+Observer = Callable[[ResidualScheme, Connect], Connect]
+
+
+@contextmanager
+def observing(schemes: Iterable[ResidualScheme], observer: Observer) -> Iterator[None]:
+    """Let an observer stand between layers and their schemes.
+
+    Args:
+        schemes: those of the layers to observe.
+        observer: called with each scheme and its own ``connect``; returns the function that is called instead.
+    """
+    schemes = list(schemes)
+    try:
+        for scheme in schemes:
+            # an attribute of the instance hides the method of the class
+            scheme.connect = observer(scheme, scheme.connect)
+        yield
+    finally:
+        for scheme in schemes:
+            vars(scheme).pop("connect", None)

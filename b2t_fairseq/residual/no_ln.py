@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from .contract import ResidualScheme
+from b2t_common.errors import InputError
+
+from .contract import SCORES, VALUES, ResidualScheme
 
 
 class TFixup(ResidualScheme):
@@ -19,20 +21,28 @@ class TFixup(ResidualScheme):
     title = "T-Fixup"
     equation = "x + f(x), initialization times 0.67 N^-1/4 (encoder), (9N)^-1/4 (decoder, embeddings)"
     paper = "https://proceedings.mlr.press/v119/huang20f.html"
-    choose = "to do without norms and warm-up"
+    when_to_use = "to do without norms and warm-up"
     has_norms = False
     xavier = staticmethod(nn.init.xavier_uniform_)
 
-    def connect(self, x, sublayer, norm, layer_input, is_last, index):
-        return x + sublayer(x)
-
-    def gain(self):
-        layers = self.position.num_layers
-        return (9 * layers) ** -0.25 if self.position.num_sublayers == 3 else 0.67 * layers**-0.25
-
     @classmethod
-    def embedding_gain(cls, num_layers):
-        return (9 * num_layers) ** -0.25
+    def check(cls, settings, stack):
+        if getattr(settings, "character_embeddings", False):
+            raise InputError(
+                f"--character-embeddings cannot work with --residual {cls.name}, which scales the embedding table; "
+                "drop the flag, or choose another scheme"
+            )
+
+    def connect(self, x, f, norm, layer_input, index):
+        return x + f(x)
+
+    def gain(self, weights):
+        layers = self.position.num_layers
+        if weights == SCORES:
+            return 1.0
+        if weights == VALUES and self.position.num_sublayers == 2:
+            return 0.67 * layers**-0.25
+        return (9 * layers) ** -0.25
 
 
 class ReZero(ResidualScheme):
@@ -45,15 +55,15 @@ class ReZero(ResidualScheme):
     title = "ReZero"
     equation = "x + alpha f(x), alpha = 0 at start"
     paper = "https://arxiv.org/abs/2003.04887"
-    choose = "very deep stacks without norms"
+    when_to_use = "very deep stacks without norms"
     has_norms = False
 
     def __init__(self, position):
         super().__init__(position)
         self.alpha = nn.Parameter(torch.zeros(()))
 
-    def connect(self, x, sublayer, norm, layer_input, is_last, index):
-        return x + self.alpha * sublayer(x)
+    def connect(self, x, f, norm, layer_input, index):
+        return x + self.alpha * f(x)
 
 
 class B2TNoLN(ResidualScheme):
@@ -66,7 +76,7 @@ class B2TNoLN(ResidualScheme):
     title = "B2T without LN"
     equation = "x + f(x); last sub-layer: min(L^-0.15, L/12) layer_input + d^-0.2 (x + f(x))"
     paper = "https://arxiv.org/abs/2206.00330"
-    choose = "to see what B2T does without norms"
+    when_to_use = "to see what B2T does without norms"
     has_norms = False
 
     def __init__(self, position):
@@ -74,6 +84,6 @@ class B2TNoLN(ResidualScheme):
         layers = position.num_layers
         self.input_scale, self.output_scale = min(layers**-0.15, layers / 12), position.embed_dim**-0.2
 
-    def connect(self, x, sublayer, norm, layer_input, is_last, index):
-        x = x + sublayer(x)
-        return self.input_scale * layer_input + self.output_scale * x if is_last else x
+    def connect(self, x, f, norm, layer_input, index):
+        x = x + f(x)
+        return self.input_scale * layer_input + self.output_scale * x if self.is_last(index) else x

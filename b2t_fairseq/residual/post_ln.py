@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from .contract import ResidualScheme
+from b2t_common.errors import InputError
+
+from .contract import VALUES, ResidualScheme
 
 
 class PostLN(ResidualScheme):
@@ -15,10 +17,10 @@ class PostLN(ResidualScheme):
     title = "Post-LN"
     equation = "LN(x + f(x))"
     paper = "https://arxiv.org/abs/1706.03762"
-    choose = "up to 6 layers: the best there; deep decoders do not train"
+    when_to_use = "up to 6 layers: the best there; deep decoders do not train"
 
-    def connect(self, x, sublayer, norm, layer_input, is_last, index):
-        return norm(x + sublayer(x))
+    def connect(self, x, f, norm, layer_input, index):
+        return norm(x + f(x))
 
 
 class B2T(ResidualScheme):
@@ -32,36 +34,44 @@ class B2T(ResidualScheme):
     title = "B2T"
     equation = "LN(x + f(x)); last sub-layer: LN(layer_input + x + f(x))"
     paper = "https://arxiv.org/abs/2206.00330"
-    choose = "any depth; the default"
+    when_to_use = "any depth; the default"
 
-    def connect(self, x, sublayer, norm, layer_input, is_last, index):
-        x = x + sublayer(x)
-        # in place, which costs least: nothing else needs the sum
-        return norm(x.add_(layer_input) if is_last else x)
+    def connect(self, x, f, norm, layer_input, index):
+        return norm(x + f(x) + layer_input) if self.is_last(index) else norm(x + f(x))
 
 
 class Admin(ResidualScheme):
     """Adaptive model initialization, Liu et al. 2020 (arXiv 2004.08249), section 4.
 
     ``omega`` is one trainable vector for each sub-layer.  Before the first update it is filled with the standard
-    deviation of what the stack below it has added up, measured on the first batch (:mod:`b2t_fairseq.profiling`).
+    deviation of what the stack below it has added up, measured on the first batch (:mod:`b2t_fairseq.admin_profile`).
     """
 
     name = "admin"
     title = "Admin"
     equation = "LN(omega * x + f(x))"
     paper = "https://arxiv.org/abs/2004.08249"
-    choose = "deep Post-LN; the sharing paper's choice"
-    needs_profile = True
+    when_to_use = "deep Post-LN; the sharing paper's choice"
+    flags = ("admin_profile",)
 
     def __init__(self, position):
         super().__init__(position)
         self.omega = nn.Parameter(torch.ones(position.num_sublayers, position.embed_dim))
-        # stored with the checkpoint: 1 once omega is measured; a real number, as moving averages fail on others
+        # 1 once omega is measured. It is stored with the checkpoint, and it is a float because --store-ema fails on
+        # other types.
         self.register_buffer("profiled", torch.tensor(0.0))
 
-    def connect(self, x, sublayer, norm, layer_input, is_last, index):
-        return norm(self.omega[index] * x + sublayer(x))
+    @classmethod
+    def check(cls, settings, stack):
+        path = getattr(settings, "load_pretrained_encoder_from", None)
+        if path:
+            raise InputError(
+                f"--load-pretrained-encoder-from {path} cannot work with --residual {cls.name}, which would measure "
+                "the pretrained encoder's omegas anew; drop the flag, or choose another scheme"
+            )
+
+    def connect(self, x, f, norm, layer_input, index):
+        return norm(self.omega[index] * x + f(x))
 
 
 class DeepNorm(ResidualScheme):
@@ -71,7 +81,7 @@ class DeepNorm(ResidualScheme):
     title = "DeepNorm"
     equation = "LN(alpha x + f(x)), initialization with gain beta"
     paper = "https://arxiv.org/abs/2203.00555"
-    choose = "hundreds of layers"
+    when_to_use = "hundreds of layers"
     xavier = staticmethod(nn.init.xavier_normal_)
 
     def __init__(self, position):
@@ -84,8 +94,8 @@ class DeepNorm(ResidualScheme):
         else:
             self.alpha, self.beta = (2 * layers) ** 0.25, (8 * layers) ** -0.25
 
-    def connect(self, x, sublayer, norm, layer_input, is_last, index):
-        return norm(self.alpha * x + sublayer(x))
+    def connect(self, x, f, norm, layer_input, index):
+        return norm(self.alpha * x + f(x))
 
-    def gain(self):
-        return self.beta
+    def gain(self, weights):
+        return self.beta if weights == VALUES else 1.0

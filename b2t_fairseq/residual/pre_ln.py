@@ -6,6 +6,8 @@ import torch
 from fairseq.modules import LayerNorm
 from torch import Tensor, nn
 
+from b2t_common.errors import InputError
+
 from .contract import LayerPosition, ResidualScheme
 
 
@@ -16,11 +18,11 @@ class PreLN(ResidualScheme):
     title = "Pre-LN"
     equation = "x + f(LN(x))"
     paper = "https://arxiv.org/abs/1906.01787"
-    choose = "whatever else does not train; costs quality"
+    when_to_use = "whatever else does not train; costs quality"
     norm_after_stack = True
 
-    def connect(self, x, sublayer, norm, layer_input, is_last, index):
-        return x + sublayer(norm(x))
+    def connect(self, x, f, norm, layer_input, index):
+        return x + f(norm(x))
 
 
 class LearnedCombination(nn.Module):
@@ -51,8 +53,20 @@ class DLCL(PreLN):
     name = "dlcl"
     title = "DLCL"
     equation = "x + f(LN(x)); layer l reads sum of w_lk LN(y_k) over the outputs y_k of all layers below"
-    choose = "deep Pre-LN, where its time and memory are no matter"
+    when_to_use = "deep Pre-LN, where its time and memory are no matter"
     stack_input = LearnedCombination
+
+    @classmethod
+    def check(cls, settings, stack):
+        for flag, value in (
+            (f"--{stack}-layerdrop", getattr(settings, f"{stack}_layerdrop", 0.0)),
+            (f"--{stack}-layers-to-keep", getattr(settings, f"{stack}_layers_to_keep", None)),
+        ):
+            if value:
+                raise InputError(
+                    f"{flag} {value} cannot work with --residual {cls.name}: each layer reads the outputs of all "
+                    "layers below, so none can be left out; drop the flag"
+                )
 
 
 class LNScaling(ResidualScheme):
@@ -62,17 +76,17 @@ class LNScaling(ResidualScheme):
     title = "LayerNorm scaling"
     equation = "x + f(LN(x) / sqrt(l)) in layer l = 1 ... N"
     paper = "https://arxiv.org/abs/2502.05795"
-    choose = "deep Pre-LN whose upper layers do little; from language models"
+    when_to_use = "deep Pre-LN whose upper layers do little; from language models"
     norm_after_stack = True
 
     def __init__(self, position: LayerPosition) -> None:
         super().__init__(position)
-        # a number would be part of what --compile makes, once for each layer
+        # A Python number would become a constant of the compiled code, and --compile would compile each layer anew.
         self.register_buffer("depth", torch.tensor(position.index + 1), persistent=False)
 
-    def connect(self, x, sublayer, norm, layer_input, is_last, index):
+    def connect(self, x, f, norm, layer_input, index):
         normalized = norm(x)
-        return x + sublayer(normalized / self.depth.to(normalized.dtype).sqrt())
+        return x + f(normalized / self.depth.to(normalized.dtype).sqrt())
 
 
 class MixLN(ResidualScheme):
@@ -82,14 +96,22 @@ class MixLN(ResidualScheme):
     title = "Mix-LN"
     equation = "LN(x + f(x)) in the first N/4 layers, x + f(LN(x)) in the others"
     paper = "https://arxiv.org/abs/2412.13795"
-    choose = "between Post-LN and Pre-LN; from language models"
+    when_to_use = "between Post-LN and Pre-LN; from language models"
     norm_after_stack = True
-    min_layers = 4
 
     def __init__(self, position: LayerPosition) -> None:
         super().__init__(position)
-        # not the depth itself, for each of which --compile would compile anew
+        # With the depth itself in its place, --compile would compile each layer anew.
         self.is_post_ln = position.index < position.num_layers // 4
 
-    def connect(self, x, sublayer, norm, layer_input, is_last, index):
-        return norm(x + sublayer(x)) if self.is_post_ln else x + sublayer(norm(x))
+    @classmethod
+    def check(cls, settings, stack):
+        num_layers = getattr(settings, f"{stack}_layers")
+        if num_layers < 4:
+            raise InputError(
+                f"--{stack}-layers {num_layers}: --residual {cls.name} differs from other schemes from 4 layers on; "
+                "give more layers or another scheme"
+            )
+
+    def connect(self, x, f, norm, layer_input, index):
+        return norm(x + f(x)) if self.is_post_ln else x + f(norm(x))

@@ -1,9 +1,4 @@
-"""The flags of the models: all of fairseq's and this plugin's own, in one flat dataclass for each model.
-
-fairseq's ``TransformerConfig`` is nested, and nested fields are not filled on the ``--arch`` route.  Flattened
-(``encoder_embed_dim`` instead of ``encoder.embed_dim``) one class serves ``fairseq-train --arch`` and
-``fairseq-hydra-train`` alike, under the names that fairseq's own command line uses.
-"""
+"""The flags of this plugin.  Each field below is a flag of ``fairseq-train`` and a key of a YAML file."""
 
 import argparse
 import dataclasses
@@ -11,69 +6,13 @@ from dataclasses import dataclass, field, make_dataclass
 from typing import Any, Optional
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
-from fairseq.models.transformer import TransformerConfig
 from fairseq.models.transformer_lm import TransformerLanguageModelConfig
 from omegaconf import DictConfig, OmegaConf
 
-from ..layers import FAST, KERNELS
-from ..residual import B2T, SCHEMES
+from ..kernels import FAST, KERNELS
+from ..residual import DEFAULT, SCHEMES
 from ..sharing import STRATEGIES, none
-
-Redeclared = dict[str, "tuple[Any, str] | None"]
-
-# fairseq declares or uses these in a way that does not survive flattening
-_REDECLARED: Redeclared = {
-    # fairseq splits the value at commas, though it declares a list of integers
-    "encoder_layers_to_keep": (Optional[str], "which encoder layers to keep when pruning, as in 0,2,4"),
-    "decoder_layers_to_keep": (Optional[str], "which decoder layers to keep when pruning, as in 0,2,4"),
-    "decoder_embed_dim": (Optional[int], "decoder embedding dimension (default: --encoder-embed-dim)"),
-    "decoder_ffn_embed_dim": (
-        Optional[int],
-        "decoder embedding dimension for FFN (default: --encoder-ffn-embed-dim)",
-    ),
-    "decoder_output_dim": (
-        Optional[int],
-        "decoder output dimension, with an extra linear layer if it differs (default: --decoder-embed-dim)",
-    ),
-    # no flag of fairseq's transformer either
-    "decoder_input_dim": None,
-}
-
-# fairseq's 512 would not follow --decoder-embed-dim in a YAML file, as it does on the command line
-_REDECLARED_IN_LANGUAGE_MODELS: Redeclared = {
-    name: (
-        Optional[int],
-        f"decoder {side} dimension, with an extra linear layer if it differs (default: --decoder-embed-dim)",
-    )
-    for name, side in (("decoder_input_dim", "input"), ("decoder_output_dim", "output"))
-}
-
-
-def _stock_fields(config_class: type, redeclared: Redeclared, prefix: str = "") -> list[tuple[str, Any, Any]]:
-    """Return fairseq's fields as (flat name, type, field)."""
-    flat = []
-    for stock in dataclasses.fields(config_class):
-        name = prefix + stock.name
-        if stock.name == "_name":
-            continue
-        if isinstance(stock.type, type) and issubclass(stock.type, FairseqDataclass):
-            flat += _stock_fields(stock.type, redeclared, f"{name}_")
-        elif name not in redeclared:
-            metadata = dict(stock.metadata)
-            if prefix and metadata.get("help"):
-                metadata["help"] = f"{prefix[:-1]}: {metadata['help']}"
-            flat.append((name, stock.type, field(default=stock.default, metadata=metadata)))
-        elif redeclared[name] is not None:
-            redeclared_type, help_text = redeclared[name]
-            flat.append((name, redeclared_type, field(default=None, metadata={"help": help_text})))
-    return flat
-
-
-StockTransformerConfig = make_dataclass(
-    "StockTransformerConfig", _stock_fields(TransformerConfig, _REDECLARED), bases=(FairseqDataclass,)
-)
-StockTransformerConfig.__doc__ = "The fields of fairseq's ``TransformerConfig`` under their command-line names."
-StockTransformerConfig.__module__ = __name__
+from .stock import REDECLARED_IN_LANGUAGE_MODELS, StockTransformerConfig, fill_derived, stock_fields
 
 
 @dataclass
@@ -81,7 +20,7 @@ class B2TTransformerConfig(StockTransformerConfig):
     """Every field is a flag of ``--arch b2t_transformer`` and a key of ``model:`` in a YAML file."""
 
     residual: ChoiceEnum(list(SCHEMES)) = field(
-        default=B2T.name, metadata={"help": "residual scheme: how each sub-layer is wrapped"}
+        default=DEFAULT, metadata={"help": "residual scheme: how each sub-layer is wrapped"}
     )
     layer_sharing: ChoiceEnum(list(STRATEGIES)) = field(
         default=none.__name__, metadata={"help": "how layers share parameters"}
@@ -129,7 +68,7 @@ def _own_fields() -> list[tuple[str, Any, Any]]:
 
 B2TLanguageModelConfig = make_dataclass(
     "B2TLanguageModelConfig",
-    _stock_fields(TransformerLanguageModelConfig, _REDECLARED_IN_LANGUAGE_MODELS)
+    stock_fields(TransformerLanguageModelConfig, REDECLARED_IN_LANGUAGE_MODELS)
     + [own for own in _own_fields() if not own[0].startswith("encoder_")],
     bases=(FairseqDataclass,),
 )
@@ -141,30 +80,8 @@ B2TSpeechConfig = make_dataclass(
     [own for own in _own_fields() if own[0] != "encoder_word_dropout"],
     bases=(FairseqDataclass,),
 )
-B2TSpeechConfig.__doc__ = "What ``--arch b2t_s2t_transformer`` adds to fairseq's flags; its encoder reads no words."
+B2TSpeechConfig.__doc__ = "The flags that ``--arch b2t_s2t_transformer`` adds to fairseq's; its encoder reads no words."
 B2TSpeechConfig.__module__ = __name__
-
-SPEECH_INPUT = (
-    "conv_version",
-    "conv_kernel_sizes",
-    "conv_channels",
-    "conv_out_channels",
-    "input_feat_per_channel",
-    "input_channels",
-)
-"""fairseq's settings of what lies below the layers of an encoder of speech."""
-
-
-def fill_derived(settings: dict[str, Any]) -> None:
-    """Fill in, in place, the decoder's dimensions that follow others where they are not given."""
-    for name, source in (
-        ("decoder_embed_dim", "encoder_embed_dim"),
-        ("decoder_ffn_embed_dim", "encoder_ffn_embed_dim"),
-        ("decoder_output_dim", "decoder_embed_dim"),
-        ("decoder_input_dim", "decoder_embed_dim"),
-    ):
-        if settings.get(name) is None and source in settings:
-            settings[name] = settings[source]
 
 
 def as_namespace(

@@ -1,4 +1,4 @@
-"""Refuses settings that contradict each other or that would be ignored, before anything is built."""
+"""Refuses settings that contradict each other, and those that would be ignored, before anything is built."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 
 from b2t_common.errors import InputError
 
-from ..layers import EXACT
-from ..residual import SCHEMES, ResidualScheme, scheme_class
-from ..sharing import layer_indices
+from ..kernels import EXACT
+from ..residual import SCHEMES, scheme_class, stock_scheme
 
 STACKS = ("encoder", "decoder")
-"""Those of a translation model; a language model has a decoder only."""
+"""The stacks of a translation model; a language model has a decoder only."""
 
 PROBABILITIES = (
     "dropout",
@@ -90,7 +89,7 @@ def shown(args: Namespace, name: str) -> str:
 
 
 def validate(args: Namespace, stacks: Sequence[str] = STACKS) -> None:
-    """Check a model's settings.
+    """Check a model's settings, but for what only its scheme or its strategy knows.
 
     Args:
         args: the settings.
@@ -99,37 +98,28 @@ def validate(args: Namespace, stacks: Sequence[str] = STACKS) -> None:
     Raises:
         InputError: on the first contradiction; the message quotes the offending values and says what to do.
     """
-    try:
-        _validate(args, stacks)
-    except ValueError as error:
-        raise InputError(str(error)) from None
-
-
-def _validate(args: Namespace, stacks: Sequence[str]) -> None:
     for name in PROBABILITIES:
         value = getattr(args, name, 0.0)
         if not 0 <= value < 1:
-            raise ValueError(f"{flag(name)} {value}: a probability must be at least 0 and below 1")
+            raise InputError(f"{flag(name)} {value}: a probability must be at least 0 and below 1")
     for name, reason in {**_UNSUPPORTED, **(_UNSUPPORTED_WITH_ENCODER if "encoder" in stacks else {})}.items():
         if getattr(args, name, None):
-            raise ValueError(f"{shown(args, name)} is not supported: {reason}; drop the flag")
+            raise InputError(f"{shown(args, name)} is not supported: {reason}; drop the flag")
     for name in _EVALUATED:
         if not _is_literal(getattr(args, name, None)):
-            raise ValueError(
+            raise InputError(
                 f"{shown(args, name)}: neither numbers nor a dictionary, so it is not evaluated; a checkpoint must not "
                 "bring code to run"
             )
     refuse_without_effect(args, _NEEDS)
     for name, other in _EXCLUDES:
         if getattr(args, name, None) and getattr(args, other, None):
-            raise ValueError(f"{flag(name)} has no effect with {flag(other)} {getattr(args, other)}; drop one of them")
+            raise InputError(f"{flag(name)} has no effect with {flag(other)} {getattr(args, other)}; drop one of them")
     for name, value in _NOT_COMPILED.items():
         if args.compile and getattr(args, name, None) == value:
-            raise ValueError(f"--compile cannot work with {shown(args, name)}; drop one of them")
+            raise InputError(f"--compile cannot work with {shown(args, name)}; drop one of them")
     _validate_residual(args, stacks)
     _validate_dimensions(args, stacks)
-    for stack in stacks:
-        stack_indices(args, stack)
     if len(stacks) > 1:
         _validate_pruning(args)
 
@@ -154,78 +144,30 @@ def _is_literal(value: object) -> bool:
         return False
 
 
-def stack_indices(args: Namespace, stack: str) -> list[int]:
-    """Return the parameter set of each layer of a stack, after pruning with ``--encoder-layers-to-keep``.
-
-    Args:
-        args: the model's settings.
-        stack: ``"encoder"`` or ``"decoder"``.
-
-    Raises:
-        ValueError: see :func:`~b2t_fairseq.sharing.layer_indices`; or a layer to keep does not exist.
-    """
-    num_layers = getattr(args, f"{stack}_layers")
-    if num_layers < 1:
-        raise ValueError(f"--{stack}-layers {num_layers}: a stack needs at least one layer")
-    try:
-        indices = layer_indices(args.layer_sharing, num_layers, getattr(args, f"{stack}_unique_layers"))
-    except ValueError as error:
-        raise ValueError(f"--{stack}-unique-layers: {error}") from None
-    to_keep = getattr(args, f"{stack}_layers_to_keep")
-    if not to_keep:
-        return indices
-    kept = layers_to_keep(to_keep, num_layers)
-    if kept[-1] >= num_layers or len(set(kept)) < len(kept):
-        raise ValueError(
-            f"--{stack}-layers-to-keep {to_keep}: give distinct layers between 0 and {num_layers - 1}, as in 0,2,4"
-        )
-    return [indices[layer] for layer in kept]
-
-
-def layers_to_keep(listed: str, num_layers: int) -> list[int]:
-    """Return the layers of a list such as ``0,2,4`` in ascending order; what is no number becomes ``num_layers``."""
-    return sorted(int(layer) if layer.strip().isdigit() else num_layers for layer in listed.split(","))
-
-
 def _validate_residual(args: Namespace, stacks: Sequence[str]) -> None:
     scheme = scheme_class(args.residual)
     for stack in stacks:
         if getattr(args, f"{stack}_normalize_before") and not scheme.norm_after_stack:
-            raise ValueError(
+            raise InputError(
                 f"--{stack}-normalize-before contradicts --residual {args.residual}: the scheme alone says where "
-                f"the norms are; drop --{stack}-normalize-before, or choose --residual pre_ln"
+                f"the norms are; drop --{stack}-normalize-before, or choose --residual {stock_scheme(True).name}"
             )
     if args.no_decoder_final_norm and not scheme.norm_after_stack:
-        raise ValueError(
+        raise InputError(
             f"--no-decoder-final-norm has no effect with --residual {args.residual}, whose decoder ends without an "
-            "extra norm; drop the flag, or choose --residual pre_ln"
+            f"extra norm; drop the flag, or choose --residual {stock_scheme(True).name}"
         )
     if args.depth_scaled_init and scheme.xavier is not None:
-        raise ValueError(
+        raise InputError(
             f"--depth-scaled-init contradicts --residual {args.residual}, which is an initialization itself; drop "
             "--depth-scaled-init"
         )
-    if args.admin_profile and not scheme.needs_profile:
-        raise ValueError(
-            f"--admin-profile {args.admin_profile} has no effect with --residual {args.residual}; drop it, or choose "
-            f"--residual {' or '.join(name for name, known in SCHEMES.items() if known.needs_profile)}"
-        )
-    for stack in stacks:
-        _validate_depth(args, scheme, stack)
-
-
-def _validate_depth(args: Namespace, scheme: type[ResidualScheme], stack: str) -> None:
-    num_layers = getattr(args, f"{stack}_layers")
-    if num_layers < scheme.min_layers:
-        raise ValueError(
-            f"--{stack}-layers {num_layers}: --residual {args.residual} differs from other schemes from "
-            f"{scheme.min_layers} layers on; give more layers or another scheme"
-        )
-    for name in (f"{stack}_layerdrop", f"{stack}_layers_to_keep"):
-        if scheme.stack_input is not None and getattr(args, name):
-            raise ValueError(
-                f"{flag(name)} {getattr(args, name)} cannot work with --residual {args.residual}: each layer reads the "
-                "outputs of all layers below, so none can be left out; drop the flag"
+    for name in {name for known in SCHEMES.values() for name in known.flags}:
+        if getattr(args, name) and name not in scheme.flags:
+            readers = " or ".join(known.name for known in SCHEMES.values() if name in known.flags)
+            raise InputError(
+                f"{shown(args, name)} has no effect with --residual {args.residual}; drop it, or choose "
+                f"--residual {readers}"
             )
 
 
@@ -233,11 +175,11 @@ def _validate_dimensions(args: Namespace, stacks: Sequence[str]) -> None:
     for stack in stacks:
         width, heads = getattr(args, f"{stack}_embed_dim"), getattr(args, f"{stack}_attention_heads")
         if heads < 1 or width < 1 or width % heads:
-            raise ValueError(f"--{stack}-embed-dim {width} is not a multiple of --{stack}-attention-heads {heads}")
+            raise InputError(f"--{stack}-embed-dim {width} is not a multiple of --{stack}-attention-heads {heads}")
     shares_output = args.share_decoder_input_output_embed or getattr(args, "share_all_embeddings", False)
     table = "decoder_embed_dim" if "encoder" in stacks else "decoder_input_dim"
     if shares_output and args.decoder_output_dim != getattr(args, table):
-        raise ValueError(
+        raise InputError(
             f"--decoder-output-dim {args.decoder_output_dim} differs from {shown(args, table)}, so the output layer "
             "cannot share the decoder's embedding; drop one of the flags"
         )
@@ -248,7 +190,7 @@ def _validate_pruning(args: Namespace) -> None:
     for stack, other in (("encoder", "decoder"), ("decoder", "encoder")):
         if stacks[stack] and not stacks[other]:
             every_layer = ",".join(map(str, range(getattr(args, f"{other}_layers"))))
-            raise ValueError(
+            raise InputError(
                 f"--{stack}-layers-to-keep {stacks[stack]} without --{other}-layers-to-keep: fairseq would prune the "
                 f"{other} to nothing; add --{other}-layers-to-keep {every_layer} to keep all of it"
             )

@@ -8,8 +8,7 @@ from argparse import Namespace
 
 from b2t_common.errors import InputError
 
-from ..residual import scheme_class
-from .validation import flag, refuse_without_effect, shown, validate
+from .validation import flag, refuse_without_effect, shown
 
 # flags without effect unless another one is set: (that one, default)
 _NEEDS = {
@@ -37,7 +36,7 @@ _NO_TABLE = ("adaptive_input", "character_embeddings")
 
 
 def validate_language_model(args: Namespace, num_symbols: int, num_targets: int) -> None:
-    """Check the settings of a language model.
+    """Check what only language models have: adaptive inputs, embeddings of characters.
 
     Args:
         args: the settings.
@@ -47,7 +46,6 @@ def validate_language_model(args: Namespace, num_symbols: int, num_targets: int)
     Raises:
         InputError: on the first contradiction; the message quotes the offending values and says what to do.
     """
-    validate(args, ("decoder",))
     refuse_without_effect(args, _NEEDS)
     if args.adaptive_input and args.character_embeddings:
         raise InputError("--adaptive-input has no effect with --character-embeddings; drop one of them")
@@ -137,8 +135,3 @@ def _validate_tied(args: Namespace, sizes: dict[str, int]) -> None:
 def _validate_characters(args: Namespace) -> None:
     if args.character_embeddings:
         character_filters(args)
-        if scheme_class(args.residual).embedding_gain(args.decoder_layers) != 1:
-            raise InputError(
-                f"--character-embeddings cannot work with --residual {args.residual}, which scales the embedding "
-                "table; drop the flag, or choose another scheme"
-            )

@@ -6,8 +6,7 @@ from argparse import Namespace
 
 from b2t_common.errors import InputError
 
-from ..residual import scheme_class
-from .validation import flag, shown, validate
+from .validation import flag, shown
 
 # what each kind of convolutions below the encoder's layers leaves unread, with fairseq's defaults
 _UNREAD = {
@@ -17,7 +16,7 @@ _UNREAD = {
 
 
 def validate_speech(args: Namespace) -> None:
-    """Check the settings of a model of speech: what any model has, its convolutions, where its encoder comes from.
+    """Check what only speech models have: the convolutions below the encoder.
 
     Args:
         args: the settings.
@@ -25,7 +24,6 @@ def validate_speech(args: Namespace) -> None:
     Raises:
         InputError: on the first contradiction; the message quotes the offending values and says what to do.
     """
-    validate(args)
     if args.encoder_word_dropout:
         raise InputError(
             f"--encoder-word-dropout {args.encoder_word_dropout}: speech has no words to drop; drop the flag"
@@ -43,9 +41,3 @@ def validate_speech(args: Namespace) -> None:
         )
     if args.conv_channels < 2 or args.conv_channels % 2:
         raise InputError(f"--conv-channels {args.conv_channels}: gated linear units need an even number")
-    path = args.load_pretrained_encoder_from
-    if path and scheme_class(args.residual).needs_profile:
-        raise InputError(
-            f"--load-pretrained-encoder-from {path} cannot work with --residual {args.residual}, which would measure "
-            "the pretrained encoder's omegas anew; drop the flag, or choose another scheme"
-        )

@@ -1,55 +1,47 @@
-"""Mends of fairseq 0.12.3.1, applied when the plugin is loaded.
+"""Fixes of fairseq 0.12.3.1: each function returns what stands in the place of one of fairseq's.
 
-A killed run goes on as if it had not been killed; the two mends for this do not change what an uninterrupted run
-computes.  The moving average of ``--store-ema`` moves tied parameters once per update.  A checkpoint holds tied
-parameters once, whatever the device and the precision.  ``fairseq-preprocess --user-dir`` looks words up faster.  And
-language models read one sentence a sample with today's NumPy too.
+:mod:`~b2t_fairseq.upstream.patches` says which and why.  The two fixes for a resumed run do not change what an
+uninterrupted run computes.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
-import numpy as np
+import numpy
 import torch
 from fairseq import utils
-from fairseq.data import Dictionary, token_block_dataset
-from fairseq.file_io import PathManager
-from fairseq.models.ema.ema import EMA
-from fairseq.tasks import FairseqTask
 from fairseq.tokenizer import tokenize_line
 
 from ..checkpoints import copy_whole
 
 
-@functools.cache
-def apply() -> None:
-    """Apply all mends; calling it again does nothing."""
-    FairseqTask.get_batch_iterator = _with_batches_of_first_epoch(FairseqTask.get_batch_iterator)
-    EMA._step_internal = _with_tied_parameters_once(EMA._step_internal)
-    Dictionary.encode_line = _with_one_tensor(Dictionary.encode_line)
-    token_block_dataset.np = _NumpyWithLong()
-    utils.move_to_cpu = _with_each_tensor_once(utils.move_to_cpu)
-    # fairseq copies checkpoint_last.pt in place, where a kill leaves half a file
-    PathManager.copy = staticmethod(copy_whole)
-
-
 class _NumpyWithLong:
-    """NumPy with the name ``np.compat.long``, gone since 2.0, by which fairseq makes ``--sample-break-mode eos``."""
+    """NumPy with the name ``np.compat.long``, which NumPy 2 does not have."""
 
-    compat = SimpleNamespace(long=np.int64)
+    compat = SimpleNamespace(long=numpy.int64)
 
     def __getattr__(self, name):
-        return getattr(np, name)
+        return getattr(numpy, name)
 
 
-def _with_batches_of_first_epoch(get_batch_iterator):
-    """Make a resumed run use the batches of the run that it resumes.
+def with_long(np: ModuleType) -> _NumpyWithLong:
+    """Return NumPy as ``--sample-break-mode eos`` needs it."""
+    return _NumpyWithLong()
 
-    fairseq groups sentences into batches once, when a run starts, with a seed that depends on the epoch, and then only
-    shuffles the batches.  A run resumed in epoch 5 would so get other batches than the uninterrupted one.
+
+def with_whole_copy(copy):
+    """Return a copy that leaves either the old file or the whole new one, in place of ``PathManager.copy``."""
+    return copy_whole
+
+
+def with_batches_of_first_epoch(get_batch_iterator):
+    """Let a resumed run use the batches of the run that it resumes.
+
+    fairseq groups sentences into batches once, when a run starts, with a seed that depends on the epoch.  Later it only
+    shuffles the batches.  So a run that is resumed in epoch 5 gets other batches than the uninterrupted run.
     """
     signature = inspect.signature(get_batch_iterator)
 
@@ -62,10 +54,10 @@ def _with_batches_of_first_epoch(get_batch_iterator):
         regrouped = given["disable_iterator_cache"] or given["update_epoch_batch_itr"]
         if regrouped or epoch == 1 or not self.can_reuse_epoch_itr(dataset):
             return get_batch_iterator(*call.args, **call.kwargs)
-        known = dataset in self.dataset_to_epoch_iter
+        is_cached = dataset in self.dataset_to_epoch_iter
         given["epoch"] = 1
         iterator = get_batch_iterator(*call.args, **call.kwargs)
-        if not known:
+        if not is_cached:
             iterator.epoch = epoch
             dataset.set_epoch(epoch)
         return iterator
@@ -73,8 +65,8 @@ def _with_batches_of_first_epoch(get_batch_iterator):
     return wrapper
 
 
-def _with_one_tensor(encode_line):
-    """Make the indices of a line in a list; fairseq writes them into a tensor one by one."""
+def with_one_tensor(encode_line):
+    """Collect the indices of a line in a list; fairseq writes them into a tensor one by one."""
 
     @functools.wraps(encode_line)
     def wrapper(
@@ -101,11 +93,11 @@ def _with_one_tensor(encode_line):
     return wrapper
 
 
-def _with_each_tensor_once(move_to_cpu):
-    """Make what refers to one tensor refer to one copy of it.
+def with_each_tensor_once(move_to_cpu):
+    """Copy each tensor once, so that names of the same tensor are names of the same copy.
 
-    fairseq moves a model to the CPU, in float32, name by name before it is saved, so that layers which share their
-    parameters would be written N/M times if they come from a GPU or are of half precision.
+    Before fairseq saves a model it moves it to the CPU, in float32, name by name.  So layers that share parameters are
+    written N/M times if they come from a GPU or are in half precision.
     """
 
     @functools.wraps(move_to_cpu)
@@ -123,11 +115,11 @@ def _with_each_tensor_once(move_to_cpu):
     return wrapper
 
 
-def _with_tied_parameters_once(step):
-    """Make an EMA step move each tensor once, under its first name.
+def with_tied_parameters_once(step):
+    """Move each tensor once in a step of the moving average, under its first name.
 
-    fairseq goes by name, so a tensor with k names would move k times as fast, the shared embeddings of every
-    translation model among them.
+    fairseq goes through the names, so a tensor with k names moves k times as fast.  The shared embeddings of every
+    translation model are such a tensor.
     """
 
     @functools.wraps(step)

@@ -15,27 +15,26 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing.context import SpawnProcess
 
 import torch
 from fairseq import checkpoint_utils
-from fairseq.trainer import Trainer
-from fairseq_cli import train as fairseq_train
-from torch.utils.data._utils import signal_handling
 
 logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
-# sysexits.h's EX_TEMPFAIL: not finished; the same command goes on
 EXIT_STATUS = 75
-# who sends SIGTERM kills soon after (SLURM: 30 seconds); a process that hangs must not outlive that by much
+"""EX_TEMPFAIL of sysexits.h: the run is not finished, and the same command goes on with it."""
 SECONDS_AFTER_SIGTERM = 60
-# added to the training time of a process that was asked to stop; fairseq sums the times of all processes after every
-# update, so that all of them learn of it after the same one, without any further communication
+"""A process that hangs ends itself after this time; a batch system kills soon after SIGTERM (SLURM: 30 seconds)."""
+
+# This number is added to the training time of a process that was asked to stop.  fairseq sums the times of all
+# processes after every update, so all of them learn of the request after the same update, with no message of ours.
 _ASKED = 1e12
 
 _asked = threading.Event()
-_training = mmap.mmap(-1, 1)  # whether this process trains; shared with all processes forked from it
+_forwarding = threading.Event()
+# Whether this process trains: one byte that all processes forked from it share.
+_training = mmap.mmap(-1, 1)
 
 
 def was_asked() -> bool:
@@ -55,47 +54,48 @@ def held_back() -> Iterator[None]:
 
 @contextmanager
 def forwarded_to_spawned() -> Iterator[None]:
-    """Let signals to this process, which only waits for those that it spawns, reach all of them."""
+    """Send signals that this process gets to the processes that it spawns and waits for."""
 
     def forward(number, _frame):
         _asked.set()
         for process in multiprocessing.active_children():
             os.kill(process.pid, signal.SIGUSR1)
 
-    def start(process):
-        # what is spawned now has no handler for a while, and inherits that signals have to wait
-        with held_back():
-            plain_start(process)
-        if _asked.is_set():
-            os.kill(process.pid, signal.SIGUSR1)
-
     _asked.clear()
-    plain_start = SpawnProcess.start
-    SpawnProcess.start = start
+    _forwarding.set()
     try:
         with _handled_by(forward):
             yield
     finally:
-        SpawnProcess.start = plain_start
+        _forwarding.clear()
+
+
+def with_signals_held_back(start):
+    """Return ``SpawnProcess.start`` for a process that forwards its signals."""
+
+    @functools.wraps(start)
+    def wrapper(self):
+        if not _forwarding.is_set():
+            return start(self)
+        # The new process has no handler at first.  It inherits that signals have to wait.
+        with held_back():
+            start(self)
+        if _asked.is_set():
+            os.kill(self.pid, signal.SIGUSR1)
+        return None
+
+    return wrapper
 
 
 @contextmanager
 def stopping_when_asked() -> Iterator[None]:
-    """Make this training process end its run, with a checkpoint, when it or another of the run's gets a signal."""
-    _mend_fairseq()
+    """End the run of this training process, with a checkpoint, when one of the run's processes gets a signal."""
     _training[0] = 1
     try:
         with _handled_by(_ask):
             yield
     finally:
         _training[0] = 0
-
-
-@functools.cache
-def _mend_fairseq() -> None:
-    Trainer._aggregate_logging_outputs = _telling(Trainer._aggregate_logging_outputs)
-    fairseq_train.validate_and_save = _stopping(fairseq_train.validate_and_save)
-    os.register_at_fork(after_in_child=_serve_to_the_end)
 
 
 @contextmanager
@@ -105,7 +105,7 @@ def _handled_by(handler) -> Iterator[None]:
     try:
         yield
     finally:
-        # a spawned process keeps them to its end: the launcher may pass on one more signal
+        # A spawned process keeps its handlers to its end, because the launcher may forward one more signal.
         if multiprocessing.parent_process() is None:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             for number, old in previous.items():
@@ -120,9 +120,12 @@ def _ask(number: int, _frame) -> None:
     _asked.set()
 
 
-def _telling(aggregate):
+def with_request_to_stop(aggregate):
+    """Return ``Trainer._aggregate_logging_outputs`` that tells all processes that one of them got a signal."""
+
+    @functools.wraps(aggregate)
     def wrapper(self, logging_outputs, *sums, **kwargs):
-        # after an update: sample size, batches out of memory, training time; after validation: sample size
+        # After an update the sums are sample size, batches out of memory, training time; after validation sample size.
         if len(sums) == 3 and _asked.is_set():
             sums = (*sums[:2], sums[2] + _ASKED)
         return aggregate(self, logging_outputs, *sums, **kwargs)
@@ -130,7 +133,10 @@ def _telling(aggregate):
     return wrapper
 
 
-def _stopping(validate_and_save):
+def with_stop(validate_and_save):
+    """Return ``validate_and_save`` that ends a run with a checkpoint once one of its processes got a signal."""
+
+    @functools.wraps(validate_and_save)
     def wrapper(cfg, trainer, task, epoch_itr, valid_subsets, end_of_epoch):
         updates = trainer.get_num_updates()
         if not _training[0]:
@@ -142,42 +148,49 @@ def _stopping(validate_and_save):
         if not stop:
             return validate_and_save(cfg, trainer, task, epoch_itr, valid_subsets, end_of_epoch)
         _asked.set()
-        # as it goes into the checkpoint
+        # The checkpoint must hold the time without the number that carried the request.
         trainer._cumulative_training_time = trainer._local_cumulative_training_time()
         losses = [None]
         intervals = (cfg.checkpoint.save_interval_updates, cfg.dataset.validate_interval_updates)
         finished = 0 < cfg.optimization.max_update <= updates
         if finished or end_of_epoch or any(interval > 0 and updates % interval == 0 for interval in intervals):
-            # here the run would have validated anyway: its best checkpoint must not depend on being stopped
+            # The run would have validated here anyway: its best checkpoint must not depend on being stopped.
             losses, _ = validate_and_save(cfg, trainer, task, epoch_itr, valid_subsets, end_of_epoch)
         logger.info(f"asked to stop: ending after update {updates} with a checkpoint")
         checkpoint_utils.save_checkpoint(cfg.checkpoint, trainer, epoch_itr, None)
         if torch.distributed.is_initialized():
-            # nobody ends, and has the others killed, before the checkpoint is written
+            # A process that ends before the checkpoint is written would have the others killed.
             torch.distributed.barrier()
         return losses, True
 
     return wrapper
 
 
+def with_handlers_of_workers(set_handlers):
+    """Return ``_set_worker_signal_handlers`` for processes that load the data of a training process."""
+
+    @functools.wraps(set_handlers)
+    def wrapper():
+        # PyTorch's handler of SIGTERM ends the worker.
+        set_handlers()
+        _serve_to_the_end()
+
+    return wrapper
+
+
+def serve_to_the_end_after_fork() -> None:
+    """Let processes that are forked from now on outlive the signals, if this process trains then."""
+    os.register_at_fork(after_in_child=_serve_to_the_end)
+
+
 def _serve_to_the_end() -> None:
     """Let a process that loads data outlive the signals, until the process that it serves has done its training."""
     if not _training[0]:
         return
-    set_handlers = signal_handling._set_worker_signal_handlers
 
     def end_with_trainer(number, _frame):
         if not _training[0]:
             os._exit(128 + number)
 
-    def set_ours():
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, end_with_trainer)
-
-    def set_theirs_and_ours():
-        # PyTorch's own one for SIGTERM ends the worker
-        set_handlers()
-        set_ours()
-
-    set_ours()
-    signal_handling._set_worker_signal_handlers = set_theirs_and_ours
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, end_with_trainer)

@@ -26,9 +26,10 @@ import tables_claims  # noqa: E402
 import tables_reproduction  # noqa: E402
 from claims import evidence  # noqa: E402
 
-from b2t_fairseq.settings.fields import B2TTransformerConfig, StockTransformerConfig  # noqa: E402
+from b2t_fairseq.settings.fields import B2TTransformerConfig  # noqa: E402
+from b2t_fairseq.settings.stock import StockTransformerConfig  # noqa: E402
 from b2t_common.files import write_whole  # noqa: E402
-from b2t_fairseq.layers import KERNELS  # noqa: E402
+from b2t_fairseq.kernels import KERNELS  # noqa: E402
 from b2t_fairseq.residual import SCHEMES, PostLN  # noqa: E402
 from b2t_fairseq.sharing import STRATEGIES, layer_indices, none  # noqa: E402
 from b2t_fairseq.settings.validation import flag  # noqa: E402
@@ -68,7 +69,7 @@ def schemes_table() -> str:
             time, memory = row["time_ratio"] / post_ln["time_ratio"], row["peak_bytes"] / post_ln["peak_bytes"]
             cost = f"{f'{parameters:+,}' if parameters else 0} | {time:.2f} | {memory:.2f}"
         lines.append(
-            f"| `{name}` | [{scheme.title}]({scheme.paper}) | `{scheme.equation}`{ending} | {cost} | {scheme.choose} |"
+            f"| `{name}` | [{scheme.title}]({scheme.paper}) | `{scheme.equation}`{ending} | {cost} | {scheme.when_to_use} |"
         )
     return "\n".join(lines)
 

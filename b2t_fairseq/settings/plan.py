@@ -1,0 +1,188 @@
+"""From flags to layers: a model's settings are checked once and become one plan for each stack.
+
+Whatever comes after reads the plan: building and tying of layers, counting, scoring, reading of runs.  No other module
+looks up a scheme or computes which layer uses which parameter set.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from b2t_common.errors import InputError
+
+from ..residual import LayerPosition, ResidualScheme, scheme_class, stock_scheme
+from ..sharing import layer_indices
+from .fields import B2TLanguageModelConfig, B2TTransformerConfig, as_namespace
+from .validation import STACKS, validate
+from .validation_lm import validate_language_model
+from .validation_s2t import validate_speech
+
+
+@dataclass(frozen=True)
+class StackPlan:
+    """The layers of one stack, from the bottom.
+
+    Attributes:
+        name: ``"encoder"`` or ``"decoder"``.
+        scheme: the class of the residual scheme.
+        num_layers: N, before layers were pruned with ``--encoder-layers-to-keep``.
+        depths: the depth of each layer that is built, from 0; a pruned model keeps the depths of training.
+        indices: the number of the parameter set that each of these layers uses.
+        embed_dim: width of the residual stream.
+        num_sublayers: sub-layers of a layer: 2, or 3 with cross-attention.
+        other_layers: number of layers of the other stack that the scheme has to know of; 0 if there is none.
+    """
+
+    name: str
+    scheme: type[ResidualScheme]
+    num_layers: int
+    depths: tuple[int, ...]
+    indices: tuple[int, ...]
+    embed_dim: int
+    num_sublayers: int
+    other_layers: int
+
+    @property
+    def num_sets(self) -> int:
+        """The number of parameter sets, M if no layer is pruned."""
+        return len(set(self.indices))
+
+    def residual(self, layer: int) -> ResidualScheme:
+        """Return the residual scheme of a layer, given its number among the layers that are built."""
+        position = LayerPosition(
+            self.name, self.depths[layer], self.num_layers, self.embed_dim, self.num_sublayers, self.other_layers
+        )
+        return self.scheme(position)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The settings of a model and what follows from them.
+
+    Attributes:
+        settings: every setting, with the dimensions that follow from others filled in.
+        stacks: the encoder's plan and the decoder's, or the decoder's alone.
+    """
+
+    settings: Namespace
+    stacks: tuple[StackPlan, ...]
+
+    def stack(self, name: str) -> StackPlan:
+        """Return the plan of ``"encoder"`` or ``"decoder"``."""
+        return next(stack for stack in self.stacks if stack.name == name)
+
+
+def plan_translation(cfg: Any) -> Plan:
+    """Check the settings of a translation model and plan its stacks.
+
+    Args:
+        cfg: the settings: a ``DictConfig``, a ``B2TTransformerConfig`` or a flat namespace.
+
+    Raises:
+        InputError: settings contradict each other, or fairseq would ignore one; the message quotes the values.
+    """
+    settings = as_namespace(cfg)
+    validate(settings)
+    return _plan(settings, STACKS)
+
+
+def plan_language_model(cfg: Any, num_symbols: int, num_targets: int) -> Plan:
+    """Check the settings of a language model and plan its decoder.
+
+    Args:
+        cfg: the settings: a ``DictConfig``, a ``B2TLanguageModelConfig`` or a flat namespace.
+        num_symbols: size of the dictionary.
+        num_targets: size of the dictionary of the output, which ``--output-dictionary-size`` may limit.
+
+    Raises:
+        InputError: as of :func:`plan_translation`.
+    """
+    settings = as_namespace(cfg, B2TLanguageModelConfig)
+    validate(settings, ("decoder",))
+    plan = _plan(settings, ("decoder",))
+    validate_language_model(settings, num_symbols, num_targets)
+    return plan
+
+
+def plan_speech(cfg: Namespace) -> Plan:
+    """Check the settings of a speech-to-text model and plan its stacks.
+
+    Args:
+        cfg: the settings, filled by the architecture.
+
+    Raises:
+        InputError: as of :func:`plan_translation`.
+    """
+    settings = as_namespace(cfg)
+    validate(settings)
+    plan = _plan(settings, STACKS)
+    validate_speech(settings)
+    return plan
+
+
+def plan_of_checkpoint(settings: Mapping[str, Any]) -> Plan:
+    """Plan the stacks of a trained model, which may also be one of fairseq's own.
+
+    Args:
+        settings: the model's settings as a checkpoint holds them; they were checked when it was trained.
+
+    Raises:
+        InputError: they are not the settings of a Transformer.
+    """
+    stacks = tuple(stack for stack in STACKS if f"{stack}_layers" in settings)
+    if "decoder" not in stacks:
+        raise InputError(f"the model {settings.get('_name') or settings.get('arch')} has no decoder layers")
+    filled = dict(settings)
+    if not filled.get("residual"):
+        normalize_before = filled.get("encoder_normalize_before", filled.get("decoder_normalize_before"))
+        filled["residual"] = stock_scheme(bool(normalize_before)).name
+    config = B2TTransformerConfig if len(stacks) == 2 else B2TLanguageModelConfig
+    return _plan(as_namespace(Namespace(**filled), config), stacks)
+
+
+def _plan(settings: Namespace, stacks: Sequence[str]) -> Plan:
+    scheme = scheme_class(settings.residual)
+    for stack in stacks:
+        scheme.check(settings, stack)
+    return Plan(settings, tuple(_plan_stack(settings, scheme, stack, stacks) for stack in stacks))
+
+
+def _plan_stack(settings: Namespace, scheme: type[ResidualScheme], name: str, stacks: Sequence[str]) -> StackPlan:
+    num_layers = getattr(settings, f"{name}_layers")
+    if num_layers < 1:
+        raise InputError(f"--{name}-layers {num_layers}: a stack needs at least one layer")
+    try:
+        indices = layer_indices(settings.layer_sharing, num_layers, getattr(settings, f"{name}_unique_layers"))
+    except InputError as error:
+        raise InputError(f"--{name}-unique-layers: {error}") from None
+    depths = _kept_layers(settings, name, num_layers)
+    (other,) = {*STACKS} - {name}
+    has_cross_attention = name == "decoder" and other in stacks and not settings.no_cross_attention
+    sees_other = has_cross_attention or (name == "encoder" and other in stacks)
+    return StackPlan(
+        name=name,
+        scheme=scheme,
+        num_layers=num_layers,
+        depths=tuple(depths),
+        indices=tuple(indices[depth] for depth in depths),
+        embed_dim=getattr(settings, f"{name}_embed_dim"),
+        num_sublayers=3 if has_cross_attention else 2,
+        other_layers=getattr(settings, f"{other}_layers") if sees_other else 0,
+    )
+
+
+def _kept_layers(settings: Namespace, stack: str, num_layers: int) -> list[int]:
+    """Return the depths of the layers that are built, in ascending order."""
+    listed = getattr(settings, f"{stack}_layers_to_keep")
+    if not listed:
+        return list(range(num_layers))
+    given = [int(layer) if layer.strip().isdigit() else num_layers for layer in listed.split(",")]
+    kept = sorted(given)
+    if kept[-1] >= num_layers or len(set(kept)) < len(kept):
+        raise InputError(
+            f"--{stack}-layers-to-keep {listed}: give distinct layers between 0 and {num_layers - 1}, as in 0,2,4"
+        )
+    return kept

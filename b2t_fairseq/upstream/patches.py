@@ -1,0 +1,205 @@
+"""Everything that this plugin changes in fairseq and PyTorch, in one table.
+
+Each row says what is changed, why and when.  ``docs/architecture.md`` is generated from the table, and a test compares
+the parameters of what is replaced with those that the replacement was written for.
+"""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .. import admin_profile, decoding
+from . import compatibility, fixes, stopping
+
+AT_IMPORT, IN_TRAINING = "when the plugin is loaded", "in `b2t train`"
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A function or an attribute that is replaced for the whole process.
+
+    Attributes:
+        owner: the module or class, by its full name; it is imported when the patch is applied.
+        attribute: what is replaced in it.
+        replacement: returns what stands in its place, given the original.
+        parameters: the names of the original's parameters; empty if it is no function.
+        why: one sentence.
+        when: ``AT_IMPORT`` or ``IN_TRAINING``.
+    """
+
+    owner: str
+    attribute: str
+    replacement: Callable[[Any], Any]
+    parameters: str
+    why: str
+    when: str = AT_IMPORT
+
+    @property
+    def target(self) -> str:
+        return f"{self.owner}.{self.attribute}"
+
+    def apply(self) -> None:
+        owner = pkgutil.resolve_name(self.owner)
+        original = getattr(owner, self.attribute)
+        ORIGINALS[self.target] = original
+        replacement = self.replacement(original)
+        is_static = isinstance(inspect.getattr_static(owner, self.attribute), staticmethod)
+        setattr(owner, self.attribute, staticmethod(replacement) if is_static else replacement)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A change for the whole process through an interface that PyTorch or Python has for it.
+
+    Attributes:
+        target: the function of that interface.
+        apply: makes the change.
+        why: one sentence.
+        when: ``AT_IMPORT`` or ``IN_TRAINING``.
+    """
+
+    target: str
+    apply: Callable[[], None]
+    why: str
+    when: str = AT_IMPORT
+
+
+ORIGINALS: dict[str, Any] = {}
+"""What the patches that are in force have replaced, by target."""
+
+PATCHES: tuple[Patch | Setting, ...] = (
+    Setting(
+        "torch.serialization.add_safe_globals",
+        compatibility.allow_checkpoint_types,
+        "Checkpoints of fairseq hold plain data types that `torch.load(weights_only=True)` refuses otherwise.",
+    ),
+    Patch(
+        "fairseq.tasks.FairseqTask",
+        "build_generator",
+        decoding.with_beam_search,
+        "self models args seq_gen_cls extra_gen_cls_kwargs prefix_allowed_tokens_fn",
+        "All of fairseq's commands translate with the fast beam search.",
+    ),
+    Patch(
+        "fairseq.trainer.Trainer",
+        "train_step",
+        admin_profile.profiling_first,
+        "self samples raise_oom",
+        "Admin's omegas are measured on the first batch, before the first update.",
+    ),
+    Patch(
+        "fairseq.tasks.FairseqTask",
+        "get_batch_iterator",
+        fixes.with_batches_of_first_epoch,
+        "self dataset max_tokens max_sentences max_positions ignore_invalid_inputs required_batch_size_multiple seed "
+        "num_shards shard_id num_workers epoch data_buffer_size disable_iterator_cache skip_remainder_batch "
+        "grouped_shuffling update_epoch_batch_itr",
+        "A run that is resumed in a later epoch uses the batches of the run that it resumes.",
+    ),
+    Patch(
+        "fairseq.models.ema.ema.EMA",
+        "_step_internal",
+        fixes.with_tied_parameters_once,
+        "self new_model updates",
+        "The moving average of `--store-ema` moves a tied parameter once per update, not once per name.",
+    ),
+    Patch(
+        "fairseq.data.Dictionary",
+        "encode_line",
+        fixes.with_one_tensor,
+        "self line line_tokenizer add_if_not_exist consumer append_eos reverse_order",
+        "`fairseq-preprocess --user-dir` looks words up faster.",
+    ),
+    Patch(
+        "fairseq.data.token_block_dataset",
+        "np",
+        fixes.with_long,
+        "",
+        "`--sample-break-mode eos` works with NumPy 2, which has no `np.compat.long`.",
+    ),
+    Patch(
+        "fairseq.utils",
+        "move_to_cpu",
+        fixes.with_each_tensor_once,
+        "sample",
+        "A checkpoint holds tied parameters once, whatever the device and the precision.",
+    ),
+    Patch(
+        "fairseq.file_io.PathManager",
+        "copy",
+        fixes.with_whole_copy,
+        "src_path dst_path overwrite",
+        "`checkpoint_last.pt` is replaced as a whole; a kill while fairseq copies leaves half a file.",
+    ),
+    Patch(
+        "fairseq.trainer.Trainer",
+        "_aggregate_logging_outputs",
+        stopping.with_request_to_stop,
+        "self logging_outputs extra_stats_to_sum ignore",
+        "All processes learn after the same update that one of them got a signal.",
+        IN_TRAINING,
+    ),
+    Patch(
+        "fairseq_cli.train",
+        "validate_and_save",
+        stopping.with_stop,
+        "cfg trainer task epoch_itr valid_subsets end_of_epoch",
+        "A run that got a signal ends after the current update with a checkpoint.",
+        IN_TRAINING,
+    ),
+    Patch(
+        "multiprocessing.context.SpawnProcess",
+        "start",
+        stopping.with_signals_held_back,
+        "self",
+        "A training process that is being started gets the signal once it can handle it.",
+        IN_TRAINING,
+    ),
+    Patch(
+        "torch.utils.data._utils.signal_handling",
+        "_set_worker_signal_handlers",
+        stopping.with_handlers_of_workers,
+        "",
+        "A process that loads data outlives the signal until the last update is made.",
+        IN_TRAINING,
+    ),
+    Setting(
+        "os.register_at_fork",
+        stopping.serve_to_the_end_after_fork,
+        "The same, before PyTorch has set the handlers of such a process.",
+        IN_TRAINING,
+    ),
+)
+
+_applied: set[str] = set()
+
+
+def apply(when: str) -> None:
+    """Make the changes of ``AT_IMPORT`` or ``IN_TRAINING``, each once, however often this is called."""
+    for patch in PATCHES:
+        if patch.when == when and patch.target not in _applied:
+            _applied.add(patch.target)
+            patch.apply()
+
+
+def changed_signature(patch: Patch) -> str | None:
+    """Return a sentence that says how the original differs from what a patch was written for; ``None`` if it does not.
+
+    Args:
+        patch: a patch that is applied.
+    """
+    original = ORIGINALS[patch.target]
+    try:
+        actual = " ".join(inspect.signature(original).parameters)
+    except (TypeError, ValueError):  # no function, or one written in C
+        actual = ""
+    if actual == patch.parameters:
+        return None
+    return (
+        f"{patch.target} now has the parameters ({actual}), but {patch.replacement.__name__} was written for "
+        f"({patch.parameters}): read the new code, change the replacement, then the row of the table"
+    )
