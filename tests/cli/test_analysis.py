@@ -15,9 +15,9 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
-from helpers import make_batch, make_lm, make_lm_batch, make_model, make_task, randomize, release_loss
-from test_s2t import make_batch as make_speech_batch
-from test_s2t import make_model as make_speech_model
+from golden import release_loss
+from helpers import make_batch, make_lm, make_lm_batch, make_model, make_task, randomize
+from speech import make_speech_batch, make_speech_model
 from torch import nn
 from training import MODEL_FLAGS, SHARED, binarize, binarize_source, load, train, write_corpus
 

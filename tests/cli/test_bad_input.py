@@ -4,7 +4,6 @@ import fcntl
 import hashlib
 import http.server
 import importlib.util
-import os
 import pickle
 import resource
 import subprocess
@@ -16,6 +15,7 @@ from typing import ClassVar
 import pytest
 import spm
 import torch
+from attacks import Attack
 from helpers import ROOT, make_model, randomize
 from training import PLUGIN, SHARED, binarize, load, run, train, write_corpus
 
@@ -129,16 +129,6 @@ class TestCheckpointOfAnotherModel:
         assert f"--save-dir {tmp_path} holds another run" in message
         assert "layer_sharing cycle_rev there, none here" in message
         assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
-
-
-class Attack:
-    """Restoring it would create a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
 
 
 class TestCheckpointThatCarriesCode:

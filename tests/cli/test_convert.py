@@ -9,9 +9,11 @@ from copy import deepcopy
 
 import pytest
 import torch
+from attacks import Attack
 from fairseq.sequence_generator import SequenceGenerator
 from fairseq_cli import generate
-from helpers import GOLDEN, Golden, make_batch, release_loss, translate
+from golden import GOLDEN, Golden, release_loss, translate
+from helpers import make_batch
 from releases import (
     REAL,
     batches,
@@ -24,7 +26,6 @@ from releases import (
     sentence_pairs,
     write_dictionaries,
 )
-from test_bad_input import Attack
 from training import SHARED, binarize, load, train, write_corpus
 
 from b2t_cli import main as b2t

@@ -15,7 +15,8 @@ from training import SHARED, binarize, train, write_corpus
 
 from b2t_cli import main
 from b2t_cli.reporting import figures, output, summary
-from b2t_cli.runs import divergence, log, run
+from b2t_cli.runs import divergence, log
+from b2t_cli.runs.run import Model, read_all
 from b2t_cli.scoring import published
 from b2t_cli.scoring.newstest import NEWSTESTS
 
@@ -210,7 +211,7 @@ class TestDivergence:
 class TestState:
     def state(self, tmp_path, *messages, age=0.0):
         path = write(tmp_path / "run/train.log", SETTINGS, START, inner(100, 5, wall=10), *messages)
-        return run.read_all([path.parent])[0].state(os.path.getmtime(path) + age)
+        return read_all([path.parent])[0].state(os.path.getmtime(path) + age)
 
     def test_states(self, tmp_path):
         done = "fairseq_cli.train | done training in 3.0 seconds"
@@ -226,7 +227,7 @@ class TestState:
         assert self.state(tmp_path, inner(200, "nan")) == "diverged at 200"
 
     def test_nothing_logged_yet(self, tmp_path):
-        run = run.read_all([write(tmp_path / "run/train.log", SETTINGS, START).parent])[0]
+        run = read_all([write(tmp_path / "run/train.log", SETTINGS, START).parent])[0]
         cells = dict(zip(summary.HEADER, summary.table([run]).rows[0], strict=True))
         assert cells["updates"] == "0 of 4,000"
         assert [cells[name] for name in ("scheme", "N", "parameters", "loss", "valid loss", "tokens/s")] == [""] * 6
@@ -235,9 +236,9 @@ class TestState:
         """A log that lost its beginning."""
         lines = (trained / "simple/train.log").read_text().splitlines(keepends=True)
         (tmp_path / "train.log").write_text("".join(line for line in lines if "| train_inner |" in line))
-        assert run.read_all([tmp_path])[0].model == run.Model()
+        assert read_all([tmp_path])[0].model == Model()
         os.symlink(trained / "simple/checkpoint_last.pt", tmp_path / "checkpoint_last.pt")
-        assert run.read_all([tmp_path])[0].model == run.read_all([trained / "simple"])[0].model
+        assert read_all([tmp_path])[0].model == read_all([trained / "simple"])[0].model
 
 
 class Balanced(HTMLParser):
@@ -334,14 +335,14 @@ class TestReport:
 
     def test_names(self, trained):
         """A run once, its log counting as the run; names are as long as it takes to tell runs apart."""
-        found = run.read_all([trained / "simple", trained / "simple/train.log", trained / "a<b>&c"])
+        found = read_all([trained / "simple", trained / "simple/train.log", trained / "a<b>&c"])
         assert [run.name for run in found] == ["simple", "a<b>&c"]
 
     def test_odd_names_in_legends(self, tmp_path):
         """A leading underscore hides matplotlib's labels, and dollars are formulas to it."""
         for name in ("_hidden", "$\\x$"):
             write(tmp_path / name / "train.log", START, inner(1, 5), inner(2, 4))
-        drawn = figures.draw(run.read_all(sorted(tmp_path.iterdir())))
+        drawn = figures.draw(read_all(sorted(tmp_path.iterdir())))
         for kinds in drawn.values():
             assert b"_hidden" in kinds["svg"]
             assert b"$\\x$" in kinds["svg"]

@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 import torch
-from fairseq.optim import MemoryEfficientFP16Optimizer, adam, build_optimizer
+from fairseq.optim import MemoryEfficientFP16Optimizer, build_optimizer
+from fairseq.optim.adam import Adam
 from omegaconf import OmegaConf
 from training import SHARED, assert_same_model, binarize, train, write_corpus
 
@@ -121,7 +122,7 @@ def test_number_of_calls(monkeypatch, dtype, expected):
         calls.append(len(values))
         adamw(values, *arguments, **settings)
 
-    monkeypatch.setattr(fused_adam, "adamw", counted)
+    monkeypatch.setattr(adam, "adamw", counted)
     values = parameters(dtype)
     optimizer = build_optimizer(settings(), values)
     for value in values:
@@ -204,15 +205,15 @@ def test_devices_without_a_kernel(monkeypatch, caplog):
     def missing(*_, **__):
         raise RuntimeError("fused=True requires another device")
 
-    monkeypatch.setattr(fused_adam, "AdamW", missing)
+    monkeypatch.setattr(adam, "AdamW", missing)
     caplog.set_level("INFO")
     optimizer = build_optimizer(settings(), parameters())
-    assert type(optimizer.optimizer) is adam.Adam
+    assert type(optimizer.optimizer) is Adam
     assert "torch has no fused AdamW for cpu; using fairseq's Adam" in caplog.text
 
 
 def test_tpu_is_left_to_fairseq():
-    assert type(build_optimizer(settings(tpu=True), parameters()).optimizer) is adam.Adam
+    assert type(build_optimizer(settings(tpu=True), parameters()).optimizer) is Adam
 
 
 @pytest.mark.parametrize("flag", ["use_old_adam", "fp16_adam_stats"])

@@ -32,9 +32,9 @@ def by_fairseq(features, weight, target, epsilon):
 @pytest.mark.parametrize("epsilon", [0.0, 0.1])
 @pytest.mark.parametrize("at_once", [1, 5, 100])
 def test_loss_and_gradients(monkeypatch, epsilon, at_once):
-    monkeypatch.setattr(fused_cross_entropy, "_LOGITS_AT_ONCE", {})
-    monkeypatch.setattr(fused_cross_entropy, "_LEAST_TOKENS", at_once)
-    monkeypatch.setattr(fused_cross_entropy, "_OTHERWISE", 1)
+    monkeypatch.setattr(cross_entropy, "_LOGITS_AT_ONCE", {})
+    monkeypatch.setattr(cross_entropy, "_LEAST_TOKENS", at_once)
+    monkeypatch.setattr(cross_entropy, "_OTHERWISE", 1)
     features, weight, target = problem()
     expected, expected_nll = by_fairseq(features, weight, target, epsilon)
     gradients = torch.autograd.grad(expected * 3, (features, weight))
@@ -67,7 +67,7 @@ def test_validation_takes_no_gradient(monkeypatch):
     """One product for each part, though a parameter always says that it wants a gradient."""
     products = []
     plain = cross_entropy.product
-    monkeypatch.setattr(fused_cross_entropy, "product", lambda *factors: products.append(factors) or plain(*factors))
+    monkeypatch.setattr(cross_entropy, "product", lambda *factors: products.append(factors) or plain(*factors))
     features, weight, target = problem()
     expected = fused_label_smoothed_loss(features, weight, target, 0.1, 1)[0]
     assert len(products) == 3

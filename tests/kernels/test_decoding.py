@@ -4,7 +4,6 @@ import re
 import sys
 
 import pytest
-import test_s2t
 import torch
 from fairseq import search
 from fairseq.data import LanguagePairDataset
@@ -12,6 +11,7 @@ from fairseq.sequence_generator import SequenceGenerator
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from fairseq_cli import generate
 from helpers import make_dictionary, make_lm, make_model, make_task, randomize
+from speech import make_speech_batch, make_speech_model, make_speech_task
 from training import MODEL_FLAGS, SHARED, TRAIN_FLAGS, binarize, train, write_corpus
 
 from b2t_fairseq.decoding import BeamSearchGenerator
@@ -134,9 +134,9 @@ def test_source_without_padding():
 
 @pytest.mark.parametrize("padding", [True, False])
 def test_speech(padding):
-    model = randomize(test_s2t.make_model(task=test_s2t.make_task(WORDS))).eval()
+    model = randomize(make_speech_model(task=make_speech_task(WORDS))).eval()
     theirs, ours = make_generators(model, beam_size=4, max_len_b=20)
-    batch = test_s2t.make_batch(padding)
+    batch = make_speech_batch(padding)
     assert ours._is_plain()
     assert_same_hypotheses(theirs.generate([model], batch), ours.generate([model], batch))
 

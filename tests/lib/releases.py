@@ -13,7 +13,8 @@ import torch
 from fairseq import checkpoint_utils
 from fairseq.data import Dictionary, LanguagePairDataset
 from fairseq.sequence_generator import SequenceGenerator
-from helpers import ROOT, Golden
+from golden import Golden
+from helpers import ROOT
 
 REAL = ROOT.parent / "shared/golden/checkpoints"
 

@@ -88,7 +88,7 @@ def load(path: Path) -> dict:
 def command_line(name: str) -> list[str]:
     """Return the command for an installed console script, or the module behind it."""
     if name == "b2t":
-        return [sys.executable, "-c", "from b2t_fairseq.cli import main; raise SystemExit(main())"]
+        return [sys.executable, "-c", "from b2t_cli import main; raise SystemExit(main())"]
     return [str(BIN / name)]
 
 

@@ -29,6 +29,15 @@ PARTS = {
     ),
 }
 
+SMALL_CONFIG = """
+max_update=6 tokens_per_update=320 max_tokens=160
+model=(--arch b2t_transformer_tiny --residual b2t --share-all-embeddings --dropout 0)
+training=(--optimizer adam --lr 0.01 --criterion label_smoothed_cross_entropy --label-smoothing 0.1
+          --required-batch-size-multiple 1 --seed 7 --save-interval-updates 3)
+average=(--by updates --last 2)
+generation=(--beam 2)
+"""
+
 
 def pairs(count: int, seed: int) -> list[tuple[str, str]]:
     """Return sentences that share an order of words."""

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
-from helpers import make_batch, make_model, randomize, step_by_step_logits, translate
+from checks import assert_same_results, randomized_pair
+from equations import LAYERS, run_stack
+from golden import translate
+from helpers import make_batch, make_model, randomize, step_by_step_logits
 
 from b2t_fairseq.residual import SCHEMES
 from b2t_fairseq.sharing import STRATEGIES
@@ -14,84 +16,6 @@ SHARING = [
     else {"layer_sharing": name}
     for name in STRATEGIES
 ]
-
-
-def attention(attn, query, source, mask):
-    """Scaled dot-product attention, head by head: ``mask`` is true where a key is hidden, (query, key)."""
-    queries, keys, values = attn.q_proj(query), attn.k_proj(source), attn.v_proj(source)
-    heads = []
-    for head in range(attn.num_heads):
-        part = slice(head * attn.head_dim, (head + 1) * attn.head_dim)
-        scores = queries[:, part] @ keys[:, part].T * attn.head_dim**-0.5
-        heads.append(torch.softmax(scores.masked_fill(mask, float("-inf")), dim=-1) @ values[:, part])
-    return attn.out_proj(torch.cat(heads, dim=-1))
-
-
-def feed_forward(layer, x):
-    return layer.fc2(F.relu(layer.fc1(x)))
-
-
-def joined(scheme, layer, place, x, f, norm, layer_input):
-    """The equations of the papers for one sub-layer; ``place`` is (stack, depth from 1, sub-layer from 0, of how many).
-
-    A decoder's layers have two in a language model, three otherwise.
-    """
-    stack, depth, sublayer, sublayers = place
-    encoder, last = stack == "encoder", sublayer == sublayers - 1
-    n, m = LAYERS["encoder"], LAYERS["decoder"]
-    if scheme == "post_ln" or (scheme == "b2t" and not last) or (scheme == "mix_ln" and depth <= LAYERS[stack] // 4):
-        return norm(x + f(x))
-    if scheme == "b2t":
-        return norm(layer_input + x + f(x))
-    if scheme in ("pre_ln", "mix_ln", "dlcl"):
-        return x + f(norm(x))
-    if scheme == "ln_scaling":
-        return x + f(norm(x) / depth**0.5)
-    if scheme == "admin":
-        return norm(layer.residual.omega[sublayer] * x + f(x))
-    if scheme == "deepnorm":
-        return norm((0.81 * (n**4 * m) ** (1 / 16) if encoder else (sublayers * m) ** (1 / 4)) * x + f(x))
-    if scheme == "rezero":
-        return x + layer.residual.alpha * f(x)
-    if scheme == "b2t_no_ln" and last:
-        layers = LAYERS[stack]
-        return min(layers**-0.15, layers / 12) * layer_input + 16**-0.2 * (x + f(x))
-    assert scheme in ("t_fixup", "b2t_no_ln")
-    return x + f(x)
-
-
-def run_stack(scheme, stack, x, source=None):
-    """All layers of a stack for one sentence; ``source``: the encoder's output, for a decoder that looks at one."""
-    hidden = torch.ones(len(x), len(x), dtype=torch.bool).triu(1) & (stack.stack == "decoder")
-    everything = None if source is None else torch.zeros(len(x), len(source), dtype=torch.bool)
-    outputs = [x]
-    for depth, layer in enumerate(stack.layers, 1):
-        if scheme == "dlcl":
-            x = combination(stack, outputs)
-        sublayers = [
-            (lambda q, layer=layer: attention(layer.self_attn, q, q, hidden), layer.self_attn_layer_norm),
-            (lambda x, layer=layer: feed_forward(layer, x), layer.final_layer_norm),
-        ]
-        if source is not None:
-            cross = lambda q, layer=layer: attention(layer.encoder_attn, q, source, everything)  # noqa: E731
-            sublayers.insert(1, (cross, layer.encoder_attn_layer_norm))
-        layer_input = x
-        for sublayer, (f, norm) in enumerate(sublayers):
-            x = joined(scheme, layer, (stack.stack, depth, sublayer, len(sublayers)), x, f, norm, layer_input)
-        outputs.append(x)
-    if scheme == "dlcl":
-        x = combination(stack, outputs)
-    return stack.layer_norm(x) if scheme in ("pre_ln", "mix_ln", "ln_scaling", "dlcl") else x
-
-
-def combination(stack, outputs):
-    """DLCL: the input of the layer above ``outputs``, which are the embedding and the outputs of all layers below."""
-    weights = stack.inputs[len(outputs) - 1].weights
-    return sum(weights[k] * stack.inputs[k].norm(output) for k, output in enumerate(outputs))
-
-
-# of different depth, so that none can be taken for the other's
-LAYERS = {"encoder": 6, "decoder": 4}
 
 
 @pytest.mark.parametrize("sharing", SHARING, ids=STRATEGIES)
@@ -143,55 +67,10 @@ def pair_of_models(scheme, **flags):
     return randomized_pair(stock, make_model("b2t_transformer", residual=scheme, kernels="fairseq", **flags))
 
 
-def randomized_pair(stock, ours):
-    """Compare the initializations of two models, then overwrite both."""
-    assert list(stock.state_dict()) == list(ours.state_dict())
-    for name, tensor in stock.state_dict().items():
-        if "_float_tensor" not in name:
-            assert torch.equal(tensor, ours.state_dict()[name]), f"{name} is initialized differently"
-    return randomize(stock), randomize(ours)
-
-
 @pytest.mark.parametrize("flags", STOCK_FLAGS, ids=lambda flags: " ".join(flags) or "default")
 @pytest.mark.parametrize("scheme", ["post_ln", "pre_ln"])
 def test_equals_fairseq(scheme, flags):
     assert_same_results(*pair_of_models(scheme, **flags), make_batch(), "checkpoint_activations" not in flags)
-
-
-def assert_same_results(stock, ours, batch, same_order=True):
-    """Compare training, evaluation and decoding bit by bit; gradients roughly unless summed in the ``same_order``."""
-    results = []
-    for model in (stock, ours):
-        model.train()
-        torch.manual_seed(5)
-        logits, _ = model(**batch["net_input"])
-        logits.square().sum().backward()
-        gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-        model.eval()
-        with torch.no_grad():
-            full, extra = model(**batch["net_input"])
-            steps = step_by_step_logits(model, batch)
-            # an adaptive softmax comes after the model
-            log_probs = model.get_normalized_probs((full, extra), log_probs=True)
-        results.append((logits, gradients, full, extra, steps, log_probs))
-    (logits, gradients, full, extra, steps, log_probs), ours_results = results
-    assert torch.equal(logits, ours_results[0])
-    for name, gradient in gradients.items():
-        other = ours_results[1][name]
-        if gradient is None or other is None:
-            assert gradient is other, name
-        elif same_order:
-            assert torch.equal(gradient, other), name
-        else:
-            # fairseq's backward passes within the backward pass add up shared gradients in another order
-            assert torch.allclose(gradient, other, rtol=1e-4, atol=1e-5), name
-    assert torch.equal(full, ours_results[2])
-    if extra["attn"][0] is not None:
-        assert torch.equal(extra["attn"][0], ours_results[3]["attn"][0])
-    for stock_state, state in zip(extra["inner_states"], ours_results[3]["inner_states"], strict=True):
-        assert torch.equal(stock_state, state)
-    assert torch.equal(steps, ours_results[4])
-    assert torch.equal(log_probs, ours_results[5])
 
 
 @pytest.mark.parametrize("sharing", [SHARING[0], SHARING[-1]], ids=["none", "shared"])

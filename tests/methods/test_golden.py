@@ -5,7 +5,8 @@ import re
 
 import pytest
 import torch
-from helpers import GOLDEN, Golden, make_model, release_loss, translate
+from golden import GOLDEN, Golden, release_loss, translate
+from helpers import make_model
 
 from b2t_fairseq import admin_profile
 from b2t_fairseq.sharing import layer_indices

@@ -1,21 +1,12 @@
 """Every scheme with every strategy: trains, is saved and loaded, decodes; initializations, parameters, refusals."""
 
-import math
-
 import pytest
 import torch
-from helpers import make_batch, make_model, randomize, step_by_step_logits
+from checks import PAIRS, SHARED, check_training_and_decoding, deviation, expected_deviations, sharing
+from helpers import make_batch, make_model, randomize
 
 from b2t_common.errors import InputError
 from b2t_fairseq.residual import SCHEMES
-from b2t_fairseq.sharing import STRATEGIES
-
-PAIRS = [(scheme, strategy) for scheme in SCHEMES for strategy in STRATEGIES]
-SHARED = {"layer_sharing": "cycle_rev", "encoder_unique_layers": 3, "decoder_unique_layers": 3}
-
-
-def sharing(strategy):
-    return {**SHARED, "layer_sharing": strategy} if strategy != "none" else {}
 
 
 @pytest.mark.parametrize(("scheme", "strategy"), PAIRS)
@@ -25,55 +16,7 @@ def test_trains_saves_loads_decodes(tmp_path, scheme, strategy):
     )
 
 
-def check_training_and_decoding(build, batch, folder):
-    """One step lowers the loss; what is stored is all that a new model needs; step by step as in one go."""
-    model = build(1)
-    target = batch["target"]
-
-    def loss():
-        logits, _ = model(**batch["net_input"])
-        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=1)
-
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    before = loss()
-    before.backward()
-    assert all(parameter.grad is not None for parameter in model.parameters())
-    optimizer.step()
-    assert loss() < before
-    torch.save(model.state_dict(), folder / "model.pt")
-    other = build(2).eval()
-    other.load_state_dict(torch.load(folder / "model.pt", weights_only=True))
-    model.eval()
-    with torch.no_grad():
-        full = model(**batch["net_input"])[0]
-        assert torch.equal(other(**batch["net_input"])[0], full)
-        steps = step_by_step_logits(other, batch)
-    assert torch.allclose(steps[target != 1], full[target != 1], rtol=1e-5, atol=1e-5)
-
-
-def deviation(parameter):
-    return parameter.double().std(unbiased=False).item()
-
-
 WIDE = {"encoder_embed_dim": 256, "encoder_ffn_embed_dim": 512, "encoder_layers": 4, "decoder_layers": 2}
-CARRY_VALUES = ("v_proj", "out_proj", "fc1", "fc2")
-
-
-def linear_weights(stack):
-    return [
-        (name, weight) for name, weight in stack.named_parameters() if name.startswith("layers") and weight.dim() == 2
-    ]
-
-
-def expected_deviations(stack, gain, uniform):
-    """Xavier's deviation is gain * sqrt(2 / (fan_in + fan_out)) whatever the distribution."""
-    for name, weight in linear_weights(stack):
-        if "omega" not in name:
-            factor = gain if any(part in name for part in CARRY_VALUES) else 1.0
-            xavier = factor * math.sqrt(2 / sum(weight.shape))
-            assert deviation(weight) == pytest.approx(xavier, rel=0.02), name
-            # a uniform distribution ends at sqrt(3) deviations
-            assert (weight.abs().max() <= 1.7321 * xavier) == uniform, name
 
 
 def test_deepnorm_initialization():

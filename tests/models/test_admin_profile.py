@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from helpers import make_batch, make_model
-from test_training import two_processes
+from processes import two_processes
 from training import SHARED, assert_same_model, binarize, load, train, write_corpus
 
 from b2t_cli.train import main as b2t_train

@@ -9,6 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from checks import (
+    PAIRS,
+    assert_same_results,
+    check_training_and_decoding,
+    deviation,
+    expected_deviations,
+    randomized_pair,
+)
+from equations import LAYERS, run_stack
 from fairseq import checkpoint_utils
 from fairseq.models.transformer_lm import (
     TransformerLanguageModel,
@@ -17,10 +26,8 @@ from fairseq.models.transformer_lm import (
 )
 from fairseq.sequence_generator import SequenceGenerator
 from fairseq_cli import eval_lm
+from flags import parse, stock_flags
 from helpers import ROOT, SMALL_LM, make_lm, make_lm_batch, make_task, randomize
-from test_config import parse, stock_flags
-from test_equations import LAYERS, assert_same_results, randomized_pair, run_stack
-from test_schemes import PAIRS, check_training_and_decoding, deviation, expected_deviations
 from training import PLUGIN, TRAIN_FLAGS, assert_same_model, binarize_source, load, train, write_corpus
 
 from b2t_cli.average import main as b2t_average

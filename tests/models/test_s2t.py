@@ -1,19 +1,18 @@
 """Speech to text: every scheme and strategy on synthetic features, fairseq's own model bit by bit, a whole run."""
 
-import argparse
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from checks import PAIRS, check_training_and_decoding, sharing
+from equations import LAYERS, run_stack
 from fairseq import checkpoint_utils, options
-from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_INV_REGISTRY, ARCH_MODEL_REGISTRY
+from fairseq.models import ARCH_MODEL_INV_REGISTRY, ARCH_MODEL_REGISTRY
 from fairseq_cli import generate as fairseq_generate
 from fairseq_cli import train as fairseq_train
-from helpers import make_dictionary, randomize, step_by_step_logits
-from test_equations import LAYERS, run_stack
-from test_schemes import PAIRS, check_training_and_decoding, sharing
+from helpers import randomize, step_by_step_logits
+from speech import MELS, make_speech_batch, make_speech_model, make_speech_task
 from training import PLUGIN, assert_same_model, load
 
 from b2t_cli.average import main as b2t_average
@@ -24,55 +23,15 @@ from b2t_common.errors import InputError
 from b2t_fairseq import admin_profile
 from b2t_fairseq.residual import SCHEMES
 
-MELS = 80
-SMALL = {
-    "conv_channels": 16,
-    "encoder_embed_dim": 16,
-    "encoder_ffn_embed_dim": 32,
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4,
-    "encoder_layers": 6,
-    "decoder_layers": 6,
-    "dropout": 0.0,
-}
-
-
-def make_task(num_words=20):
-    """What ``build_model`` reads of a task of fairseq's for speech."""
-    return SimpleNamespace(source_dictionary=None, target_dictionary=make_dictionary(num_words))
-
-
-def make_model(arch="b2t_s2t_transformer", task=None, seed=1, **overrides):
-    """A small model; the task of fairseq's sets the first three."""
-    given = {"input_feat_per_channel": MELS, "input_channels": 1, "max_source_positions": 100, **SMALL, **overrides}
-    args = argparse.Namespace(arch=arch, max_target_positions=50, **given)
-    ARCH_CONFIG_REGISTRY[arch](args)
-    torch.manual_seed(seed)
-    return ARCH_MODEL_REGISTRY[arch].build_model(args, task or make_task())
-
-
-def make_batch(padding=True, seed=0):
-    """fairseq's batch of 3 utterances, the longest first: features with zeros as padding, and texts."""
-    generator = torch.Generator().manual_seed(seed)
-    frames = torch.tensor([41, 33, 18] if padding else [40] * 3)
-    features = torch.randn(3, int(frames.max()), MELS, generator=generator)
-    target = torch.ones(3, 8, dtype=torch.long)
-    for utterance, length in enumerate((8, 4, 6) if padding else (7, 7, 7)):
-        features[utterance, frames[utterance] :] = 0
-        target[utterance, : length - 1] = torch.randint(4, 24, (length - 1,), generator=generator)
-        target[utterance, length - 1] = 2
-    # the end of the text before it, padding after it
-    prev = torch.cat([torch.full((3, 1), 2), target.masked_fill(target == 2, 1)[:, :-1]], dim=1)
-    net_input = {"src_tokens": features, "src_lengths": frames, "prev_output_tokens": prev}
-    return {"net_input": net_input, "target": target, "target_lengths": (target != 1).sum(1)}
-
 
 @pytest.mark.parametrize(("scheme", "strategy"), PAIRS)
 def test_trains_saves_loads_decodes(tmp_path, scheme, strategy):
     flags = {"encoder_layers": 4, "decoder_layers": 4, **sharing(strategy)}
     if strategy != "none":
         flags |= {"encoder_unique_layers": 2, "decoder_unique_layers": 2}
-    check_training_and_decoding(lambda seed: make_model(residual=scheme, seed=seed, **flags), make_batch(), tmp_path)
+    check_training_and_decoding(
+        lambda seed: make_speech_model(residual=scheme, seed=seed, **flags), make_speech_batch(), tmp_path
+    )
 
 
 @pytest.mark.parametrize("strategy", ["none", "cycle_rev"])
@@ -81,8 +40,8 @@ def test_model_equals_its_equations(scheme, strategy):
     """Every layer of every utterance, in float64, from the output of the convolutions to the logits."""
     depths = {f"{stack}_layers": layers for stack, layers in LAYERS.items()}
     flags = {**sharing(strategy), **({"decoder_unique_layers": 2} if strategy != "none" else {})}
-    model = randomize(make_model(residual=scheme, **depths, **flags)).double().eval()
-    net_input = make_batch()["net_input"]
+    model = randomize(make_speech_model(residual=scheme, **depths, **flags)).double().eval()
+    net_input = make_speech_batch()["net_input"]
     net_input["src_tokens"] = net_input["src_tokens"].double()
     with torch.no_grad():
         logits, _ = model(**net_input)
@@ -116,8 +75,10 @@ def pair_of_models(scheme, **flags):
     """fairseq's model and ours, from the same seed, with every parameter random."""
     pre_ln = scheme == "pre_ln"
     flags = {"encoder_layers": 3, "decoder_layers": 2, **flags}
-    stock = make_model("s2t_transformer", encoder_normalize_before=pre_ln, decoder_normalize_before=pre_ln, **flags)
-    ours = make_model(residual=scheme, kernels="fairseq", **flags)
+    stock = make_speech_model(
+        "s2t_transformer", encoder_normalize_before=pre_ln, decoder_normalize_before=pre_ln, **flags
+    )
+    ours = make_speech_model(residual=scheme, kernels="fairseq", **flags)
     assert list(stock.state_dict()) == list(ours.state_dict())
     for name, tensor in stock.state_dict().items():
         assert torch.equal(tensor, ours.state_dict()[name]), f"{name} is initialized differently"
@@ -129,7 +90,7 @@ def pair_of_models(scheme, **flags):
 def test_equals_fairseq(scheme, flags):
     results = []
     for model in pair_of_models(scheme, **flags):
-        batch = make_batch()
+        batch = make_speech_batch()
         model.train()
         torch.manual_seed(5)
         logits, extra = model(**batch["net_input"])
@@ -140,7 +101,7 @@ def test_equals_fairseq(scheme, flags):
         with torch.no_grad():
             encoded = model.encoder.forward(*list(batch["net_input"].values())[:2], return_all_hiddens=True)
             full, steps = model(**batch["net_input"])[0], step_by_step_logits(model, batch)
-            unpadded = make_batch(padding=False)["net_input"]
+            unpadded = make_speech_batch(padding=False)["net_input"]
             assert model.encoder(unpadded["src_tokens"], unpadded["src_lengths"])["encoder_padding_mask"] == []
             unpadded, _ = model(**unpadded)
         frozen = all(gradient is None for gradient in gradients[: len(list(model.encoder.parameters()))])
@@ -157,7 +118,7 @@ def test_equals_fairseq(scheme, flags):
 def test_equals_fairseq_in_half_precision(scheme, automatic):
     results = []
     for model in pair_of_models(scheme):
-        net_input = make_batch()["net_input"]
+        net_input = make_speech_batch()["net_input"]
         if not automatic:
             model.bfloat16()
             net_input["src_tokens"] = net_input["src_tokens"].bfloat16()
@@ -171,14 +132,14 @@ def test_equals_fairseq_in_half_precision(scheme, automatic):
 
 
 def test_stock_checkpoints_load():
-    stock = randomize(make_model("s2t_transformer"))
-    ours = make_model(residual="pre_ln", kernels="fairseq", seed=2)
+    stock = randomize(make_speech_model("s2t_transformer"))
+    ours = make_speech_model(residual="pre_ln", kernels="fairseq", seed=2)
     ours.load_state_dict(stock.state_dict())
-    net_input = make_batch()["net_input"]
+    net_input = make_speech_batch()["net_input"]
     assert torch.equal(stock.eval()(**net_input)[0], ours.eval()(**net_input)[0])
     with pytest.raises(RuntimeError, match="encoder was trained with --residual pre_ln"):
-        make_model(residual="b2t").load_state_dict(ours.state_dict())
-    shared = make_model(residual="pre_ln", **sharing("cycle"))
+        make_speech_model(residual="b2t").load_state_dict(ours.state_dict())
+    shared = make_speech_model(residual="pre_ln", **sharing("cycle"))
     with pytest.raises(RuntimeError, match=r"(?s)encoder layers use the parameter sets 0 1 2 3 4 5.*decoder layers"):
         shared.load_state_dict(ours.state_dict())
 
@@ -186,9 +147,9 @@ def test_stock_checkpoints_load():
 def test_recomputed_activations_change_nothing():
     results = []
     for recompute in (False, True):
-        model = make_model(checkpoint_activations=recompute, dropout=0.3, **sharing("cycle_rev"))
+        model = make_speech_model(checkpoint_activations=recompute, dropout=0.3, **sharing("cycle_rev"))
         torch.manual_seed(5)
-        loss = model(**make_batch()["net_input"])[0].square().sum()
+        loss = model(**make_speech_batch()["net_input"])[0].square().sum()
         loss.backward()
         results.append([loss, *(parameter.grad for parameter in model.parameters())])
     assert all(torch.equal(*pair) for pair in zip(*results, strict=True))
@@ -257,28 +218,28 @@ def test_parameter_counts(size, millions):
             model = ARCH_MODEL_REGISTRY[args.arch].build_model(args, task)
         return sum(parameter.numel() for parameter in model.parameters())
 
-    task = make_task(num_words=10000 - 4)
+    task = make_speech_task(num_words=10000 - 4)
     assert f"{count() / 1e6:.1f}" == f"{millions}"
     shared = {"layer_sharing": "cycle", "encoder_unique_layers": 12, "decoder_unique_layers": 6}
     assert count(encoder_layers=24, decoder_layers=12, **shared) == count()
 
 
 def test_initializations_reach_both_stacks():
-    plain, fixed = make_model(residual="post_ln"), make_model(residual="t_fixup")
+    plain, fixed = make_speech_model(residual="post_ln"), make_speech_model(residual="t_fixup")
     assert torch.equal(fixed.decoder.embed_tokens.weight, plain.decoder.embed_tokens.weight * 54**-0.25)
     assert torch.equal(fixed.encoder.subsample.conv_layers[0].weight, plain.encoder.subsample.conv_layers[0].weight)
     bound = 0.67 * 6**-0.25 * (6 / 48) ** 0.5  # Xavier's for 16 to 32
     largest = fixed.encoder.layers[0].fc1.weight.abs().max().item()
     assert 0.9 * bound < largest <= bound
-    scaled = make_model(residual="post_ln", depth_scaled_init=True)
+    scaled = make_speech_model(residual="post_ln", depth_scaled_init=True)
     for stack in ("encoder", "decoder"):
         for ours, theirs in zip(getattr(scaled, stack).layers, getattr(plain, stack).layers, strict=True):
             assert torch.equal(ours.self_attn.q_proj.weight, theirs.self_attn.q_proj.weight * 6**-0.5)
 
 
 def test_admin_is_profiled():
-    model = make_model(residual="admin", **sharing("cycle")).train()
-    admin_profile.measure(model, make_batch()["net_input"])
+    model = make_speech_model(residual="admin", **sharing("cycle")).train()
+    admin_profile.measure(model, make_speech_batch()["net_input"])
     assert admin_profile.is_profiled(model)
     for stack in (model.encoder, model.decoder):
         omegas = torch.stack([omega[0] for layer in stack.layers for omega in layer.residual.omega])
@@ -288,8 +249,8 @@ def test_admin_is_profiled():
 
 
 def test_word_dropout_is_the_decoders():
-    model = make_model(decoder_word_dropout=0.9).train()
-    batch = make_batch()["net_input"]
+    model = make_speech_model(decoder_word_dropout=0.9).train()
+    batch = make_speech_batch()["net_input"]
     assert torch.equal(*(model.encoder(batch["src_tokens"], batch["src_lengths"])["encoder_out"][0] for _ in range(2)))
     assert not torch.equal(*(model(**batch)[0] for _ in range(2)))
 
@@ -317,7 +278,7 @@ def test_word_dropout_is_the_decoders():
 )
 def test_refused(flags, words):
     with pytest.raises(InputError) as error:
-        make_model(**flags)
+        make_speech_model(**flags)
     assert all(word in str(error.value) for word in words), error.value
 
 

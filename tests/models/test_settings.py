@@ -3,23 +3,15 @@
 import dataclasses
 
 import pytest
-from fairseq import options
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import ARCH_MODEL_INV_REGISTRY
 from fairseq.models.transformer import TransformerConfig
+from flags import parse, stock_flags
 from helpers import make_model, make_task
 
 from b2t_fairseq.models.transformer import B2TTransformerModel
 from b2t_fairseq.residual import SCHEMES
 from b2t_fairseq.settings.fields import B2TTransformerConfig
 from b2t_fairseq.sharing import STRATEGIES
-
-
-def stock_flags(arch: str) -> set[str]:
-    parser = options.get_training_parser()
-    options.parse_args_and_arch(parser, ["data", "--arch", arch])
-    group = next(g for g in parser._action_groups if g.title == "Model-specific configuration")
-    return {option for action in group._group_actions for option in action.option_strings}
 
 
 def test_every_stock_flag_is_a_flag_here():
@@ -65,12 +57,6 @@ SIZES = {
     "b2t_transformer_wmt_en_de_18l": (18, 512, 2048, 8),
     "b2t_transformer_wmt_en_de_big": (6, 1024, 4096, 16),
 }
-
-
-def parse(*flags: str):
-    parser = options.get_training_parser()
-    args = options.parse_args_and_arch(parser, ["data", "--task", "translation", *flags])
-    return convert_namespace_to_omegaconf(args).model
 
 
 @pytest.mark.parametrize("arch", SIZES)

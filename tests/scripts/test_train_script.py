@@ -13,7 +13,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.distributed import utils as distributed_utils
 from helpers import ROOT, make_lm, make_model, make_task
 from training import BIN, binarize, load, write_corpus
-from wmt import environment, script, stand_in
+from wmt import SMALL_CONFIG, environment, script, stand_in
 
 from b2t_fairseq import checkpoints
 from b2t_fairseq.models.transformer_lm import B2TLanguageModel
@@ -156,7 +156,7 @@ class TestConfigurations:
         return parse
 
     def test_every_configuration_is_fairseqs_flags_and_a_model(self, parsed):
-        """But for those of the WMT tables: docs/build/write_tables.py builds them, and test_reproduction.py sees to it."""
+        """Except those of the WMT tables, which docs/build/write_tables.py builds and test_reproduction.py checks."""
         names = [path.relative_to(ROOT / "configs").with_suffix("").as_posix() for path in CONFIGS]
         others = [name for name in names if not name.startswith("wmt14_en_de/")]
         assert len(others) >= 9
@@ -324,21 +324,11 @@ class TestClusters:
         assert result.returncode == 75
 
 
-SMALL = """
-max_update=6 tokens_per_update=320 max_tokens=160
-model=(--arch b2t_transformer_tiny --residual b2t --share-all-embeddings --dropout 0)
-training=(--optimizer adam --lr 0.01 --criterion label_smoothed_cross_entropy --label-smoothing 0.1
-          --required-batch-size-multiple 1 --seed 7 --save-interval-updates 3)
-average=(--by updates --last 2)
-generation=(--beam 2)
-"""
-
-
 class TestRuns:
     @pytest.mark.slow
     def test_two_processes_by_torchrun(self, corpus, tmp_path):
         """torchrun starts the script twice; both are one run with the updates of one process that accumulates."""
-        (tmp_path / "config.sh").write_text(SMALL)
+        (tmp_path / "config.sh").write_text(SMALL_CONFIG)
         data = ("--data", corpus / "bin")
         result = subprocess.run(
             [
@@ -377,7 +367,7 @@ class TestRuns:
 
     def test_one_run_in_a_folder(self, corpus, tmp_path):
         """Not while another one is at work, not with another configuration; the same one is left alone when done."""
-        (tmp_path / "config.sh").write_text(SMALL.replace("max_update=6", "max_update=1"))
+        (tmp_path / "config.sh").write_text(SMALL_CONFIG.replace("max_update=6", "max_update=1"))
         arguments = (tmp_path / "config.sh", "--data", corpus / "bin", "--save-dir", tmp_path / "run", "--cpu")
         script("train.sh", *arguments)
         before = (tmp_path / "run/checkpoint_last.pt").read_bytes()
@@ -404,7 +394,7 @@ class TestRuns:
         assert not (tmp_path / "run").exists()
 
     def test_no_checkpoint_is_an_error(self, corpus, tmp_path):
-        (tmp_path / "config.sh").write_text(SMALL)
+        (tmp_path / "config.sh").write_text(SMALL_CONFIG)
         arguments = ("--data", corpus / "bin", "--save-dir", tmp_path / "run", "--cpu", "--max-epoch", "1")
         result = script(
             "train.sh",

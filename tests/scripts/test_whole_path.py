@@ -7,9 +7,8 @@ import shutil
 
 import pytest
 from helpers import ROOT
-from test_train_script import SMALL
 from training import BIN, load
-from wmt import pairs, prepare, script, stand_in
+from wmt import SMALL_CONFIG, pairs, prepare, script, stand_in
 
 from b2t_common.errors import InputError
 from b2t_fairseq.hub import from_pretrained
@@ -20,7 +19,7 @@ NEWSTESTS = [f"newstest{year}" for year in range(2010, 2017)]
 @pytest.fixture(scope="module")
 def trained(world, prepared):
     """A run of some updates by scripts/train.sh."""
-    (world / "config.sh").write_text(SMALL)
+    (world / "config.sh").write_text(SMALL_CONFIG)
     arguments = ("--data", prepared / "bin", "--save-dir", world / "my run", "--cpu")
     script("train.sh", world / "config.sh", *arguments)
     return world / "my run"
@@ -162,7 +161,7 @@ class TestHub:
 def test_moses_bpe(world, tmp_path):
     """Tokens and BPE become text again: what is scored has neither."""
     prepare(world, tmp_path / "data", "--tokenization", "moses_bpe")
-    (tmp_path / "config.sh").write_text(SMALL.replace("max_update=6", "max_update=150"))
+    (tmp_path / "config.sh").write_text(SMALL_CONFIG.replace("max_update=6", "max_update=150"))
     script("train.sh", tmp_path / "config.sh", "--data", tmp_path / "data/bin", "--save-dir", tmp_path / "run", "--cpu")
     evaluate(world, tmp_path / "run")
     text = (tmp_path / "run/evaluation/newstest2014.de").read_text()
@@ -177,7 +176,7 @@ def test_real_test_sets(world, tmp_path):
     """All 19,666 segments, translated by a model that knows next to nothing."""
     real = {"SACREBLEU": os.environ["SACREBLEU"]}
     prepare(world, tmp_path / "data", **real)
-    (tmp_path / "config.sh").write_text(SMALL)
+    (tmp_path / "config.sh").write_text(SMALL_CONFIG)
     arguments = ("--data", tmp_path / "data/bin", "--save-dir", tmp_path / "run", "--cpu")
     # real sentences are long in the few pieces of this corpus
     arguments += ("--disable-validation", "--max-source-positions", "4096", "--max-target-positions", "4096")
@@ -192,7 +191,7 @@ def test_real_test_sets(world, tmp_path):
 def test_sweep(world, prepared, tmp_path):
     """Two configurations and two seeds, one table; a second call finds everything done."""
     for name in ("post_ln", "b2t"):
-        (tmp_path / f"{name}.sh").write_text(SMALL.replace("b2t ", f"{name} "))
+        (tmp_path / f"{name}.sh").write_text(SMALL_CONFIG.replace("b2t ", f"{name} "))
     arguments = ["--seeds", "1 2", "--out", tmp_path / "sweep", "--data", prepared / "bin"]
     arguments += [tmp_path / "post_ln.sh", tmp_path / "b2t.sh", "--", "--cpu", "--log-interval", "2"]
     for _ in range(2):

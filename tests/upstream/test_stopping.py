@@ -8,7 +8,7 @@ import threading
 import pytest
 from fairseq.data.iterators import GroupedIterator
 from fairseq.trainer import Trainer
-from test_training import two_processes
+from processes import two_processes
 from training import SHARED, assert_same_model, binarize, load, train, write_corpus
 
 from b2t_cli.train import main as b2t_train

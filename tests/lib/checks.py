@@ -1,0 +1,114 @@
+"""Checks that tests of translation models, language models and speech models make alike."""
+
+import math
+
+import pytest
+import torch
+from helpers import randomize, step_by_step_logits
+
+from b2t_fairseq.residual import SCHEMES
+from b2t_fairseq.sharing import STRATEGIES
+
+PAIRS = [(scheme, strategy) for scheme in SCHEMES for strategy in STRATEGIES]
+
+
+SHARED = {"layer_sharing": "cycle_rev", "encoder_unique_layers": 3, "decoder_unique_layers": 3}
+
+
+def sharing(strategy):
+    return {**SHARED, "layer_sharing": strategy} if strategy != "none" else {}
+
+
+def check_training_and_decoding(build, batch, folder):
+    """One step lowers the loss; what is stored is all that a new model needs; step by step as in one go."""
+    model = build(1)
+    target = batch["target"]
+
+    def loss():
+        logits, _ = model(**batch["net_input"])
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=1)
+
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    before = loss()
+    before.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    optimizer.step()
+    assert loss() < before
+    torch.save(model.state_dict(), folder / "model.pt")
+    other = build(2).eval()
+    other.load_state_dict(torch.load(folder / "model.pt", weights_only=True))
+    model.eval()
+    with torch.no_grad():
+        full = model(**batch["net_input"])[0]
+        assert torch.equal(other(**batch["net_input"])[0], full)
+        steps = step_by_step_logits(other, batch)
+    assert torch.allclose(steps[target != 1], full[target != 1], rtol=1e-5, atol=1e-5)
+
+
+def deviation(parameter):
+    return parameter.double().std(unbiased=False).item()
+
+
+CARRY_VALUES = ("v_proj", "out_proj", "fc1", "fc2")
+
+
+def linear_weights(stack):
+    return [
+        (name, weight) for name, weight in stack.named_parameters() if name.startswith("layers") and weight.dim() == 2
+    ]
+
+
+def expected_deviations(stack, gain, uniform):
+    """Xavier's deviation is gain * sqrt(2 / (fan_in + fan_out)) whatever the distribution."""
+    for name, weight in linear_weights(stack):
+        if "omega" not in name:
+            factor = gain if any(part in name for part in CARRY_VALUES) else 1.0
+            xavier = factor * math.sqrt(2 / sum(weight.shape))
+            assert deviation(weight) == pytest.approx(xavier, rel=0.02), name
+            # a uniform distribution ends at sqrt(3) deviations
+            assert (weight.abs().max() <= 1.7321 * xavier) == uniform, name
+
+
+def randomized_pair(stock, ours):
+    """Compare the initializations of two models, then overwrite both."""
+    assert list(stock.state_dict()) == list(ours.state_dict())
+    for name, tensor in stock.state_dict().items():
+        if "_float_tensor" not in name:
+            assert torch.equal(tensor, ours.state_dict()[name]), f"{name} is initialized differently"
+    return randomize(stock), randomize(ours)
+
+
+def assert_same_results(stock, ours, batch, same_order=True):
+    """Compare training, evaluation and decoding bit by bit; gradients roughly unless summed in the ``same_order``."""
+    results = []
+    for model in (stock, ours):
+        model.train()
+        torch.manual_seed(5)
+        logits, _ = model(**batch["net_input"])
+        logits.square().sum().backward()
+        gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+        model.eval()
+        with torch.no_grad():
+            full, extra = model(**batch["net_input"])
+            steps = step_by_step_logits(model, batch)
+            # an adaptive softmax comes after the model
+            log_probs = model.get_normalized_probs((full, extra), log_probs=True)
+        results.append((logits, gradients, full, extra, steps, log_probs))
+    (logits, gradients, full, extra, steps, log_probs), ours_results = results
+    assert torch.equal(logits, ours_results[0])
+    for name, gradient in gradients.items():
+        other = ours_results[1][name]
+        if gradient is None or other is None:
+            assert gradient is other, name
+        elif same_order:
+            assert torch.equal(gradient, other), name
+        else:
+            # fairseq's backward passes within the backward pass add up shared gradients in another order
+            assert torch.allclose(gradient, other, rtol=1e-4, atol=1e-5), name
+    assert torch.equal(full, ours_results[2])
+    if extra["attn"][0] is not None:
+        assert torch.equal(extra["attn"][0], ours_results[3]["attn"][0])
+    for stock_state, state in zip(extra["inner_states"], ours_results[3]["inner_states"], strict=True):
+        assert torch.equal(stock_state, state)
+    assert torch.equal(steps, ours_results[4])
+    assert torch.equal(log_probs, ours_results[5])

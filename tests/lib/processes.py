@@ -1,0 +1,40 @@
+"""Training by two real processes."""
+
+import logging
+import multiprocessing
+import socket
+
+from training import train
+
+from b2t_cli.train import main as b2t_train
+
+
+def one_of_two(rank, log, *arguments):
+    logging.getLogger().addHandler(logging.FileHandler(log))
+    train(*arguments, "--distributed-rank", str(rank), command=b2t_train)
+
+
+def two_processes(data, save_dir, *flags):
+    """Train with two real processes over gloo; return what rank 0 logged."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    distributed = [
+        *("--distributed-no-spawn", "--distributed-backend", "gloo", "--distributed-world-size", "2"),
+        *("--distributed-init-method", f"tcp://127.0.0.1:{port}"),
+    ]
+    # forked, so that nobody has to import fairseq again
+    context = multiprocessing.get_context("fork")
+    logs = [save_dir.with_name(f"rank{rank}.log") for rank in range(2)]
+    processes = [
+        context.Process(target=one_of_two, args=(rank, logs[rank], data, save_dir, *flags, *distributed))
+        for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=120)
+    assert [process.exitcode for process in processes] == [0, 0], logs[0].read_text()
+    lines = logs[0].read_text().splitlines()
+    logs[0].unlink()
+    return lines
