@@ -52,9 +52,8 @@ def to_stock(state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         if settings[name]:
             raise InputError(f"{flag(name)} {settings[name]}: pruned models are not converted")
     stock = {name: value for name, value in settings.items() if name not in _PLUGIN_FLAGS and value is not None}
-    stock["encoder_normalize_before"] = stock["decoder_normalize_before"] = scheme is stock_scheme(
-        normalize_before=True
-    )
+    normalize_before = scheme is stock_scheme(normalize_before=True)
+    stock["encoder_normalize_before"] = stock["decoder_normalize_before"] = normalize_before
     stock["_name"] = stock["arch"] = ARCHITECTURE
     model = build(settings, state["model"])
     written = build(stock, model.state_dict(), ARCH_MODEL_REGISTRY[ARCHITECTURE])

@@ -16,7 +16,7 @@ from b2t_common.errors import InputError
 from ..residual import LayerPosition, ResidualScheme, scheme_class, stock_scheme
 from ..sharing import layer_indices
 from .fields import B2TLanguageModelConfig, B2TTransformerConfig, as_namespace
-from .validation import STACKS, validate
+from .validation import STACKS, validate, validate_pruning
 from .validation_lm import validate_language_model
 from .validation_s2t import validate_speech
 
@@ -86,7 +86,9 @@ def plan_translation(cfg: Any) -> Plan:
     """
     settings = as_namespace(cfg)
     validate(settings)
-    return _plan(settings, STACKS)
+    plan = _plan(settings, STACKS)
+    validate_pruning(settings)
+    return plan
 
 
 def plan_language_model(cfg: Any, num_symbols: int, num_targets: int) -> Plan:
@@ -119,6 +121,7 @@ def plan_speech(cfg: Namespace) -> Plan:
     settings = as_namespace(cfg)
     validate(settings)
     plan = _plan(settings, STACKS)
+    validate_pruning(settings)
     validate_speech(settings)
     return plan
 

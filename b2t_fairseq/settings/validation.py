@@ -120,8 +120,6 @@ def validate(args: Namespace, stacks: Sequence[str] = STACKS) -> None:
             raise InputError(f"--compile cannot work with {shown(args, name)}; drop one of them")
     _validate_residual(args, stacks)
     _validate_dimensions(args, stacks)
-    if len(stacks) > 1:
-        _validate_pruning(args)
 
 
 def refuse_without_effect(args: Namespace, needs: Mapping[str, tuple[str, object]]) -> None:
@@ -185,7 +183,8 @@ def _validate_dimensions(args: Namespace, stacks: Sequence[str]) -> None:
         )
 
 
-def _validate_pruning(args: Namespace) -> None:
+def validate_pruning(args: Namespace) -> None:
+    """Raise InputError if only one of two stacks is pruned, since fairseq would prune the other one to nothing."""
     stacks = {"encoder": args.encoder_layers_to_keep, "decoder": args.decoder_layers_to_keep}
     for stack, other in (("encoder", "decoder"), ("decoder", "encoder")):
         if stacks[stack] and not stacks[other]:

@@ -101,7 +101,7 @@ def around(model, modules, batch):
 
 def is_token(model, stack, batch):
     """False at padding, ``(seq_len, batch)``."""
-    if stack.stack == "decoder":
+    if stack.name == "decoder":
         return batch["target"].ne(PADDING).t()
     source, lengths = batch["net_input"]["src_tokens"], batch["net_input"]["src_lengths"]
     if source.dim() == 2:
@@ -129,9 +129,9 @@ def observed(kind, scheme):
 
 def layers_of(run):
     """Each layer as stack, module and numbers."""
-    assert list(run.result["stacks"]) == [stack.stack for stack in layer_stacks(run.model)]
+    assert list(run.result["stacks"]) == [stack.name for stack in layer_stacks(run.model)]
     for stack in layer_stacks(run.model):
-        numbers = run.result["stacks"][stack.stack]["layers"]
+        numbers = run.result["stacks"][stack.name]["layers"]
         assert [layer["layer"] for layer in numbers] == list(range(1, len(stack.layer_list()) + 1))
         for layer, found in zip(stack.layer_list(), numbers, strict=True):
             yield stack, layer, found
@@ -161,7 +161,7 @@ class TestNumbers:
         run = observed(kind, scheme)
         for stack, layer, found in layers_of(run):
             names = ["self-attention", "feed-forward"]
-            if kind != "language model" and stack.stack == "decoder":
+            if kind != "language model" and stack.name == "decoder":
                 names.insert(1, "cross-attention")
             _, _, at_input, at_output = run.seen[layer]
             inside = [
@@ -270,8 +270,8 @@ class TestSharing:
         for model in (tied, untied):
             sum(loss_of(model, batch) for batch in batches).backward()
         for stack, separate in zip(layer_stacks(tied), layer_stacks(untied), strict=True):
-            found = result["stacks"][stack.stack]
-            indices = layer_indices(strategy, len(stack.layers), sets[f"{stack.stack}_unique_layers"])
+            found = result["stacks"][stack.name]
+            indices = layer_indices(strategy, len(stack.layers), sets[f"{stack.name}_unique_layers"])
             assert [layer["set"] for layer in found["layers"]] == indices
             uses = [shared_gradient(layer, result["tokens"]) for layer in separate.layer_list()]
             assert [layer["parameter_gradient"] for layer in found["layers"]] == [close(use.norm()) for use in uses]
@@ -361,7 +361,7 @@ class TestTable:
                 assert float(cells["norm passes"]) == pytest.approx(statistics.median(ratios), abs=0.006)
             else:
                 assert cells["norm passes"] == "-"
-            angles = [layer["angle"] for layer in run.result["stacks"][stack.stack]["layers"]]
+            angles = [layer["angle"] for layer in run.result["stacks"][stack.name]["layers"]]
             assert cells["idlest layer"] == str(angles.index(min(angles)) + 1)
             assert float(cells["its angle"]) == pytest.approx(min(angles), abs=0.06)
             assert (cells["N"], cells["M"]) == (str(len(layers)),) * 2

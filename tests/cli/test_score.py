@@ -14,6 +14,7 @@ import sacrebleu
 import torch
 from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.models import ARCH_MODEL_REGISTRY
 from helpers import make_model
 from sacrebleu.dataset import DATASETS
 from training import run
@@ -24,6 +25,7 @@ from b2t_cli.scoring import runs as evaluation
 from b2t_cli.scoring.newstest import NEWSTESTS, references, sources
 from b2t_cli.tables import RULE, Table
 from b2t_fairseq import checkpoints
+from b2t_fairseq.building import build_without_data
 from b2t_fairseq.settings.fields import as_namespace
 
 SEGMENTS = 12
@@ -140,9 +142,10 @@ ONE = ["--encoder-unique-layers", "1", "--decoder-unique-layers", "1"]
     ],
 )
 def test_parameters_of_the_papers_models(flags, width, millions):
-    embedding = torch.empty(32768, width, device="meta")
-    model = {f"{stack}.embed_tokens.weight": embedding for stack in ("encoder", "decoder")}
-    state = {"model": model, "cfg": {"model": settings_of(*flags, "--share-all-embeddings")}}
+    settings = settings_of(*flags, "--share-all-embeddings")
+    with torch.device("meta"):
+        model = build_without_data(settings, 32768, model_class=ARCH_MODEL_REGISTRY[settings["arch"]])
+    state = {"model": model.state_dict(), "cfg": {"model": settings}}
     assert f"{evaluation.describe(state)['parameters'] / 1e6:.1f}" == millions
     if flags == ["--arch", "transformer_wmt_en_de"]:
         (row,) = published.matching(evaluation.describe(state)["settings"])
@@ -158,7 +161,7 @@ def test_parameters_are_those_that_the_model_logs(flags, caplog):
     settings |= {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "share_all_embeddings": True, **flags}
     diverged = {name: torch.full_like(tensor, torch.nan) for name, tensor in model.state_dict().items()}
     for state in (model.state_dict(), diverged):
-        count = evaluation.count_parameters({"model": state, "cfg": {"model": settings}})
+        count = evaluation.describe({"model": state, "cfg": {"model": settings}})["parameters"]
         assert f"{count:,}" == logged
 
 

@@ -59,7 +59,7 @@ def combination(stack, outputs):
 
 def run_stack(scheme, stack, x, source=None):
     """All layers of a stack for one sentence; ``source``: the encoder's output, for a decoder that looks at one."""
-    hidden = torch.ones(len(x), len(x), dtype=torch.bool).triu(1) & (stack.stack == "decoder")
+    hidden = torch.ones(len(x), len(x), dtype=torch.bool).triu(1) & (stack.name == "decoder")
     everything = None if source is None else torch.zeros(len(x), len(source), dtype=torch.bool)
     outputs = [x]
     for depth, layer in enumerate(stack.layers, 1):
@@ -74,7 +74,7 @@ def run_stack(scheme, stack, x, source=None):
             sublayers.insert(1, (cross, layer.encoder_attn_layer_norm))
         layer_input = x
         for sublayer, (f, norm) in enumerate(sublayers):
-            x = joined(scheme, layer, (stack.stack, depth, sublayer, len(sublayers)), x, f, norm, layer_input)
+            x = joined(scheme, layer, (stack.name, depth, sublayer, len(sublayers)), x, f, norm, layer_input)
         outputs.append(x)
     if scheme == "dlcl":
         x = combination(stack, outputs)

@@ -1,4 +1,4 @@
-"""The counted FLOPs are those that PyTorch's own counter sees in a real model, exactly."""
+"""The counted FLOPs are those that PyTorch's own counter sees in a real model, and the parameters those of the model."""
 
 import argparse
 
@@ -10,7 +10,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from b2t_common.errors import InputError
-from b2t_fairseq.flops import decoder_flops, encoder_flops, forward_flops, training_flops
+from b2t_fairseq.counting import count_parameters, decoder_flops, encoder_flops, forward_flops, training_flops
+from b2t_fairseq.residual import SCHEMES
+from b2t_fairseq.settings.plan import plan_of_checkpoint, plan_translation
 
 BATCH, SRC_LEN, TGT_LEN = 3, 5, 7
 SHARED = {"encoder_unique_layers": 3, "decoder_unique_layers": 2}
@@ -50,6 +52,10 @@ def settings(overrides):
     return args
 
 
+def plan(overrides):
+    return plan_translation(settings(overrides))
+
+
 def batch():
     """Return tokens without padding, so that every model computes all positions."""
     generator = torch.Generator().manual_seed(0)
@@ -72,7 +78,7 @@ def counted(function) -> int:
 
 def test_forward(overrides):
     model = build(overrides)
-    expected = forward_flops(settings(overrides), VOCABULARY, BATCH, SRC_LEN, TGT_LEN)
+    expected = forward_flops(plan(overrides), VOCABULARY, BATCH, SRC_LEN, TGT_LEN)
     assert counted(lambda: model(**batch())) == expected
     model.eval()
     assert counted(lambda: model(**batch())) == expected
@@ -81,22 +87,22 @@ def test_forward(overrides):
 def test_forward_and_backward(overrides):
     """The gradients of both factors of each product, even at the bottom: the embeddings are trained."""
     model = build(overrides)
-    expected = training_flops(settings(overrides), VOCABULARY, BATCH, SRC_LEN, TGT_LEN)
+    expected = training_flops(plan(overrides), VOCABULARY, BATCH, SRC_LEN, TGT_LEN)
     assert counted(lambda: model(**batch())[0].sum().backward()) == expected
 
 
 def test_each_stack_alone(overrides):
-    model, cfg, tokens = build(overrides), settings(overrides), batch()
+    model, planned, tokens = build(overrides), plan(overrides), batch()
     source, target = (tokens["src_tokens"], tokens["src_lengths"]), tokens["prev_output_tokens"]
-    assert counted(lambda: model.encoder(*source)) == encoder_flops(cfg, BATCH, SRC_LEN)
+    assert counted(lambda: model.encoder(*source)) == encoder_flops(planned, BATCH, SRC_LEN)
     encoder_out = model.encoder(*source)
-    expected = decoder_flops(cfg, VOCABULARY, BATCH, SRC_LEN, TGT_LEN)
+    expected = decoder_flops(planned, VOCABULARY, BATCH, SRC_LEN, TGT_LEN)
     assert counted(lambda: model.decoder(target, encoder_out)) == expected
 
 
 def test_sharing_changes_nothing():
     names = ("b2t", "sequence", "cycle", "cycle_rev", "one-set")
-    counts = {forward_flops(settings(MODELS[name]), VOCABULARY, BATCH, SRC_LEN, TGT_LEN) for name in names}
+    counts = {forward_flops(plan(MODELS[name]), VOCABULARY, BATCH, SRC_LEN, TGT_LEN) for name in names}
     assert len(counts) == 1
 
 
@@ -106,12 +112,25 @@ def test_a_count_by_hand():
     encoder_weights, decoder_weights = 6 * (4 * 512**2 + 2 * 512 * 2048), 6 * (8 * 512**2 + 2 * 512 * 2048)
     attention = (6 + 2 * 6) * 2 * 2 * 512
     expected = 2 * (encoder_weights + decoder_weights + 512 * 32768) + attention
-    assert forward_flops(settings(base), 32768, 1, 1, 1) == expected
+    assert forward_flops(plan(base), 32768, 1, 1, 1) == expected
 
 
 def test_what_cannot_be_counted():
     adaptive = {"share_all_embeddings": False, "adaptive_softmax_cutoff": "8,16"}
     with pytest.raises(InputError, match=r"--adaptive-softmax-cutoff .*cannot be counted"):
-        forward_flops(settings(adaptive), VOCABULARY, BATCH, SRC_LEN, TGT_LEN)
-    with pytest.raises(TypeError, match="nested"):
-        forward_flops(make_model().cfg, VOCABULARY, BATCH, SRC_LEN, TGT_LEN)
+        forward_flops(plan(adaptive), VOCABULARY, BATCH, SRC_LEN, TGT_LEN)
+
+
+@pytest.mark.parametrize("residual", SCHEMES)
+def test_parameters_of_a_checkpoint_are_those_of_its_model(residual):
+    """Shared layers and shared embeddings count once, what a scheme owns at each depth counts, buffers do not."""
+    flags = {"residual": residual, "layer_sharing": "cycle_rev", **SHARED}
+    model = make_model(**flags)
+    expected = sum(parameter.numel() for parameter in model.parameters())
+    assert count_parameters(plan_of_checkpoint(vars(settings(flags))), model.state_dict()) == expected
+
+
+def test_parameters_of_every_size_of_model(overrides):
+    model = build(overrides)
+    expected = sum(parameter.numel() for parameter in model.parameters())
+    assert count_parameters(plan_of_checkpoint(vars(settings(overrides))), model.state_dict()) == expected
