@@ -6,7 +6,7 @@ from the English one: "you" is always "du", the simple past always becomes the p
 "hat gekauft"), adverbials have one fixed place, and so on. The same seed gives the same bytes
 everywhere. The file has four parts: lexicon, morphology, grammar, and the program itself.
 
-    python scripts/make_grammar_corpus.py --out data/grammar
+    python scripts/corpus/make_grammar_corpus.py --out data/grammar
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tests of scripts/make_grammar_corpus.py: the grammar's German and English, and the files it writes."""
+"""Tests of scripts/corpus/make_grammar_corpus.py: the grammar's German and English, and the files it writes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "make_grammar_corpus.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts/corpus/make_grammar_corpus.py"
 FILES = [f"{split}.{language}" for split in ("train", "valid", "test") for language in ("en", "de")]
 SMALL = ("--train", "300", "--valid", "20", "--test", "40")
 
