@@ -68,7 +68,7 @@ plugin=$(b2t path)
 . "$config"
 started_training=$SECONDS
 
-make_grammar() { python "$PROJECT/scripts/make_grammar_corpus.py" --out "$work/raw"; }
+make_grammar() { python "$PROJECT/scripts/corpus/make_grammar_corpus.py" --out "$work/raw"; }
 
 fetch_multi30k() {
     local url=${MULTI30K_URL:-https://raw.githubusercontent.com/multi30k/dataset/a3d2e0d26b56f3846f66a952536ffed4e401d05a/data/task1/raw}
