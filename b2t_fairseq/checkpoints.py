@@ -23,7 +23,7 @@ from .settings.fields import B2TLanguageModelConfig, B2TTransformerConfig
 from .settings.stock import SPEECH_INPUT, fill_derived
 from .settings.validation import PROBABILITIES
 
-# older checkpoints hold all of fairseq's settings in one namespace
+# Older checkpoints hold all of fairseq's settings in one namespace; these are the model's.
 _MODEL_FIELDS = frozenset(SPEECH_INPUT).union(
     field.name for config in (B2TTransformerConfig, B2TLanguageModelConfig) for field in dataclasses.fields(config)
 )
@@ -31,7 +31,7 @@ _MODEL_FIELDS = frozenset(SPEECH_INPUT).union(
 EXECUTION_SETTINGS = frozenset({"kernels", "compile"})
 """Settings that say how a model is computed; they change nothing but rounding."""
 
-# settings that may change when a run goes on: they leave the model's function at inference as it is
+# Settings that may change when a run goes on, because the model's function at inference stays the same.
 _MAY_CHANGE = (
     frozenset(PROBABILITIES)
     | EXECUTION_SETTINGS
@@ -66,8 +66,8 @@ def load(path: str | Path) -> dict[str, Any]:
             before_1_6 = file.read(1) == pickle.PROTO  # torch's format before it became a zip archive
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=not before_1_6)
     except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f": {found[1]} in it might run code" if found else ""
+        forbidden = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f": {forbidden[1]} in it might run code" if forbidden else ""
         raise InputError(
             f"{path} holds more than tensors and settings, so it is not opened{reason}. Convert it where you trust "
             "it, or ask its author for a file that torch.load(weights_only=True) reads; b2t convert opens those of the "
@@ -75,7 +75,7 @@ def load(path: str | Path) -> dict[str, Any]:
         ) from None
     except (PermissionError, MemoryError):
         raise
-    except Exception as error:  # half a pickle fails in any way
+    except Exception as error:  # half a pickle can raise anything
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{path} is not a whole checkpoint ({reason}); use an earlier one") from None
     if not isinstance(state, Mapping) or not isinstance(state.get("model"), Mapping):
@@ -138,12 +138,12 @@ def save(state: Mapping[str, Any], path: str | Path) -> None:
         with replacing(path) as (unfinished,), open(unfinished, "wb") as file:
             torch.save(state, file)
     except RuntimeError as error:
-        # torch reports a failed write of the archive as a RuntimeError of its own
+        # torch reports a failed write of the archive as a RuntimeError.
         raise OSError(f"{path} could not be written ({error}); is the disk full?") from error
 
 
 def copy_whole(source: str, target: str, overwrite: bool = False) -> bool:
-    """Copy a file so that the target is either the old file or the whole new one; stands in for fairseq's copy."""
+    """Copy a file so that the target is either the old file or the whole new one, in place of fairseq's own copy."""
     with replacing(Path(target)) as (unfinished,):
         shutil.copyfile(source, unfinished)
     return True

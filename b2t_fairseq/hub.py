@@ -1,4 +1,4 @@
-"""From a trained run to a model that translates sentences: what belongs together is found."""
+"""From the folder of a trained run to a model that translates sentences."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ def checkpoint_names(folder: Path, asked: str | None = None) -> list[str]:
     if not folder.is_dir():
         raise InputError(f"{folder}: there is neither such a run nor such a checkpoint")
     names = asked.split(":") if asked else CHECKPOINTS
-    found = [name for name in names if (folder / name).is_file()]
-    if asked and found != names:
-        missing = next(name for name in names if name not in found)
+    present = [name for name in names if (folder / name).is_file()]
+    if asked and present != names:
+        missing = next(name for name in names if name not in present)
         raise InputError(f"{folder} has no {missing}; it has {', '.join(sorted(p.name for p in folder.glob('*.pt')))}")
-    if not found:
+    if not present:
         raise InputError(f"{folder} has none of {', '.join(CHECKPOINTS)}; give the name of a checkpoint")
-    return found if asked else found[:1]
+    return present if asked else present[:1]
 
 
 def _require_languages(checkpoint: Path, data: Path, known: dict[str, Any]) -> None:

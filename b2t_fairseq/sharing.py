@@ -2,7 +2,7 @@
 
 A strategy is a pure function ``(num_layers, num_unique_layers) -> indices``: layer ``i`` of the ``num_layers`` layers
 uses the parameter set ``indices[i]`` of ``num_unique_layers`` sets.  To add one, write the function and put it into
-``STRATEGIES``; flags, error texts, tests, the figure and the README's table read that registry.
+``STRATEGIES``.  Flags, error messages, tests, the figure and the tables of the documentation read that registry.
 
 Parameters are tied, modules are not: fairseq keys the decoder's key and value cache by module instance, so one module
 used at two depths would overwrite its own cache and beam search would be wrong without any error.
@@ -147,7 +147,7 @@ def same_layers(layer_tensors: Sequence[dict[str, Tensor]]) -> list[int]:
 
 
 def _equal(first: Tensor, second: Tensor) -> bool:
-    # a diverged model's NaN is not equal to itself
+    # NaN, in a diverged model, is not equal to itself.
     return first.equal(second) or bool(((first == second) | (first.isnan() & second.isnan())).all())
 
 

@@ -95,7 +95,7 @@ class Finished:
         row = beam.sentences.unsqueeze(1).expand_as(place)
         index = parents.unsqueeze(2)
         self.tokens[row, place, :step] = beam.tokens[:, :, 1 : step + 1].gather(1, index.expand(-1, -1, step))
-        # tensors, not numbers, which would make the host wait for a GPU
+        # Tensors, because assigning a Python number by index synchronizes with the GPU.
         self.tokens[row, place, step] = torch.full_like(place, eos)
         self.totals[row, place, :step] = beam.totals[:, :, :step].gather(1, index.expand(-1, -1, step))
         self.totals[row, place, step] = scores
@@ -113,13 +113,13 @@ class Finished:
             x.cpu() for x in (self.scores, self.lengths, self.tokens, self.totals, self.count)
         )
         totals[:, :, 1:] -= totals[:, :, :-1].clone()
-        found = []
+        hypotheses = []
         for sentence, count in enumerate(counts.tolist()):
             order = scores[sentence, :count].sort(descending=True).indices.tolist()
-            found.append([])
+            of_sentence = []
             for place in order:
                 length = int(lengths[sentence, place])
-                found[-1].append(
+                of_sentence.append(
                     {
                         "tokens": tokens[sentence, place, :length],
                         "score": scores[sentence, place],
@@ -128,4 +128,5 @@ class Finished:
                         "positional_scores": totals[sentence, place, :length],
                     }
                 )
-        return found
+            hypotheses.append(of_sentence)
+        return hypotheses

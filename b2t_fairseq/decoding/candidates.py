@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# so many logits are looked through as one
+# The largest logits are searched for in blocks of this size.
 _BLOCK = 128
-# rows whose exponentials fit into a CPU's cache
+# The exponentials of so many rows fit into a CPU's cache.
 _ROWS = 16
 
 
 def candidates(logits: Tensor, scores: Tensor, rules: dict) -> tuple[Tensor, Tensor, Tensor]:
     """Return the scores, last symbols and hypotheses of the best continuations, each ``(sentences, 2 * beam)``.
 
-    They are sorted, the best first, and as many as needed for ``beam`` of them to go on if the others end; where only
-    one symbol may follow, there is one for each hypothesis, ``(sentences, beam)``.
+    They are sorted, the best first.  There are so many that ``beam`` of them go on if all others end.  Where only one
+    symbol may follow, there is one for each hypothesis, ``(sentences, beam)``.
 
     Args:
         logits: of the next symbol, ``(sentences * beam, vocabulary)``, float32; overwritten.

@@ -18,15 +18,15 @@ from .beam import Beam, Finished
 from .candidates import candidates
 from .step_decoder import StepDecoder
 
-# how often the host waits for a GPU to ask which sentences are finished
-_STEPS_UNASKED = 8
+# After so many steps the host waits for a GPU and asks which sentences are finished.
+_STEPS_BETWEEN_CHECKS = 8
 
 
 class BeamSearchGenerator(SequenceGenerator):
     """Finds the hypotheses that fairseq's ``SequenceGenerator`` finds, with the same scores.
 
-    Whatever changes the plain beam search (several models, sampling, constraints, prefixes, a language model, ...) is
-    done as in fairseq.  Attention weights are not returned.
+    fairseq's own code does everything but plain beam search: several models, sampling, constraints, prefixes, a
+    language model, and so on.  Attention weights are not returned.
     """
 
     def _generate(
@@ -62,16 +62,16 @@ class BeamSearchGenerator(SequenceGenerator):
             finished.add(beam, ends[:, : self.beam_size], scores, parents, step, self.eos, penalty)
             if step == max_len:
                 break
-            if not ends.is_cuda or step % _STEPS_UNASKED == _STEPS_UNASKED - 1:
+            if not ends.is_cuda or step % _STEPS_BETWEEN_CHECKS == _STEPS_BETWEEN_CHECKS - 1:
                 unfinished = finished.unfinished(beam.sentences)
                 if not len(unfinished):
                     break
-                # moving the others together costs about a step
+                # To move the remaining sentences together costs about a step.
                 if len(unfinished) <= 7 * len(beam.sentences) // 8:
                     decoder.keep(unfinished)
                     beam.keep(unfinished)
                     scores, tokens, parents, ends = (x[unfinished] for x in (scores, tokens, parents, ends))
-            # the best that go on, in order
+            # The best hypotheses that go on, in order.
             chosen = ends.to(torch.uint8).sort(dim=1, stable=True).indices[:, : self.beam_size]
             scores, tokens, parents = (x.gather(1, chosen) for x in (scores, tokens, parents))
             decoder.follow(parents)
@@ -94,14 +94,14 @@ class BeamSearchGenerator(SequenceGenerator):
             }
 
     def _is_plain(self) -> bool:
-        """Whether this is beam search as it is in the books, with one model that is made for this."""
+        """Whether this is plain beam search with one model that :class:`StepDecoder` supports."""
         plain = (
             type(self.search) is search.BeamSearch
             and len(self.model.models) == 1
             and not self.match_source_len
             and self.repeat_ngram_blocker is None
             and self.lm_model is None
-            # enough symbols for a first step that may neither end nor pad
+            # The first step may neither end nor pad, and needs enough other symbols.
             and self.vocab_size >= 2 * self.beam_size + 8
         )
         return plain and is_supported(self.model.models[0])
@@ -120,5 +120,5 @@ def is_supported(model: torch.nn.Module) -> bool:
     attentions = [a for layer in layers for a in (layer.self_attn, layer.encoder_attn) if a is not None]
     if not all(attention.has_plain_projections() for attention in attentions):
         return False
-    # --retain-dropout
+    # --retain-dropout applies dropout in decoding too.
     return not any(m.apply_during_inference for m in model.modules() if isinstance(m, FairseqDropout))

@@ -29,13 +29,13 @@ class StepDecoder:
         source, masks = encoder_out["encoder_out"][0], encoder_out["encoder_padding_mask"]
         self.decoder, self.beam, self.steps = decoder, beam, 0
         self.source_mask = None
-        # encoders of speech return no mask where nothing is padded
+        # Speech encoders return no mask if nothing is padded.
         if masks and decoder.needs_mask(masks[0]):
             self.source_mask = _as_added(~masks[0][:, None, None, :], source.dtype)
         sentences, slots = source.size(1), beam * expected_steps
         packed = _Packed()
         self.layers = [_LayerCache(layer, source, sentences, slots, packed) for layer in decoder.layer_list()]
-        # whether a hypothesis sees what was written: (sentences, beam, slots)
+        # Whether a hypothesis sees what was written into a slot: (sentences, beam, slots).
         self.visible = torch.zeros(sentences, beam, slots, dtype=torch.bool, device=source.device)
 
     def __call__(self, tokens: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ class StepDecoder:
         decoder, written = self.decoder, self.steps * self.beam
         if written + self.beam > self.visible.size(2):
             self._grow()
-        # a number assigned by index would make the host wait for a GPU
+        # Not an assignment by index, because assigning a Python number by index synchronizes with the GPU.
         self.visible[:, :, written : written + self.beam].diagonal(dim1=1, dim2=2).fill_(True)
         mask = None
 
@@ -175,7 +175,7 @@ def _attend(
         mask: added to the scores, ``(sentences, 1, beam or 1, slots)``.
     """
     if queries.device.type == "cpu" and queries.dtype == torch.float32:
-        # of so few queries PyTorch's fused attention on a CPU makes blocks of 32
+        # PyTorch's fused attention on a CPU computes queries in blocks of 32, and there are fewer.
         scores = (queries * attention.scaling) @ keys.transpose(2, 3)
         weights = (scores if mask is None else scores.add_(mask)).softmax(dim=-1)
         attended = weights @ values

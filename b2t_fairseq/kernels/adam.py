@@ -23,9 +23,10 @@ logger = logging.getLogger(__name__)
 
 
 class FusedAdam(adam.Adam):
-    """fairseq's ``Adam`` with another ``step``: same settings, same state, so that each goes on where the other was.
+    """fairseq's ``Adam`` with another ``step``.
 
-    The averages of parameters in half precision are kept in float32, and their update is computed so.
+    Settings and state are the same, so each of the two can continue the run of the other.  The moving averages of
+    parameters in half precision are float32, and their update is computed in float32.
     """
 
     def step(self, closure=None):
@@ -56,7 +57,8 @@ class FusedAdam(adam.Adam):
                     "which Adam cannot use; build its layer with sparse=False"
                 )
             step = self.state[parameter].get("step", 0)
-            # in half precision one at a time: float32 copies of all would need twice the memory of the model
+            # Parameters in half precision are updated one at a time: float32 copies of all would need twice the memory
+            # of the model.
             alone = id(parameter) if _precision(parameter) != parameter.dtype else None
             together[step, parameter.device, alone].append(parameter)
         for (step, *_), members in together.items():
@@ -74,7 +76,7 @@ class FusedAdam(adam.Adam):
             [self.state[parameter]["exp_avg"] for parameter in parameters],
             [self.state[parameter]["exp_avg_sq"] for parameter in parameters],
             [],
-            # torch counts up in a tensor for each parameter, fairseq's checkpoints hold integers
+            # torch counts updates in a tensor for each parameter; fairseq's checkpoints hold integers.
             list(torch.full((len(parameters),), step - 1.0, device=parameters[0].device).unbind()),
             fused=True,
             amsgrad=False,
@@ -82,7 +84,7 @@ class FusedAdam(adam.Adam):
             beta2=beta2,
             lr=group["lr"],
             weight_decay=group["weight_decay"],
-            # fairseq adds epsilon to sqrt(v), torch to sqrt(v / (1 - beta2**step))
+            # fairseq adds epsilon to sqrt(v), torch adds it to sqrt(v / (1 - beta2**step)).
             eps=group["eps"] / math.sqrt(1 - beta2**step),
             maximize=False,
         )
@@ -165,7 +167,7 @@ def _parse_betas(given: str | Sequence[float]) -> tuple[float, float]:
 
 
 def _has_kernel(device: torch.device) -> bool:
-    # tried out, since torch does not publish the list of devices
+    # torch does not publish the list of devices, so one update is tried.
     one = torch.ones(1, device=device, requires_grad=True)
     one.grad = torch.ones_like(one)
     try:

@@ -13,8 +13,8 @@ from .linear import is_plain, linear, linear_layer
 class FusedMultiheadAttention(MultiheadAttention):
     """fairseq's ``MultiheadAttention`` on whole sequences: fewer and larger products, no attention weights in memory.
 
-    Names and shapes of the parameters are fairseq's.  What only fairseq's own does (attention weights, decoding step by
-    step, quantized or pruned projections, xFormers), it still does.
+    Names and shapes of the parameters are fairseq's.  fairseq's own code still does what only it can do: attention
+    weights, decoding step by step, quantized or pruned projections, xFormers.
     """
 
     def forward(
@@ -44,7 +44,7 @@ class FusedMultiheadAttention(MultiheadAttention):
             attn_mask: added to the scores, ``(tgt_len, src_len)``.
             before_softmax: return scores and values instead.
             need_head_weights: return the attention weights of each head.
-            is_causal: a query sees no later key; ``attn_mask`` says the same then, or is ``None``.
+            is_causal: whether a query sees no later key; ``attn_mask`` then says the same, or is ``None``.
         """
         plain = incremental_state is None and not (need_weights or need_head_weights or before_softmax)
         if not plain or key is not value or not self.has_plain_projections():

@@ -12,8 +12,8 @@ logger = logging.getLogger(__name__)
 class CompiledInTraining:
     """A layer that, once :meth:`compile` was called, is compiled in training and nowhere else.
 
-    Validation and translation would compile anew for little: a graph without gradients, and sizes that vary more.
-    Layers that differ in their parameters alone share what is compiled.
+    Validation and translation would need another graph, without gradients, for sizes that vary more, and would gain
+    little.  Layers that differ only in their parameters share the compiled code.
     """
 
     is_unavailable = False
@@ -32,7 +32,7 @@ class CompiledInTraining:
 
 
 def compile_layers(layers: list[nn.Module]) -> None:
-    """Compile the training passes of layers, for lengths and batches of any size; done when they are first called.
+    """Compile the training passes of layers for any length and batch size, when the layers are first called.
 
     Args:
         layers: layers that are :class:`CompiledInTraining`.
@@ -42,10 +42,10 @@ def compile_layers(layers: list[nn.Module]) -> None:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """Return what a failing compiler raises, which imports half of PyTorch and so is asked for late."""
+    """Return the exceptions of a compiler that fails; their import loads half of PyTorch, so it happens late."""
     import torch._dynamo.exc
     import torch._inductor.exc
 
-    # PyTorch before 2.7 has no InductorError
+    # PyTorch before 2.7 has no InductorError.
     inductor = getattr(torch._inductor.exc, "InductorError", torch._dynamo.exc.BackendCompilerFailed)
     return torch._dynamo.exc.TorchDynamoException, inductor

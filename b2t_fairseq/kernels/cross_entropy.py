@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from b2t_common.errors import InputError
 
-from .linear import product
+from .linear import matmul
 
-# logits at a time: few enough for a CPU's caches, enough to fill a GPU; but never so few tokens that reading the output
-# layer's weight takes longer than computing with it
+# How many logits are computed at a time: few enough for a CPU's caches, enough to fill a GPU.  But never so few tokens
+# that it takes longer to read the output layer's weight than to compute with it.
 _LOGITS_AT_ONCE = {"cpu": 2**20, "cuda": 2**26}
 _OTHERWISE = 2**24
 _LEAST_TOKENS = 512
@@ -41,8 +41,8 @@ class _FusedLoss(torch.autograd.Function):
             part = slice(start, start + rows)
             goal = target[part].unsqueeze(1)
             counts = goal.ne(padding)
-            logits = product(features[part], weight.t()).float()
-            # before the logits are overwritten
+            logits = matmul(features[part], weight.t()).float()
+            # These are read before the logits are overwritten.
             at_goal, total = logits.gather(1, goal), logits.sum(dim=1, keepdim=True)
             correct = logits.argmax(dim=1, keepdim=True).eq(goal) if count_correct else None
             largest = logits.amax(dim=1, keepdim=True)
@@ -56,12 +56,12 @@ class _FusedLoss(torch.autograd.Function):
                 parts.append(correct.float())
             sums[: len(parts)] += torch.stack(parts).masked_fill_(~counts, 0).sum(dim=(1, 2))
             if wants_gradient:
-                # of the loss by the logits: softmax - smoothing, and - confidence at the target
+                # The gradient of the loss by the logits is softmax - smoothing, and - confidence at the target.
                 gradient = exponentials.div_(normalizer).sub_(smoothing)
                 gradient.scatter_add_(1, goal, gradient.new_full((1, 1), -confidence).expand_as(goal))
                 gradient = gradient.mul_(counts).to(features.dtype)
-                features_gradient[part] = product(gradient, weight)
-                weight_gradient += product(gradient.t(), features[part])
+                features_gradient[part] = matmul(gradient, weight)
+                weight_gradient += matmul(gradient.t(), features[part])
         if wants_gradient:
             ctx.save_for_backward(features_gradient, weight_gradient.to(weight.dtype))
         ctx.mark_non_differentiable(sums)

@@ -1,8 +1,8 @@
-"""Matrix products of float32 on a CPU through oneDNN, where that is faster than what PyTorch calls.
+"""Products of float32 matrices on a CPU through oneDNN, where oneDNN is faster than the library that PyTorch calls.
 
-PyTorch gives such products to Intel's MKL, which leaves AVX-512 unused on processors that are not Intel's.  oneDNN,
-also part of every PyTorch for x86, uses it and is more than twice as fast there.  Everywhere else these functions
-are PyTorch's own.  Results agree within rounding.
+PyTorch calls Intel's MKL for such products.  On processors that are not Intel's, MKL does not use AVX-512.  oneDNN is
+also part of every PyTorch for x86; it uses AVX-512 there and is more than twice as fast.  Everywhere else these
+functions are PyTorch's own.  Results agree within rounding.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.linear(x, weight, bias)
     rows = x.reshape(-1, x.size(-1))
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (rows, weight, bias)):
-        found = _Linear.apply(rows, weight, bias)
+        product = _Linear.apply(rows, weight, bias)
     else:
-        found = _onednn(rows, weight, bias)
-    # not a view of the same shape, since what overwrites a view costs a copy
-    return found if x.dim() == 2 else found.view(*x.shape[:-1], weight.size(0))
+        product = _onednn(rows, weight, bias)
+    # A matrix is returned as it is, because an operation that overwrites a view costs a copy.
+    return product if x.dim() == 2 else product.view(*x.shape[:-1], weight.size(0))
 
 
-def product(first: Tensor, second: Tensor) -> Tensor:
+def matmul(first: Tensor, second: Tensor) -> Tensor:
     """Return ``first second``, ``(rows, columns)``, of two matrices; no gradient passes through it."""
     return _onednn(first, second.t(), None) if _is_for_onednn(first) else first @ second
 

@@ -172,7 +172,7 @@ def _load_encoder(encoder: SpeechEncoder, path: str) -> None:
         stored = checkpoints.load(path)["model"]
         state = OrderedDict((name[len(prefix) :], stored[name]) for name in stored if name.startswith(prefix))
         own = getattr(stored, "_metadata", {}).get(prefix[:-1], {})
-        # what load_state_dict reads; fairseq's function would drop it
+        # load_state_dict reads this entry, and fairseq's own function drops it.
         state._metadata = OrderedDict({"": own})
         encoder.load_state_dict(state)
     except (InputError, RuntimeError) as error:
@@ -184,7 +184,7 @@ def _load_encoder(encoder: SpeechEncoder, path: str) -> None:
 
 def _fill(args: Namespace, architecture: Callable[[Namespace], None]) -> None:
     """Fill in this plugin's defaults, then those of fairseq's architecture."""
-    # its architectures are Pre-LN; here the scheme says where the norms are
+    # fairseq's architectures are Pre-LN; here the scheme decides where the norms are.
     args.encoder_normalize_before = getattr(args, "encoder_normalize_before", False)
     args.decoder_normalize_before = getattr(args, "decoder_normalize_before", False)
     args.load_pretrained_encoder_from = getattr(args, "load_pretrained_encoder_from", None)

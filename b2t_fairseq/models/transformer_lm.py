@@ -86,11 +86,11 @@ class B2TLanguageModel(LoadsPruned, TransformerLanguageModel):
 
 
 def _sized_as(stock_architecture: Callable[[Namespace], None], args: Namespace) -> None:
-    """Fill in what a stock architecture has, but for norms, which are the scheme's affair, and BASE layers."""
+    """Fill in the sizes of a stock architecture, without its norms, which the scheme decides, and its BASE layers."""
     own = {"decoder_normalize_before": False, "no_decoder_final_norm": False, "base_shuffle": 1}
     given = {name: getattr(args, name, default) for name, default in own.items()}
     stock_architecture(args)
-    # not vars(args).update: fairseq calls this with a DictConfig too
+    # fairseq calls this with a DictConfig too, which has no vars().
     for name, value in given.items():
         setattr(args, name, value)
 

@@ -1,4 +1,4 @@
-"""Makes sure of a fairseq and a PyTorch that work, and of checkpoints that load without running code."""
+"""Checks that a fairseq that works is installed, and lets its checkpoints load without running code."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def require_fairseq() -> None:
         raise ImportError(f"b2t_fairseq needs fairseq, which is not installed; {_HOW_TO_INSTALL}")
     version_file = Path(spec.origin).with_name("version.py")
     text = version_file.read_text() if version_file.exists() else ""
-    found = re.search(r"__version__ = ['\"](\d+)\.(\d+)\.(\d+)", text)
-    if found and tuple(map(int, found.groups())) <= (0, 12, 2):
+    version = re.search(r"__version__ = ['\"](\d+)\.(\d+)\.(\d+)", text)
+    if version and tuple(map(int, version.groups())) <= (0, 12, 2):
         raise ImportError(
-            f"b2t_fairseq cannot work with fairseq {'.'.join(found.groups())} ({version_file.parent}): it does not "
+            f"b2t_fairseq cannot work with fairseq {'.'.join(version.groups())} ({version_file.parent}): it does not "
             f"import on Python 3.11 and newer, and its inference fast path skips the residual schemes; "
             f"{_HOW_TO_INSTALL}"
         )
@@ -42,7 +42,10 @@ def require_fairseq() -> None:
 
 @contextlib.contextmanager
 def root_logger_untouched() -> Iterator[None]:
-    """Import fairseq within this: on import it logs a hint, which would configure logging for the whole program."""
+    """Keep the root logger as it is while fairseq is imported.
+
+    fairseq logs a hint on import, and a first message to the root logger configures logging for the whole program.
+    """
     placeholder = logging.NullHandler()
     logging.getLogger().addHandler(placeholder)
     try:
@@ -68,9 +71,9 @@ def allow_checkpoint_types() -> None:
     numpy_types = [numpy.ndarray, numpy.dtype]
     numpy_types += [type(numpy.dtype(name)) for name in ("f2", "f4", "f8", "i4", "i8", "bool")]
     for rebuild in (numpy.float64(0).__reduce__()[0], numpy.empty(0).__reduce__()[0]):
-        # numpy 1 and numpy 2 keep them in different modules, and a checkpoint may come from either
+        # NumPy 1 and NumPy 2 keep these functions in different modules, and a checkpoint may come from either.
         numpy_types += [(rebuild, f"numpy.{core}.multiarray.{rebuild.__name__}") for core in ("core", "_core")]
-    # rank 0 broadcasts what it loaded, with the settings as omegaconf objects
+    # Rank 0 broadcasts the checkpoint that it has loaded, with the settings as omegaconf objects.
     omegaconf_types = [
         omegaconf.DictConfig,
         omegaconf.ListConfig,

@@ -42,8 +42,12 @@ class Patch:
     def target(self) -> str:
         return f"{self.owner}.{self.attribute}"
 
+    def resolve(self) -> Any:
+        """Return the owner."""
+        return pkgutil.resolve_name(self.owner)
+
     def apply(self) -> None:
-        owner = pkgutil.resolve_name(self.owner)
+        owner = self.resolve()
         original = getattr(owner, self.attribute)
         ORIGINALS[self.target] = original
         replacement = self.replacement(original)
