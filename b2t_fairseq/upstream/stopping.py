@@ -33,6 +33,7 @@ _ASKED = 1e12
 
 _asked = threading.Event()
 _forwarding = threading.Event()
+_deadlines: list[threading.Timer] = []
 # Whether this process trains: one byte that all processes forked from it share.
 _training = mmap.mmap(-1, 1)
 
@@ -96,6 +97,9 @@ def stopping_when_asked() -> Iterator[None]:
             yield
     finally:
         _training[0] = 0
+        # The training has ended in time; the process may go on with something else.
+        while _deadlines:
+            _deadlines.pop().cancel()
 
 
 @contextmanager
@@ -117,6 +121,7 @@ def _ask(number: int, _frame) -> None:
         timer = threading.Timer(SECONDS_AFTER_SIGTERM, os._exit, [128 + number])
         timer.daemon = True
         timer.start()
+        _deadlines.append(timer)
     _asked.set()
 
 

@@ -60,6 +60,8 @@ def test_stopped_run_ends_with_the_same_weights(data, tmp_path, monkeypatch, cap
     # an hour at most: what tells the ranks to stop must not be taken for training time
     assert stopped["extra_state"]["previous_training_time"] < 3600
     assert [signal.getsignal(n) for n in stopping.SIGNALS] == handlers
+    # what ends a process that hangs must not end one whose training has ended
+    assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
     resumed = train(*flags, command=lambda argv: status.append(b2t_train(argv)))
     assert status[1] == 0
     assert_same_model(whole, resumed)
