@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from b2t_common.errors import InputError
 from b2t_common.files import write_lines
 
+from .layer_stack import LayerStack, layer_stacks
 from .residual import Admin
 from .residual.contract import Connect, observing
-from .stacks import LayerStack, layer_stacks
 
 logger = logging.getLogger(__name__)
 

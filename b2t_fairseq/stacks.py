@@ -2,143 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-from fairseq.distributed import fsdp_wrap
 from fairseq.models.transformer import TransformerDecoderBase, TransformerEncoderBase
-from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from .kernels import FAST
 from .kernels.linear import linear_layer
+from .layer_stack import LayerStack
 from .layers import DecoderLayer, EncoderLayer, IncrementalState
-from .residual import ResidualScheme
-from .settings.plan import StackPlan
-from .sharing import same_layers, shared_parameters
 from .word_dropout import WordDropout
-
-
-class LayerStack:
-    """What encoder and decoder have in common: how layers are built and which checkpoints fit.
-
-    Attributes:
-        name: ``"encoder"`` or ``"decoder"``.
-        layers_name: the name of the list of layers in checkpoints.
-        inputs: the modules from which each layer, and what follows the stack, reads its input; ``None``: the input of
-            a layer is the output of the layer below.
-    """
-
-    name: str
-    layers_name = "layers"
-    _num_built = 0
-
-    @property
-    def plan(self) -> StackPlan:
-        """The plan of this stack, which :func:`~b2t_fairseq.models.assembly.fairseq_settings` put into ``cfg``."""
-        return self.cfg.stack_plans[self.name]
-
-    @property
-    def indices(self) -> list[int]:
-        """The parameter set of each layer."""
-        return list(self.plan.indices)
-
-    def layer_list(self) -> list[nn.Module]:
-        """Return all layers; unlike iteration over ``self.layers``, LayerDrop leaves none out."""
-        return list(self.layers.children())
-
-    def next_residual(self) -> ResidualScheme:
-        """Return the residual scheme of the layer that is being built; fairseq builds layers from the bottom."""
-        self._num_built += 1
-        return self.plan.residual(self._num_built - 1)
-
-    def build_inputs(self) -> None:
-        """Build the modules from which the layers read their inputs, if the scheme has some."""
-        build, depths = self.plan.scheme.stack_input, range(len(self.layers) + 1)
-        self.inputs = None
-        if build is not None:
-            self.inputs = nn.ModuleList(build(depth, self.plan.embed_dim) for depth in depths)
-
-    def needs_mask(self, mask: Tensor) -> bool:
-        """Return whether a mask must be applied.
-
-        On a GPU the answer is always yes, because looking into the mask would make the host wait, which costs more
-        than masking.
-        """
-        return (mask.is_cuda and self.cfg.kernels == FAST) or bool(mask.any())
-
-    def time_first(self, x: Tensor) -> Tensor:
-        """Return ``(batch, seq_len, embed_dim)`` as ``(seq_len, batch, embed_dim)``, the first layer's input."""
-        x = x.transpose(0, 1)
-        # torch.compile specializes on memory layout, so the first layer gets the layout of all others.
-        return x.contiguous() if self.cfg.compile else x
-
-    def run_layers(self, x: Tensor, call: Callable[[int, nn.Module, Tensor], Tensor]) -> Tensor:
-        """Return the output of the stack, ``(seq_len, batch, embed_dim)``, normalized if it ends with a norm.
-
-        Args:
-            x: input of the first layer, ``(seq_len, batch, embed_dim)``.
-            call: called with the depth of a layer, the layer and its input; returns its output.
-        """
-        history: list[Tensor] = []
-        for depth, layer in enumerate(self.layers):
-            if self.inputs is not None:
-                x = self.inputs[depth](x, history)
-            x = call(depth, layer, x)
-        if self.inputs is not None:
-            x = self.inputs[-1](x, history)
-        return x if self.layer_norm is None else self.layer_norm(x)
-
-    def wrap_layer(self, cfg, layer: nn.Module) -> nn.Module:
-        """Apply ``--checkpoint-activations``, ``--offload-activations`` and fully sharded data parallelism."""
-        if cfg.offload_activations:
-            layer = checkpoint_wrapper(layer, offload_to_cpu=True)
-        elif cfg.checkpoint_activations:
-            # fairseq's wrapper runs a backward pass inside the backward pass.  With it the gradient of a tied parameter
-            # is ready more than once, which DistributedDataParallel refuses.
-            layer.forward = _Recomputed(layer.forward)
-        return fsdp_wrap(layer, min_num_params=0 if cfg.checkpoint_activations else cfg.min_params_to_wrap)
-
-    def _save_to_state_dict(self, destination, prefix, keep_vars):
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        # Parameter names and shapes are the same for many schemes: only this entry tells them apart.
-        if hasattr(destination, "_metadata"):
-            destination._metadata[prefix[:-1]]["residual"] = self.plan.scheme.name
-
-    def _load_from_state_dict(
-        self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-    ):
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
-        own = self.plan.scheme.name
-        residual = local_metadata.get("residual", own)
-        if residual != own:
-            error_msgs.append(
-                f"the checkpoint's {self.name} was trained with --residual {residual}, but this model has "
-                f"--residual {own}"
-            )
-        if self.plan.num_sets < len(self.indices):
-            stored = self._indices_in(state_dict, prefix)
-            expected = [self.indices.index(index) for index in self.indices]
-            if stored is not None and [stored.index(index) for index in stored] != expected:
-                error_msgs.append(
-                    f"the checkpoint's {self.name} layers use the parameter sets {_join(stored)}, but this model "
-                    f"uses {_join(self.indices)} (--layer-sharing {self.cfg.layer_sharing} "
-                    f"--{self.name}-unique-layers {self.plan.num_sets}): "
-                    "give the flags that the checkpoint was trained with"
-                )
-
-    def _indices_in(self, state_dict: dict[str, Tensor], prefix: str) -> list[int] | None:
-        """Return which layers hold equal parameters in a checkpoint, ``None`` if it lacks some of them."""
-        layers = []
-        for depth, layer in enumerate(self.layer_list()):
-            names = [f"{prefix}{self.layers_name}.{depth}.{name}" for name in shared_parameters(layer)]
-            if any(name not in state_dict for name in names):
-                return None
-            layers.append({name.split(".", prefix.count(".") + 2)[-1]: state_dict[name] for name in names})
-        return same_layers(layers)
 
 
 class Encoder(LayerStack, TransformerEncoderBase):
@@ -343,24 +215,3 @@ class Decoder(LayerStack, TransformerDecoderBase):
         if self.adaptive_softmax is not None or self.cfg.kernels != FAST:
             return super().output_layer(features)
         return linear_layer(self.output_projection, features)
-
-
-def layer_stacks(model: nn.Module) -> list[LayerStack]:
-    """Return the stacks of a model, encoder first."""
-    return [module for module in model.children() if isinstance(module, LayerStack)]
-
-
-class _Recomputed:
-    """A layer's forward whose activations are computed anew in the backward pass instead of kept."""
-
-    def __init__(self, forward: Callable) -> None:
-        self.forward = forward
-
-    def __call__(self, *args, **kwargs):
-        if not torch.is_grad_enabled():
-            return self.forward(*args, **kwargs)
-        return checkpoint(self.forward, *args, use_reentrant=False, **kwargs)
-
-
-def _join(indices: list[int]) -> str:
-    return " ".join(map(str, indices))

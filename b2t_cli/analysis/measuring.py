@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from b2t_fairseq.layer_stack import LayerStack
 from b2t_fairseq.sharing import shared_parameters
-from b2t_fairseq.stacks import LayerStack
 
 from .observing import LayerSums, Observer
 from .subjects import Subject

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from b2t_fairseq.layer_stack import LayerStack, layer_stacks
 from b2t_fairseq.layers import EncoderLayer
 from b2t_fairseq.residual import ResidualScheme
 from b2t_fairseq.residual.contract import Connect, observing
-from b2t_fairseq.stacks import LayerStack, layer_stacks
 
 INPUT, BEFORE_NORM, AFTER_NORM, OUTPUT = "input", "before norm", "after norm", "output"
 

@@ -17,8 +17,8 @@ from torch import nn
 
 from b2t_common.errors import InputError
 from b2t_fairseq import admin_profile, checkpoints, hub
+from b2t_fairseq.layer_stack import layer_stacks
 from b2t_fairseq.residual import SCHEMES
-from b2t_fairseq.stacks import layer_stacks
 
 # computed anew in the backward pass, a layer would be observed twice
 _OBSERVABLE = {"checkpoint_activations": False, "offload_activations": False, "compile": False}

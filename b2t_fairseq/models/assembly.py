@@ -15,10 +15,10 @@ from b2t_common.errors import InputError
 
 from ..initialization import draw_weights, scale_by_depth, scale_embeddings
 from ..kernels.compilation import compile_layers
+from ..layer_stack import layer_stacks
 from ..residual.contract import EMBEDDING, SCORES, VALUES
 from ..settings.plan import Plan
 from ..sharing import none, tie_parameters
-from ..stacks import layer_stacks
 
 logger = logging.getLogger(__name__)
 

@@ -17,15 +17,16 @@ from torch import Tensor, nn
 from b2t_common.errors import InputError
 
 from .. import checkpoints
+from ..layer_stack import LayerStack
 from ..layers import EncoderLayer, IncrementalState
 from ..settings.fields import B2TSpeechConfig
 from ..settings.plan import plan_speech
-from ..stacks import Decoder, LayerStack
+from ..stacks import Decoder
 from .assembly import fairseq_settings, initialize_and_tie
 
 
 class SpeechEncoder(LayerStack, stock.S2TTransformerEncoder):
-    """fairseq's encoder of speech, convolutions below N layers; see :class:`~b2t_fairseq.stacks.LayerStack`."""
+    """fairseq's encoder of speech, convolutions below N layers; see :class:`~b2t_fairseq.layer_stack.LayerStack`."""
 
     name = "encoder"
     layers_name = "transformer_layers"

@@ -85,8 +85,7 @@ def plan_translation(cfg: Any) -> Plan:
         InputError: settings contradict each other, or fairseq would ignore one; the message quotes the values.
     """
     settings = as_namespace(cfg)
-    validate(settings)
-    plan = _plan(settings, STACKS)
+    plan = _validated_plan(settings, STACKS)
     validate_pruning(settings)
     return plan
 
@@ -103,8 +102,7 @@ def plan_language_model(cfg: Any, num_symbols: int, num_targets: int) -> Plan:
         InputError: as of :func:`plan_translation`.
     """
     settings = as_namespace(cfg, B2TLanguageModelConfig)
-    validate(settings, ("decoder",))
-    plan = _plan(settings, ("decoder",))
+    plan = _validated_plan(settings, ("decoder",))
     validate_language_model(settings, num_symbols, num_targets)
     return plan
 
@@ -119,8 +117,7 @@ def plan_speech(cfg: Namespace) -> Plan:
         InputError: as of :func:`plan_translation`.
     """
     settings = as_namespace(cfg)
-    validate(settings)
-    plan = _plan(settings, STACKS)
+    plan = _validated_plan(settings, STACKS)
     validate_pruning(settings)
     validate_speech(settings)
     return plan
@@ -143,13 +140,19 @@ def plan_of_checkpoint(settings: Mapping[str, Any]) -> Plan:
         normalize_before = filled.get("encoder_normalize_before", filled.get("decoder_normalize_before"))
         filled["residual"] = stock_scheme(bool(normalize_before)).name
     config = B2TTransformerConfig if len(stacks) == 2 else B2TLanguageModelConfig
-    return _plan(as_namespace(Namespace(**filled), config), stacks)
+    planned = as_namespace(Namespace(**filled), config)
+    return _plan(planned, scheme_class(planned.residual), stacks)
 
 
-def _plan(settings: Namespace, stacks: Sequence[str]) -> Plan:
+def _validated_plan(settings: Namespace, stacks: Sequence[str]) -> Plan:
     scheme = scheme_class(settings.residual)
+    validate(settings, scheme, stacks)
     for stack in stacks:
         scheme.check(settings, stack)
+    return _plan(settings, scheme, stacks)
+
+
+def _plan(settings: Namespace, scheme: type[ResidualScheme], stacks: Sequence[str]) -> Plan:
     return Plan(settings, tuple(_plan_stack(settings, scheme, stack, stacks) for stack in stacks))
 
 

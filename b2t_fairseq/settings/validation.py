@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from b2t_common.errors import InputError
 
 from ..kernels import EXACT
-from ..residual import SCHEMES, scheme_class, stock_scheme
+from ..residual import SCHEMES, ResidualScheme, stock_scheme
 
 STACKS = ("encoder", "decoder")
 """The stacks of a translation model; a language model has a decoder only."""
@@ -88,11 +88,12 @@ def shown(args: Namespace, name: str) -> str:
     return flag(name) if value is True else f"{flag(name)} {value}"
 
 
-def validate(args: Namespace, stacks: Sequence[str] = STACKS) -> None:
+def validate(args: Namespace, scheme: type[ResidualScheme], stacks: Sequence[str] = STACKS) -> None:
     """Check a model's settings, but for what only its scheme or its strategy knows.
 
     Args:
         args: the settings.
+        scheme: the residual scheme.
         stacks: which stacks the model has.
 
     Raises:
@@ -118,7 +119,7 @@ def validate(args: Namespace, stacks: Sequence[str] = STACKS) -> None:
     for name, value in _NOT_COMPILED.items():
         if args.compile and getattr(args, name, None) == value:
             raise InputError(f"--compile cannot work with {shown(args, name)}; drop one of them")
-    _validate_residual(args, stacks)
+    _validate_residual(args, scheme, stacks)
     _validate_dimensions(args, stacks)
 
 
@@ -142,8 +143,7 @@ def _is_literal(value: object) -> bool:
         return False
 
 
-def _validate_residual(args: Namespace, stacks: Sequence[str]) -> None:
-    scheme = scheme_class(args.residual)
+def _validate_residual(args: Namespace, scheme: type[ResidualScheme], stacks: Sequence[str]) -> None:
     for stack in stacks:
         if getattr(args, f"{stack}_normalize_before") and not scheme.norm_after_stack:
             raise InputError(

@@ -25,9 +25,9 @@ from b2t_cli import main, style
 from b2t_cli.analysis import figures, measuring, subjects, summary
 from b2t_cli.analysis.observing import Observer
 from b2t_fairseq import admin_profile
+from b2t_fairseq.layer_stack import layer_stacks
 from b2t_fairseq.residual import SCHEMES
 from b2t_fairseq.sharing import STRATEGIES, layer_indices
-from b2t_fairseq.stacks import layer_stacks
 
 LAYERS = {"encoder_layers": 4, "decoder_layers": 6}
 PADDING = 1
