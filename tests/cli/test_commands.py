@@ -8,7 +8,7 @@ import pytest
 import torch
 from fairseq.data import Dictionary
 from fairseq_cli import generate
-from helpers import ROOT, make_dictionary
+from helpers import make_dictionary
 from training import MODEL_FLAGS, PLUGIN, SHARED, binarize, load, run, train, write_corpus
 
 from b2t_cli import main as b2t
@@ -278,9 +278,3 @@ def test_words_are_looked_up_as_fairseq_does(add, append_eos, reverse_order):
         tensors = [encode(dictionary, line, **flags) for line in lines]
         results.append(([(t.dtype, t.tolist()) for t in tensors], heard, len(dictionary)))
     assert results[0] == results[1]
-
-
-def test_root_is_this_checkout():
-    import b2t_fairseq
-
-    assert b2t_fairseq.__file__ == str(ROOT / "b2t_fairseq/__init__.py")
