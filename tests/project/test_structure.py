@@ -20,9 +20,7 @@ AROUND_THE_PLUGIN |= {path.stem for path in ROOT.glob("scripts/corpus/*.py")}
 METHODS = [
     "residual",
     "sharing",
-    pytest.param(
-        "initialization", marks=pytest.mark.xfail(strict=True, reason="it imports ResidualScheme for its type")
-    ),
+    "initialization",
     "word_dropout",
     "normalization",
     "positions",
