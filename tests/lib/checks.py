@@ -12,12 +12,12 @@ from b2t_fairseq.sharing import STRATEGIES
 PAIRS = [(scheme, strategy) for scheme in SCHEMES for strategy in STRATEGIES]
 
 
-SHARED = {"layer_sharing": "cycle_rev", "encoder_unique_layers": 3, "decoder_unique_layers": 3}
+CYCLE_REV = {"layer_sharing": "cycle_rev", "encoder_unique_layers": 3, "decoder_unique_layers": 3}
 
 
 def sharing(strategy):
     """Return the settings that share layers of a model with 6 layers in each stack."""
-    return {**SHARED, "layer_sharing": strategy} if strategy != "none" else {}
+    return {**CYCLE_REV, "layer_sharing": strategy} if strategy != "none" else {}
 
 
 def check_training_and_decoding(build, batch, folder):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from checks import PAIRS, SHARED, assert_xavier, check_training_and_decoding, deviation, sharing
+from checks import CYCLE_REV, PAIRS, assert_xavier, check_training_and_decoding, deviation, sharing
 from helpers import make_batch, make_model, randomize
 
 from b2t_common.errors import InputError
@@ -48,7 +48,7 @@ def test_t_fixup_scales_both_embeddings_once():
 
 def test_initialization_is_drawn_for_each_set_once():
     """The parameter sets of a shared model have the numbers of the first layers of a model without sharing."""
-    plain, shared = (make_model(residual="t_fixup", **flags) for flags in ({}, SHARED))
+    plain, shared = (make_model(residual="t_fixup", **flags) for flags in ({}, CYCLE_REV))
     for layer, other in zip(plain.encoder.layers[:3], shared.encoder.layers, strict=False):
         assert torch.equal(layer.fc1.weight, other.fc1.weight)
 
@@ -111,7 +111,7 @@ def test_number_of_parameters(scheme):
 @pytest.mark.parametrize(("scheme", "name"), [("admin", "omega"), ("rezero", "alpha")])
 def test_parameters_of_a_depth_are_not_shared(scheme, name):
     """Layers with shared parameters have scheme parameters of their own, each with its own gradient."""
-    model = make_model(residual=scheme, **SHARED)
+    model = make_model(residual=scheme, **CYCLE_REV)
     layers = model.decoder.layers
     assert layers[0].fc1.weight is layers[5].fc1.weight
     assert len({id(getattr(layer.residual, name)) for layer in layers}) == 6
