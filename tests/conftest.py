@@ -1,4 +1,4 @@
-"""Puts the checkout first on the path and registers the plugin; one thread, as tests may run side by side."""
+"""Puts this checkout first on the path and registers the plugin; holds the fixtures that several folders share."""
 
 import logging
 import os
@@ -8,10 +8,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests/lib"), str(ROOT / "scripts/corpus")]
 sys.path.insert(0, str(ROOT))
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # test processes run side by side
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from longest import LONGEST  # noqa: E402
+from training import binarize, write_corpus  # noqa: E402
 from wmt import prepare, write_archives, write_cache, write_table  # noqa: E402
 
 import b2t_fairseq  # noqa: E402, F401
@@ -21,7 +23,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(autouse=True)
 def root_logger_as_before():
-    """A command that runs in this process leaves a handler that writes to a test's captured, then closed output."""
+    """Remove the handlers of commands that ran in this process, since they write to output that a test captured."""
     root = logging.getLogger()
     before = list(root.handlers)
     yield
@@ -31,8 +33,23 @@ def root_logger_as_before():
 
 
 @pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """A folder with the small generated corpus, as text and, in ``bin``, as binary data for translation."""
+    folder = tmp_path_factory.mktemp("corpus")
+    write_corpus(folder)
+    binarize(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data(corpus):
+    """The binary data of ``corpus``, as fairseq's commands take it."""
+    return str(corpus / "bin")
+
+
+@pytest.fixture(scope="session")
 def world(tmp_path_factory):
-    """Archives on a server's disk, their table, and a cache of test sets; a blank in the path."""
+    """Archives on a server's disk, their table, and a cache of test sets, in a folder with a blank in its name."""
     folder = tmp_path_factory.mktemp("a world")
     write_archives(folder / "mirror")
     write_table(folder / "archives.tsv")
@@ -42,13 +59,12 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def prepared(world):
-    """The archives as binary data and all that lies beside it."""
+    """The folder of the binary data that scripts/prepare_wmt14_en_de.sh makes of the archives."""
     prepare(world, world / "prepared")
     return world / "prepared"
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the files that take longest, so that no process ends up with one of them while the others wait."""
-    longest = ("test_whole_path", "test_train_script", "test_training", "test_prepare", "test_commands", "test_lm")
-    rank = {name: number for number, name in enumerate(longest)}
+    """Begin with the files that take longest, so that no process has one of them left when the others are done."""
+    rank = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))

@@ -6,10 +6,9 @@ import sys
 
 import pytest
 import torch
-from fairseq.data import Dictionary
+from commands import run
 from fairseq_cli import generate
-from helpers import ROOT, make_dictionary
-from training import MODEL_FLAGS, PLUGIN, SHARED, binarize, load, run, train, write_corpus
+from training import MODEL_FLAGS, PLUGIN, SHARED, binarize, load, train, write_corpus
 
 from b2t_cli import main as b2t
 from b2t_cli.average import average, last_checkpoints
@@ -262,25 +261,3 @@ def test_namespace_checkpoint_loads(trained, tmp_path):
     torch.save(state, tmp_path / "old.pt")
     assert checkpoints.model_settings(checkpoints.load(tmp_path / "old.pt"))["residual"] == "b2t"
     B2TTransformerModel.from_pretrained(str(tmp_path), "old.pt", data_name_or_path=str(trained / "bin"))
-
-
-@pytest.mark.parametrize("add", [False, True])
-@pytest.mark.parametrize("append_eos", [False, True])
-@pytest.mark.parametrize("reverse_order", [False, True])
-def test_words_are_looked_up_as_fairseq_does(add, append_eos, reverse_order):
-    """Unknown words, empty lines and Unicode white space too; and whoever listens hears the same."""
-    lines = ["w01 w02 never w01", "", "  ", "w03\u2028w04\u00a0w05\n", "w01 " * 50]
-    results = []
-    for encode in (Dictionary.encode_line.__wrapped__, Dictionary.encode_line):
-        dictionary, heard = make_dictionary(), []
-        flags = {"add_if_not_exist": add, "append_eos": append_eos, "reverse_order": reverse_order}
-        flags["consumer"] = lambda *pair, to=heard: to.append(pair)
-        tensors = [encode(dictionary, line, **flags) for line in lines]
-        results.append(([(t.dtype, t.tolist()) for t in tensors], heard, len(dictionary)))
-    assert results[0] == results[1]
-
-
-def test_root_is_this_checkout():
-    import b2t_fairseq
-
-    assert b2t_fairseq.__file__ == str(ROOT / "b2t_fairseq/__init__.py")

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import sacrebleu
 import torch
+from commands import run
 from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import ARCH_MODEL_REGISTRY
 from helpers import make_model
 from sacrebleu.dataset import DATASETS
-from training import run
 
 from b2t_cli import main as b2t
 from b2t_cli.scoring import published

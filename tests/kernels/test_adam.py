@@ -7,7 +7,7 @@ import torch
 from fairseq.optim import MemoryEfficientFP16Optimizer, build_optimizer
 from fairseq.optim.adam import Adam
 from omegaconf import OmegaConf
-from training import SHARED, assert_same_model, binarize, train, write_corpus
+from training import SHARED, assert_same_model, train
 
 from b2t_cli.train import main as b2t_train
 from b2t_common.errors import InputError
@@ -129,13 +129,6 @@ def test_number_of_calls(monkeypatch, dtype, expected):
         value.grad = torch.ones_like(value)
     optimizer.step()
     assert calls == expected
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus")
-    write_corpus(folder)
-    return binarize(folder)
 
 
 # epsilon keeps gradients that are zero but for rounding, such as that of a key's bias, from being blown up

@@ -1,4 +1,4 @@
-"""Checks that tests of translation models, language models and speech models make alike."""
+"""Checks that the tests of translation models, language models and speech models share."""
 
 import math
 
@@ -12,15 +12,20 @@ from b2t_fairseq.sharing import STRATEGIES
 PAIRS = [(scheme, strategy) for scheme in SCHEMES for strategy in STRATEGIES]
 
 
-SHARED = {"layer_sharing": "cycle_rev", "encoder_unique_layers": 3, "decoder_unique_layers": 3}
+CYCLE_REV = {"layer_sharing": "cycle_rev", "encoder_unique_layers": 3, "decoder_unique_layers": 3}
 
 
 def sharing(strategy):
-    return {**SHARED, "layer_sharing": strategy} if strategy != "none" else {}
+    """Return the settings that share layers of a model with 6 layers in each stack."""
+    return {**CYCLE_REV, "layer_sharing": strategy} if strategy != "none" else {}
 
 
 def check_training_and_decoding(build, batch, folder):
-    """One step lowers the loss; what is stored is all that a new model needs; step by step as in one go."""
+    """Check a small model's training, its saved parameters and its decoding.
+
+    One step of the optimizer lowers the loss, another model that loads the saved parameters gives the same logits, and
+    decoding one token at a time gives the logits of one pass. ``build`` takes a seed.
+    """
     model = build(1)
     target = batch["target"]
 
@@ -46,6 +51,7 @@ def check_training_and_decoding(build, batch, folder):
 
 
 def deviation(parameter):
+    """Return the standard deviation of a parameter's numbers."""
     return parameter.double().std(unbiased=False).item()
 
 
@@ -53,24 +59,28 @@ CARRY_VALUES = ("v_proj", "out_proj", "fc1", "fc2")
 
 
 def linear_weights(stack):
+    """Return the names and the weights of a stack's linear maps."""
     return [
         (name, weight) for name, weight in stack.named_parameters() if name.startswith("layers") and weight.dim() == 2
     ]
 
 
-def expected_deviations(stack, gain, uniform):
-    """Xavier's deviation is gain * sqrt(2 / (fan_in + fan_out)) whatever the distribution."""
+def assert_xavier(stack, gain, uniform):
+    """Check that linear maps are initialized by Xavier's rule, with a gain where they carry values.
+
+    The standard deviation is gain * sqrt(2 / (fan_in + fan_out)), for a normal and for a uniform distribution.
+    """
     for name, weight in linear_weights(stack):
         if "omega" not in name:
             factor = gain if any(part in name for part in CARRY_VALUES) else 1.0
             xavier = factor * math.sqrt(2 / sum(weight.shape))
             assert deviation(weight) == pytest.approx(xavier, rel=0.02), name
-            # a uniform distribution ends at sqrt(3) deviations
+            # a uniform distribution ends at sqrt(3) = 1.73205 standard deviations
             assert (weight.abs().max() <= 1.7321 * xavier) == uniform, name
 
 
 def randomized_pair(stock, ours):
-    """Compare the initializations of two models, then overwrite both."""
+    """Check that two models are initialized with the same numbers; return both, overwritten with random numbers."""
     assert list(stock.state_dict()) == list(ours.state_dict())
     for name, tensor in stock.state_dict().items():
         if "_float_tensor" not in name:
@@ -79,7 +89,10 @@ def randomized_pair(stock, ours):
 
 
 def assert_same_results(stock, ours, batch, same_order=True):
-    """Compare training, evaluation and decoding bit by bit; gradients roughly unless summed in the ``same_order``."""
+    """Check that two models give the same bits in training, in evaluation and in decoding.
+
+    Gradients are compared bit by bit only if both models add them up in the ``same_order``.
+    """
     results = []
     for model in (stock, ours):
         model.train()

@@ -1,14 +1,20 @@
 """Each scheme's equation written out in plain PyTorch: the reference for the models' layers."""
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 
-# of different depth, so that none can be taken for the other's
+# The stacks have different depths, so that a test fails where one depth is used for the other.
 LAYERS = {"encoder": 6, "decoder": 4}
 
 
 def attention(attn, query, source, mask):
-    """Scaled dot-product attention, head by head: ``mask`` is true where a key is hidden, (query, key)."""
+    """Return scaled dot-product attention, computed head by head.
+
+    ``query`` is (tgt_len, embed_dim), ``source`` (src_len, embed_dim); ``mask``, (tgt_len, src_len), is true where a
+    query may not see a key.
+    """
     queries, keys, values = attn.q_proj(query), attn.k_proj(source), attn.v_proj(source)
     heads = []
     for head in range(attn.num_heads):
@@ -19,14 +25,21 @@ def attention(attn, query, source, mask):
 
 
 def feed_forward(layer, x):
+    """Return the output of the two linear maps with ReLU between them."""
     return layer.fc2(F.relu(layer.fc1(x)))
 
 
-def joined(scheme, layer, place, x, f, norm, layer_input):
-    """The equations of the papers for one sub-layer; ``place`` is (stack, depth from 1, sub-layer from 0, of how many).
+class Place(NamedTuple):
+    """Where a sub-layer is: a layer has two in an encoder and in a language model, three in any other decoder."""
 
-    A decoder's layers have two in a language model, three otherwise.
-    """
+    stack: str
+    depth: int  # of the layer, from 1
+    sublayer: int  # its number in the layer, from 0
+    sublayers: int  # how many the layer has
+
+
+def sublayer_output(scheme, layer, place, x, f, norm, layer_input):
+    """Return the output of one sub-layer by the equation of its scheme."""
     stack, depth, sublayer, sublayers = place
     encoder, last = stack == "encoder", sublayer == sublayers - 1
     n, m = LAYERS["encoder"], LAYERS["decoder"]
@@ -52,29 +65,33 @@ def joined(scheme, layer, place, x, f, norm, layer_input):
 
 
 def combination(stack, outputs):
-    """DLCL: the input of the layer above ``outputs``, which are the embedding and the outputs of all layers below."""
+    """Return DLCL's input of the layer above ``outputs``: the embedding and the outputs of all layers below."""
     weights = stack.inputs[len(outputs) - 1].weights
     return sum(weights[k] * stack.inputs[k].norm(output) for k, output in enumerate(outputs))
 
 
 def run_stack(scheme, stack, x, source=None):
-    """All layers of a stack for one sentence; ``source``: the encoder's output, for a decoder that looks at one."""
-    hidden = torch.ones(len(x), len(x), dtype=torch.bool).triu(1) & (stack.name == "decoder")
-    everything = None if source is None else torch.zeros(len(x), len(source), dtype=torch.bool)
+    """Return the output of a stack for one sentence, (seq_len, embed_dim).
+
+    ``source`` is the encoder's output, (src_len, embed_dim), for a decoder with cross-attention.
+    """
+    future = torch.ones(len(x), len(x), dtype=torch.bool).triu(1) & (stack.name == "decoder")
+    nothing = None if source is None else torch.zeros(len(x), len(source), dtype=torch.bool)
     outputs = [x]
     for depth, layer in enumerate(stack.layers, 1):
         if scheme == "dlcl":
             x = combination(stack, outputs)
         sublayers = [
-            (lambda q, layer=layer: attention(layer.self_attn, q, q, hidden), layer.self_attn_layer_norm),
+            (lambda q, layer=layer: attention(layer.self_attn, q, q, future), layer.self_attn_layer_norm),
             (lambda x, layer=layer: feed_forward(layer, x), layer.final_layer_norm),
         ]
         if source is not None:
-            cross = lambda q, layer=layer: attention(layer.encoder_attn, q, source, everything)  # noqa: E731
+            cross = lambda q, layer=layer: attention(layer.encoder_attn, q, source, nothing)  # noqa: E731
             sublayers.insert(1, (cross, layer.encoder_attn_layer_norm))
         layer_input = x
         for sublayer, (f, norm) in enumerate(sublayers):
-            x = joined(scheme, layer, (stack.name, depth, sublayer, len(sublayers)), x, f, norm, layer_input)
+            place = Place(stack.name, depth, sublayer, len(sublayers))
+            x = sublayer_output(scheme, layer, place, x, f, norm, layer_input)
         outputs.append(x)
     if scheme == "dlcl":
         x = combination(stack, outputs)

@@ -1,22 +1,18 @@
-"""Small archives laid out as WMT's, a stand-in for sacreBLEU's cache, and the scripts that work on them."""
+"""A small world to prepare data in: archives as WMT has them, and a folder that sacreBLEU takes for its cache."""
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import subprocess
 import tarfile
 from pathlib import Path
 
-from helpers import ROOT
-from training import BIN, finish
+from commands import script
 
-WORDS = [
-    *(("house", "Haus"), ("cat", "Katze"), ("dog", "Hund"), ("tree", "Baum"), ("river", "Fluss"), ("hand", "Hand")),
-    *(("big", "groß"), ("small", "klein"), ("red", "rot"), ("green", "grün"), ("old", "alt"), ("new", "neu")),
-    *(("sees", "sieht"), ("takes", "nimmt"), ("and", "und"), ("the", "das"), ("not", "nicht"), ("here", "hier")),
-]
+ENGLISH = "house cat dog tree river hand big small red green old new sees takes and the not here"
+GERMAN = "Haus Katze Hund Baum Fluss Hand groß klein rot grün alt neu sieht nimmt und das nicht hier"
+WORDS = list(zip(ENGLISH.split(), GERMAN.split(), strict=True))
 SETS = ("wmt10", "wmt11", "wmt12", "wmt13", "wmt14/full", "wmt15", "wmt16")
 PARTS = {
     "europarl-v7": ("wmt13/training-parallel-europarl-v7.tgz", "training/europarl-v7.de-en", 150),
@@ -40,14 +36,14 @@ generation=(--beam 2)
 
 
 def pairs(count: int, seed: int) -> list[tuple[str, str]]:
-    """Return sentences that share an order of words."""
+    """Return pairs of sentences, English and German, with the same order of words."""
     rng = random.Random(seed)
     chosen = [rng.choices(WORDS, k=rng.randint(2, 7)) for _ in range(count)]
     return [tuple(" ".join(side).capitalize() + " ." for side in zip(*words, strict=True)) for words in chosen]
 
 
 def write_archives(folder: Path, scale: float = 1.0) -> None:
-    """Write the archives under the paths of WMT's server; other languages and files are in them too."""
+    """Write the archives under the paths of WMT's server; they hold text of another language pair too."""
     for seed, (path, member, count) in enumerate(PARTS.values()):
         content = folder / "content" / str(seed)
         for language, side in zip(("en", "de"), zip(*pairs(int(count * scale), seed), strict=True), strict=True):
@@ -72,7 +68,7 @@ def write_table(path: Path, megabytes: int = 1) -> None:
 
 
 def write_cache(folder: Path, segments: int = 5) -> None:
-    """Write a folder that sacreBLEU takes for its cache of newstest2010 to 2016, English-German."""
+    """Write English-German newstest2010 to newstest2016 into a folder that sacreBLEU takes for its cache."""
     for seed, name in enumerate(SETS):
         (folder / name).mkdir(parents=True)
         sides = dict(zip(("src", "ref"), zip(*pairs(segments, 100 + seed), strict=True), strict=True))
@@ -80,30 +76,6 @@ def write_cache(folder: Path, segments: int = 5) -> None:
             lines = sides.get(field, ["unknown"] * segments)
             file = folder / name / f"{name.replace('/', '_')}.en-de.{field}"
             file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-
-
-def environment(**variables: str) -> dict[str, str]:
-    """Return the environment of a user who has activated the virtual environment of the tests."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SACREBLEU", "WMT_"))}
-    path = f"{BIN}:{kept['PATH']}"
-    return {**kept, "PATH": path, "VIRTUAL_ENV": str(BIN.parent), "OMP_NUM_THREADS": "1", **variables}
-
-
-def script(name: str, *arguments: object, check: bool = True, **variables: str) -> subprocess.CompletedProcess:
-    """Run a script of the project and return what it printed, both streams together."""
-    command = ["bash", str(ROOT / "scripts" / name), *map(str, arguments)]
-    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    result = finish(command, 180, environment(**variables), **both)
-    assert not check or result.returncode == 0, result.stdout
-    return result
-
-
-def stand_in(folder: Path, name: str, content: str) -> str:
-    """Write an executable shell script and return a PATH on which it comes first."""
-    folder.mkdir(exist_ok=True)
-    (folder / name).write_text(f"#!/bin/bash\n{content}")
-    (folder / name).chmod(0o755)
-    return f"{folder}:{BIN}:{os.environ['PATH']}"
 
 
 def prepare(

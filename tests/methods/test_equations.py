@@ -10,18 +10,14 @@ from helpers import make_batch, make_model, randomize, step_by_step_logits
 from b2t_fairseq.residual import SCHEMES
 from b2t_fairseq.sharing import STRATEGIES
 
-SHARING = [
-    {"layer_sharing": name, "encoder_unique_layers": 3, "decoder_unique_layers": 2}
-    if name != "none"
-    else {"layer_sharing": name}
-    for name in STRATEGIES
-]
+SETS = {"encoder_unique_layers": 3, "decoder_unique_layers": 2}
+SHARING = [{"layer_sharing": name, **({} if name == "none" else SETS)} for name in STRATEGIES]
 
 
 @pytest.mark.parametrize("sharing", SHARING, ids=STRATEGIES)
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_model_equals_its_equations(scheme, sharing):
-    """Every layer of every sentence, in float64, from the embedding to the logits."""
+    """The logits of each sentence are those of the equations, from the embedding on, in float64."""
     depths = {f"{stack}_layers": layers for stack, layers in LAYERS.items()}
     model = randomize(make_model(residual=scheme, **depths, **sharing)).double().eval()
     batch = make_batch()
@@ -61,7 +57,7 @@ STOCK_FLAGS = [
 
 
 def pair_of_models(scheme, **flags):
-    """fairseq's transformer and ours, from the same seed, with every parameter random."""
+    """Return fairseq's transformer and ours, with the same random numbers in every parameter."""
     pre_ln = {"encoder_normalize_before": True, "decoder_normalize_before": True}
     stock = make_model("transformer", **(pre_ln if scheme == "pre_ln" else {}), **flags)
     return randomized_pair(stock, make_model("b2t_transformer", residual=scheme, kernels="fairseq", **flags))
@@ -69,14 +65,15 @@ def pair_of_models(scheme, **flags):
 
 @pytest.mark.parametrize("flags", STOCK_FLAGS, ids=lambda flags: " ".join(flags) or "default")
 @pytest.mark.parametrize("scheme", ["post_ln", "pre_ln"])
-def test_equals_fairseq(scheme, flags):
+def test_equals_fairseqs_transformer(scheme, flags):
+    """Post-LN and Pre-LN with ``--kernels fairseq`` give the bits of fairseq's own model, whatever its flags."""
     assert_same_results(*pair_of_models(scheme, **flags), make_batch(), "checkpoint_activations" not in flags)
 
 
 @pytest.mark.parametrize("sharing", [SHARING[0], SHARING[-1]], ids=["none", "shared"])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_recomputed_activations_change_nothing(scheme, sharing):
-    """--checkpoint-activations: same dropout masks, same loss, same gradients, for tied layers too."""
+    """With --checkpoint-activations dropout masks, loss and gradients stay the same, for tied layers too."""
     results = []
     for recompute in (False, True):
         model = randomize(make_model(residual=scheme, checkpoint_activations=recompute, dropout=0.3, **sharing))
@@ -92,7 +89,7 @@ def test_recomputed_activations_change_nothing(scheme, sharing):
 @pytest.mark.parametrize("scheme", ["post_ln", "pre_ln"])
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_layers_equal_fairseqs_layers(scheme, mode):
-    """One layer against one layer, with masks and attention weights."""
+    """A single layer gives the output and the attention weights of fairseq's layer, with each kind of mask."""
     stock, ours = pair_of_models(scheme, dropout=0.1)
     for model in (stock, ours):
         model.train(mode == "train")
@@ -116,7 +113,7 @@ def test_layers_equal_fairseqs_layers(scheme, mode):
         assert torch.equal(stock_output, output)
 
 
-def test_alignment_layer_and_heads_equal_fairseq():
+def test_attention_of_an_alignment_layer_and_some_heads_equals_fairseqs():
     stock, ours = pair_of_models("post_ln")
     batch = make_batch()
     for training in (False, True):
@@ -131,6 +128,7 @@ def test_alignment_layer_and_heads_equal_fairseq():
 @pytest.mark.parametrize("sharing", SHARING, ids=STRATEGIES)
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_step_by_step_equals_full_forward(scheme, sharing):
+    """Decoding one token at a time, with cached keys and values, gives the logits of one pass over all tokens."""
     model = randomize(make_model(residual=scheme, **sharing)).eval()
     for padding in (True, False):
         batch = make_batch(padding=padding)
@@ -144,7 +142,7 @@ def test_step_by_step_equals_full_forward(scheme, sharing):
 @pytest.mark.parametrize("sharing", SHARING, ids=STRATEGIES)
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_beam_search_scores_equal_teacher_forcing(scheme, sharing):
-    """The score of each translation, found step by step, is that of a full forward over it."""
+    """The score that beam search gives to a translation is the score of one full forward pass over it."""
     model = make_model(residual=scheme, seed=3, **sharing).eval()
     batch, dictionary = make_batch(), model.decoder.dictionary
     for sentence, hypotheses in enumerate(translate(model, dictionary, batch, beam=4)):
@@ -158,7 +156,7 @@ def test_beam_search_scores_equal_teacher_forcing(scheme, sharing):
             assert torch.allclose(hypothesis["positional_scores"], expected, rtol=1e-6, atol=1e-5)
 
 
-def test_schemes_differ():
+def test_every_two_schemes_compute_different_logits():
     batch = make_batch()
     outputs = [randomize(make_model(residual=scheme)).eval()(**batch["net_input"])[0] for scheme in SCHEMES]
     for first in range(len(outputs)):

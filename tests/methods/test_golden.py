@@ -1,7 +1,8 @@
-"""Parity with the numbers recorded from the two papers' own releases."""
+"""The models give the numbers that were recorded from the two papers' own releases."""
 
 import json
 import re
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -14,38 +15,45 @@ from b2t_fairseq.sharing import layer_indices
 ADMIN = "share_layer_params/admin_cycle_reverse_n6_k2"
 CYCLE_REV = {"layer_sharing": "cycle_rev", "encoder_unique_layers": 3, "decoder_unique_layers": 3}
 
-# golden file: (its flags here, prefix of the arrays and key of the translations to compare with)
+STRATEGIES = {"sequence": "sequence", "cycle": "cycle", "cycle_reverse": "cycle_rev"}  # the release's names and ours
+
+
+class Configuration(NamedTuple):
+    """The settings of a recorded model, and which of its recorded numbers are compared."""
+
+    settings: dict
+    outputs: str = "out/"
+    gradients: str = "grad/"
+    translations: str = "generation"
+
+
+# The sharing release has a slip: a copied layer of the decoder takes the biases of its cross-attention from the first
+# layer's self-attention. Its numbers are recorded with the slip, and "fixed", without it. Only a model without tied
+# layers can have the slip, as ADMIN below.
+FIXED = ("fixed/", "fixed/grad/", "generation_fixed")
 CONFIGURATIONS = {
-    "b2t_connection/postln_3_3": ({"residual": "post_ln"}, "out/", "grad/", "generation"),
-    "b2t_connection/preln_3_3": ({"residual": "pre_ln"}, "out/", "grad/", "generation"),
-    "b2t_connection/b2t_3_3": ({"residual": "b2t"}, "out/", "grad/", "generation"),
-    # fixed: without the release's slip in the cross-attention bias of copied layers
+    "b2t_connection/postln_3_3": Configuration({"residual": "post_ln"}),
+    "b2t_connection/preln_3_3": Configuration({"residual": "pre_ln"}),
+    "b2t_connection/b2t_3_3": Configuration({"residual": "b2t"}),
     **{
-        f"share_layer_params/{release_name}_n6_k2": (
-            {**CYCLE_REV, "residual": "post_ln", "layer_sharing": name},
-            "fixed/",
-            "fixed/grad/",
-            "generation_fixed",
+        f"share_layer_params/{release_name}_n6_k2": Configuration(
+            {**CYCLE_REV, "residual": "post_ln", "layer_sharing": name}, *FIXED
         )
-        for release_name, name in (
-            ("sequence", "sequence"),
-            ("cycle", "cycle"),
-            ("cycle_reverse", "cycle_rev"),
-        )
+        for release_name, name in STRATEGIES.items()
     },
-    # with the slip, which only layers that are not tied can have
-    ADMIN: ({"residual": "admin"}, "out/", "grad/", "generation"),
+    ADMIN: Configuration({"residual": "admin"}),
 }
 
 
 def load(name, **flags):
+    """Return what was recorded of a model, and this plugin's model with the same parameters."""
     golden = Golden(name)
     layers = 6 if name.startswith("share") else 3
     model = make_model(task=golden.task, encoder_layers=layers, decoder_layers=layers, **flags)
     state = golden.state()
     shared = "layer_sharing" in flags
     for key in [key for key in state if "encoder_attn.q_proj.bias" in key] if shared else []:
-        # undo the slip: a copied layer's cross-attention bias is that of the set's first layer
+        # Undo the slip: a copied layer takes the biases of its cross-attention from the first layer of its set.
         depth = int(key.split(".")[2])
         owner = model.decoder.indices.index(model.decoder.indices[depth])
         for part in "qkv":
@@ -58,7 +66,7 @@ def load(name, **flags):
 
 
 def assert_gradients(golden, model, expected, everything=True):
-    """Compare gradients; where the release ties parameters and the model does not, its are the sum."""
+    """Compare gradients; if the release ties parameters that the model does not tie, the model's are added up."""
     owners = {key: golden_key for golden_key, keys in golden.groups().items() for key in keys}
     sums = {}
     for key, parameter in model.named_parameters():
@@ -71,9 +79,10 @@ def assert_gradients(golden, model, expected, everything=True):
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 class TestRelease:
-    def test_forward(self, name):
-        flags, out, _, _ = CONFIGURATIONS[name]
-        golden, model = load(name, **flags)
+    def test_logits_states_and_attention(self, name):
+        """Logits, the output of each decoder layer, the encoder's output and the attention are the release's."""
+        settings, out, _, _ = CONFIGURATIONS[name]
+        golden, model = load(name, **settings)
         model.eval()
         batch = golden.batch()
         with torch.no_grad():
@@ -90,9 +99,9 @@ class TestRelease:
         if out == "out/":
             assert (extra["attn"][0] - golden["out/attn"])[real].abs().max() < 1e-5
 
-    def test_loss_and_gradients(self, name):
-        flags, out, grad, _ = CONFIGURATIONS[name]
-        golden, model = load(name, **flags)
+    def test_loss_and_gradients_are_the_releases(self, name):
+        settings, out, grad, _ = CONFIGURATIONS[name]
+        golden, model = load(name, **settings)
         batch = golden.batch()
         model.train()
         loss = release_loss(model(**batch["net_input"])[0], batch["target"])
@@ -101,9 +110,9 @@ class TestRelease:
         assert_gradients(golden, model, golden.state(grad))
 
     @pytest.mark.parametrize("beam", [1, 4])
-    def test_translations(self, name, beam):
-        flags, _, _, generation = CONFIGURATIONS[name]
-        golden, model = load(name, **flags)
+    def test_translations_and_scores_are_the_releases(self, name, beam):
+        settings, _, _, generation = CONFIGURATIONS[name]
+        golden, model = load(name, **settings)
         model.eval()
         hypotheses = translate(model, golden.dictionary, golden.batch(), beam)
         expected = golden.meta[generation]["greedy" if beam == 1 else "beam4"]
@@ -113,8 +122,8 @@ class TestRelease:
                 assert abs(hypothesis["score"].item() - other["score"]) < 1e-5
 
 
-def test_admin_shared():
-    """Tied properly; one omega for each sub-layer of each layer."""
+def test_admin_with_shared_layers_is_the_release_without_its_slip():
+    """Layers are tied, and each sub-layer of each layer has an omega of its own."""
     golden, model = load(ADMIN, residual="admin", **CYCLE_REV)
     assert len({id(layer.residual.omega) for layer in model.decoder.layers}) == 6
     batch = golden.batch()
@@ -126,8 +135,8 @@ def test_admin_shared():
     assert_gradients(golden, model, expected)
 
 
-def test_admin_trained_ratios():
-    """Omegas that are no longer one number, as after training."""
+def test_admin_with_trained_omegas_is_the_release():
+    """After training an omega is no longer one number but a vector."""
     golden, model = load(ADMIN, residual="admin")
     omegas = golden.state("randratio/state/")
     assert set(omegas) == {name for name, _ in model.named_parameters() if "omega" in name}
@@ -144,8 +153,8 @@ def test_admin_trained_ratios():
 @pytest.mark.parametrize(
     ("flags", "key"), [({}, "file_text"), (CYCLE_REV, "file_text_with_fixed_cross_attention_bias")]
 )
-def test_admin_profile(tmp_path, flags, key):
-    """Measured on the release's first batch: the lines of the release's file."""
+def test_admin_profile_is_the_releases(tmp_path, flags, key):
+    """On the release's first batch the same omegas are measured, and the release's own profile file can be read."""
     golden, model = load(ADMIN, residual="admin", **flags)
     for stack in (model.encoder, model.decoder):
         for layer in stack.layers:
@@ -160,7 +169,6 @@ def test_admin_profile(tmp_path, flags, key):
     )
     assert [number for number, _ in ours] == [number for number, _ in theirs]
     assert [omega for _, omega in ours] == pytest.approx([omega for _, omega in theirs], rel=1e-6)
-    # the release's own file is read
     (tmp_path / "release").write_text(golden.meta["profile"][key])
     other = load(ADMIN, residual="admin", **flags)[1]
     admin_profile.read(other, tmp_path / "release")
@@ -169,7 +177,8 @@ def test_admin_profile(tmp_path, flags, key):
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
-def test_word_dropout(seed, monkeypatch):
+def test_word_dropout_is_the_releases(seed, monkeypatch):
+    """With the same words dropped, logits, loss and gradients are the release's."""
     golden, model = load(
         "b2t_connection/worddrop_b2t_3_3",
         residual="b2t",
@@ -193,11 +202,11 @@ def test_word_dropout(seed, monkeypatch):
         assert_gradients(golden, model, expected)
 
 
-def test_layer_maps():
-    """The index lists are the release's wherever M divides N (elsewhere the release's order has gaps)."""
+def test_index_lists_are_the_releases():
+    """They are the same wherever M divides N; elsewhere the release's order has gaps."""
     maps = json.loads((GOLDEN / "share_layer_params/layer_maps.json").read_text())["owner_layer"]
     compared = 0
-    for release_name, name in (("sequence", "sequence"), ("cycle", "cycle"), ("cycle_reverse", "cycle_rev")):
+    for release_name, name in STRATEGIES.items():
         for key, owners in maps[release_name].items():
             num_layers, num_unique_layers = len(owners), len(set(owners))
             repeats = int(key.split("K=")[1])
@@ -231,7 +240,7 @@ def test_depth_scaled_initialization_scales_what_the_release_scales():
     ],
 )
 def test_initialization_is_the_releases(name, layers, flags):
-    """From the same seed, every tensor has the release's mean, deviation and largest value."""
+    """With the same seed, every tensor has the release's mean, standard deviation and largest absolute value."""
     recorded = json.loads((GOLDEN / "b2t_connection/init_scale.json").read_text())["stats"][name]
     sizes = {"encoder_embed_dim": 64, "encoder_ffn_embed_dim": 256}
     model = make_model(encoder_layers=layers[0], decoder_layers=layers[1], **sizes, **flags)

@@ -1,8 +1,8 @@
-"""Every scheme with every strategy: trains, is saved and loaded, decodes; initializations, parameters, refusals."""
+"""Each residual scheme trains with every strategy, and has the initialization and the parameters of its paper."""
 
 import pytest
 import torch
-from checks import PAIRS, SHARED, check_training_and_decoding, deviation, expected_deviations, sharing
+from checks import CYCLE_REV, PAIRS, assert_xavier, check_training_and_decoding, deviation, sharing
 from helpers import make_batch, make_model, randomize
 
 from b2t_common.errors import InputError
@@ -10,7 +10,7 @@ from b2t_fairseq.residual import SCHEMES
 
 
 @pytest.mark.parametrize(("scheme", "strategy"), PAIRS)
-def test_trains_saves_loads_decodes(tmp_path, scheme, strategy):
+def test_every_scheme_trains_saves_loads_and_decodes_with_every_strategy(tmp_path, scheme, strategy):
     check_training_and_decoding(
         lambda seed: make_model(residual=scheme, seed=seed, **sharing(strategy)), make_batch(), tmp_path
     )
@@ -20,15 +20,17 @@ WIDE = {"encoder_embed_dim": 256, "encoder_ffn_embed_dim": 512, "encoder_layers"
 
 
 def test_deepnorm_initialization():
+    """DeepNorm multiplies Xavier's normal deviations by 0.87 (N^4 M)^(-1/16) and by (12 M)^(-1/4)."""
     model = make_model(residual="deepnorm", **WIDE)
-    expected_deviations(model.encoder, 0.87 * (4**4 * 2) ** (-1 / 16), uniform=False)
-    expected_deviations(model.decoder, (12 * 2) ** (-1 / 4), uniform=False)
+    assert_xavier(model.encoder, 0.87 * (4**4 * 2) ** (-1 / 16), uniform=False)
+    assert_xavier(model.decoder, (12 * 2) ** (-1 / 4), uniform=False)
 
 
 def test_t_fixup_initialization():
+    """T-Fixup multiplies Xavier's uniform numbers by 0.67 N^(-1/4) and by (9 M)^(-1/4), and scales the embeddings."""
     model = make_model(residual="t_fixup", **WIDE)
-    expected_deviations(model.encoder, 0.67 * 4 ** (-1 / 4), uniform=True)
-    expected_deviations(model.decoder, (9 * 2) ** (-1 / 4), uniform=True)
+    assert_xavier(model.encoder, 0.67 * 4 ** (-1 / 4), uniform=True)
+    assert_xavier(model.decoder, (9 * 2) ** (-1 / 4), uniform=True)
     table = model.encoder.embed_tokens.weight
     assert deviation(table[2:]) == pytest.approx(256**-0.5 * (9 * 2) ** (-1 / 4), rel=0.05)
     assert not table[1].any()
@@ -45,18 +47,20 @@ def test_t_fixup_scales_both_embeddings_once():
 
 
 def test_initialization_is_drawn_for_each_set_once():
-    """Tying comes after: the sets of a shared model are those of the first layers of one that is not."""
-    plain, shared = (make_model(residual="t_fixup", **flags) for flags in ({}, SHARED))
+    """The parameter sets of a shared model have the numbers of the first layers of a model without sharing."""
+    plain, shared = (make_model(residual="t_fixup", **flags) for flags in ({}, CYCLE_REV))
     for layer, other in zip(plain.encoder.layers[:3], shared.encoder.layers, strict=False):
         assert torch.equal(layer.fc1.weight, other.fc1.weight)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+REINITIALIZED = {"deepnorm", "t_fixup"}
+
+
+@pytest.mark.parametrize("scheme", sorted(set(SCHEMES) - REINITIALIZED))
 def test_other_schemes_keep_fairseqs_initialization(scheme):
-    if SCHEMES[scheme].xavier is None:
-        reference = dict(make_model(residual="post_ln").named_parameters())
-        for name, parameter in make_model(residual=scheme).named_parameters():
-            assert name not in reference or torch.equal(parameter, reference[name]), name
+    reference = dict(make_model(residual="post_ln").named_parameters())
+    for name, parameter in make_model(residual=scheme).named_parameters():
+        assert name not in reference or torch.equal(parameter, reference[name]), name
 
 
 def test_rezero_starts_as_the_identity():
@@ -66,6 +70,7 @@ def test_rezero_starts_as_the_identity():
 
 
 def test_dlcl_starts_as_the_mean():
+    """Each layer's input is at first the mean of the embedding and of the outputs of all layers below."""
     model = make_model(residual="dlcl")
     assert [len(module.weights) for module in model.encoder.inputs] == list(range(1, 8))
     for module in model.decoder.inputs:
@@ -73,31 +78,40 @@ def test_dlcl_starts_as_the_mean():
 
 
 def extra_parameters(scheme, **flags):
-    """Return how many parameters a scheme has more than Post-LN, for 6-6 layers of width 16."""
+    """Return how many more parameters than Post-LN a scheme has, with 6 layers of width 16 in each stack."""
     models = [make_model(residual=name, **flags) for name in (scheme, "post_ln")]
     counts = [sum(parameter.numel() for parameter in model.parameters()) for model in models]
     return counts[0] - counts[1]
 
 
-NORMS = 2 * 16 * 6 * (2 + 3)
+SUBLAYERS = 6 * (2 + 3)
+NORMS = 2 * 16 * SUBLAYERS
+EXTRA_PARAMETERS = {
+    "post_ln": 0,
+    "pre_ln": 4 * 16,
+    "b2t": 0,
+    "admin": 16 * SUBLAYERS,
+    "deepnorm": 0,
+    "t_fixup": -NORMS,
+    "b2t_no_ln": -NORMS,
+    "rezero": 12 - NORMS,
+    "mix_ln": 4 * 16,
+    "ln_scaling": 4 * 16,
+    # Each stack has a norm and a row of weights for each layer's input and for its output, and a norm at its end.
+    "dlcl": 2 * (7 * 32 + 28 + 32),
+}
 
 
-@pytest.mark.parametrize(
-    ("scheme", "expected"),
-    [
-        *(("b2t", 0), ("deepnorm", 0), ("pre_ln", 4 * 16), ("mix_ln", 4 * 16), ("ln_scaling", 4 * 16)),
-        *(("admin", 16 * 6 * (2 + 3)), ("t_fixup", -NORMS), ("b2t_no_ln", -NORMS), ("rezero", 12 - NORMS)),
-        # a norm and a row of weights for the input of each layer and for the end, and the norm at the end
-        ("dlcl", 2 * (7 * 32 + 28 + 32)),
-    ],
-)
-def test_parameters(scheme, expected):
-    assert extra_parameters(scheme) == expected
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_number_of_parameters(scheme):
+    """Every scheme has exactly the parameters that its paper describes."""
+    assert extra_parameters(scheme) == EXTRA_PARAMETERS[scheme]
 
 
 @pytest.mark.parametrize(("scheme", "name"), [("admin", "omega"), ("rezero", "alpha")])
-def test_what_belongs_to_a_depth_is_not_shared(scheme, name):
-    model = make_model(residual=scheme, **SHARED)
+def test_parameters_of_a_depth_are_not_shared(scheme, name):
+    """Layers with shared parameters have scheme parameters of their own, each with its own gradient."""
+    model = make_model(residual=scheme, **CYCLE_REV)
     layers = model.decoder.layers
     assert layers[0].fc1.weight is layers[5].fc1.weight
     assert len({id(getattr(layer.residual, name)) for layer in layers}) == 6
@@ -123,13 +137,15 @@ def test_what_belongs_to_a_depth_is_not_shared(scheme, name):
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
-def test_refused(flags, words):
+def test_settings_that_contradict_a_scheme_are_refused(flags, words):
+    """The message quotes both settings."""
     with pytest.raises(InputError) as error:
         make_model(**flags)
     assert all(word in str(error.value) for word in words), error.value
 
 
-def test_pruned_layers_keep_the_schemes_of_their_depth():
+def test_pruned_layers_keep_the_position_that_they_had():
+    """A layer that is kept by --encoder-layers-to-keep computes what it computed in the whole model."""
     kept = {"encoder_layers_to_keep": "0,3,5", "decoder_layers_to_keep": "1,2"}
     for scheme in ("deepnorm", "ln_scaling", "mix_ln", "t_fixup", "b2t_no_ln"):
         whole, pruned = make_model(residual=scheme), make_model(residual=scheme, **kept)

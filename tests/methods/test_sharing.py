@@ -1,10 +1,8 @@
-"""Index lists and tying: pure functions, then real layers."""
-
-import ast
+"""Which layers share their parameters, and how parameters are tied."""
 
 import pytest
 import torch
-from helpers import ROOT, make_model
+from helpers import make_model
 from torch import nn
 
 from b2t_fairseq.sharing import STRATEGIES, layer_indices, same_layers, shared_parameters, tie_parameters
@@ -23,12 +21,13 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize(("strategy", "n", "m"), EXPECTED)
-def test_indices(strategy, n, m):
+def test_index_lists_are_the_papers(strategy, n, m):
     assert layer_indices(strategy, n, m) == EXPECTED[strategy, n, m]
 
 
 @pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "none"])
-def test_indices_for_every_divisor(strategy):
+def test_every_divisor_of_the_depth_has_an_index_list(strategy):
+    """Each set is used equally often, and sets are numbered in the order of their first layer; others are refused."""
     for n in range(1, 25):
         for m in range(1, n + 1):
             if n % m:
@@ -36,7 +35,6 @@ def test_indices_for_every_divisor(strategy):
                     layer_indices(strategy, n, m)
             else:
                 indices = layer_indices(strategy, n, m)
-                # every set equally often, numbered in the order of their first layer
                 assert sorted(indices) == sorted(list(range(m)) * (n // m))
                 assert list(dict.fromkeys(indices)) == list(range(m))
     assert layer_indices(strategy, 12, 1) == [0] * 12
@@ -81,7 +79,9 @@ def test_mismatches_are_refused_and_nothing_is_tied():
         tie_parameters(layers, [0, 0])
 
 
-def test_parameters_of_a_position_stay_untied():
+def test_unshared_parameters_stay_untied():
+    """A module names in ``unshared_parameters`` what each layer keeps for itself, such as Admin's omega."""
+
     class Scaled(nn.Module):
         unshared_parameters = ("omega",)
 
@@ -102,16 +102,9 @@ def test_parameters_of_a_position_stay_untied():
     assert list(shared_parameters(layers[0])) == ["scaled.linear.weight", "scaled.linear.bias"]
 
 
-def test_same_layers_inverts_tying():
+def test_the_index_list_is_read_from_tied_parameters():
     for strategy, n, m in EXPECTED:
         layers = [nn.Linear(2, 2) for _ in range(n)]
         indices = layer_indices(strategy, n, m)
         tie_parameters(layers, indices)
         assert same_layers([dict(layer.named_parameters()) for layer in layers]) == indices
-
-
-def test_sharing_imports_no_torch_at_run_time():
-    """It is a pure function; docs and tools load it without PyTorch."""
-    tree = ast.parse((ROOT / "b2t_fairseq/sharing.py").read_text())
-    imported = [n.module for n in tree.body if isinstance(n, ast.ImportFrom)]
-    assert "torch" not in imported

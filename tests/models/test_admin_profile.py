@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers import make_batch, make_model
 from processes import two_processes
-from training import SHARED, assert_same_model, binarize, load, train, write_corpus
+from training import SHARED, assert_same_model, load, train
 
 from b2t_cli.train import main as b2t_train
 from b2t_common.errors import InputError
@@ -14,13 +14,6 @@ from b2t_fairseq import admin_profile
 
 ADMIN = ["--residual", "admin", *SHARED]
 PROFILED = "profiled on the first batch"
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("profiling")
-    write_corpus(folder)
-    return binarize(folder)
 
 
 @pytest.fixture(scope="module")

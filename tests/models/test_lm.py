@@ -12,9 +12,9 @@ import torch
 from checks import (
     PAIRS,
     assert_same_results,
+    assert_xavier,
     check_training_and_decoding,
     deviation,
-    expected_deviations,
     randomized_pair,
 )
 from equations import LAYERS, run_stack
@@ -204,7 +204,7 @@ class TestInitialization:
     def test_deepnorm(self):
         """Decoder-only: alpha = (2M)^(1/4), beta = (8M)^(-1/4)."""
         model = make_lm(residual="deepnorm", **WIDE)
-        expected_deviations(model.decoder, (8 * 4) ** (-1 / 4), uniform=False)
+        assert_xavier(model.decoder, (8 * 4) ** (-1 / 4), uniform=False)
         assert model.decoder.layers[0].residual.alpha == pytest.approx(8**0.25)
 
     @pytest.mark.parametrize("flags", [ADAPTIVE, TIED_PROJECTIONS], ids=["own", "tied"])
@@ -218,7 +218,7 @@ class TestInitialization:
     def test_t_fixup_layers(self):
         model = make_lm(residual="t_fixup", **WIDE)
         # of two sub-layers, as an encoder's
-        expected_deviations(model.decoder, 0.67 * 4 ** (-1 / 4), uniform=True)
+        assert_xavier(model.decoder, 0.67 * 4 ** (-1 / 4), uniform=True)
         table = model.decoder.embed_tokens.weight
         assert deviation(table[2:]) == pytest.approx(256**-0.5 * (9 * 4) ** (-1 / 4), rel=0.05)
 

@@ -8,33 +8,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from commands import command_line, run
 from fairseq.modules import FairseqDropout
 from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from helpers import ROOT, make_batch, make_model, make_task
 from processes import two_processes
-from training import (
-    MODEL_FLAGS,
-    SHARED,
-    TRAIN_FLAGS,
-    assert_same_model,
-    binarize,
-    command_line,
-    load,
-    run,
-    train,
-    write_corpus,
-)
+from training import MODEL_FLAGS, SHARED, TRAIN_FLAGS, assert_same_model, load, train
 
 from b2t_cli.train import main as b2t_train
 from b2t_fairseq.models.transformer import B2TTransformerModel
 from b2t_fairseq.sharing import same_layers
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus")
-    write_corpus(folder)
-    return binarize(folder)
 
 
 def sharing_flags(strategy):

@@ -4,25 +4,18 @@ import contextlib
 import functools
 import gzip
 import http.server
-import itertools
 import json
 import re
-import resource
 import shutil
-import tarfile
 import threading
 from collections import Counter
 from pathlib import Path
 from typing import ClassVar
 
-import clean
 import pytest
-import spm
-import streams
-import unpack
+from commands import BIN, stand_in
 from fairseq.data import Dictionary, indexed_dataset
-from training import BIN
-from wmt import PARTS, pairs, prepare, stand_in, write_archives, write_table
+from wmt import PARTS, pairs, prepare, write_archives, write_table
 
 NEWSTESTS = [f"newstest{year}" for year in range(2010, 2017)]
 
@@ -237,177 +230,3 @@ def served(folder):
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-def write_sides(folder, source, target):
-    (folder / "text.en").write_bytes(source)
-    (folder / "text.de").write_bytes(target)
-    return folder / "text"
-
-
-def cleaned(folder, source, target, **limits):
-    """Return the kept pairs and the counts."""
-    prefix = write_sides(folder, source, target)
-    report = clean.clean_corpora(folder / "clean", [prefix], ["en", "de"], clean.Limits(**limits), workers=1)
-    sides = [(folder / f"clean.{language}").read_bytes().decode().split("\n")[:-1] for language in ("en", "de")]
-    return list(zip(*sides, strict=True)), report["text"]
-
-
-class TestClean:
-    @pytest.mark.parametrize(
-        "separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x00", "\r", "\ufeff", "\u00a0", "\t"]
-    )
-    def test_only_lf_ends_a_line(self, tmp_path, separator):
-        lines = [f"one{separator}two", "three", f"four{separator}"]
-        source = "".join(f"{line}\n" for line in lines).encode()
-        kept, counts = cleaned(tmp_path, source, b"eins zwei\ndrei\nvier\n")
-        assert kept == [("one two", "eins zwei"), ("three", "drei"), ("four", "vier")]
-        assert counts == {"pairs": 3, "kept": 3}
-
-    def test_line_ends_of_windows_and_a_last_line_without_end(self, tmp_path):
-        kept, _ = cleaned(tmp_path, b"one\r\ntwo\r\nthree", b"eins\nzwei\ndrei\n")
-        assert kept == [("one", "eins"), ("two", "zwei"), ("three", "drei")]
-
-    def test_what_is_left_out(self, tmp_path):
-        source = [b"one", b"caf\xe9", b"", b"   ", b"x" * 100_000, b"w " * 81, b"a", b"last"]
-        target = [b"eins", b"zwei", b"drei", b"vier", b"lang", b"viele", b"b " * 10, b"letzte"]
-        kept, counts = cleaned(tmp_path, b"\n".join(source) + b"\n", b"\n".join(target) + b"\n")
-        assert kept == [("one", "eins"), ("last", "letzte")]
-        reasons = {"empty": 2, "lengths too different": 1, "not UTF-8": 1, "too long": 2}
-        assert counts == {"pairs": 8, "kept": 2, **reasons}
-
-    def test_limits(self, tmp_path):
-        source, target = b"a b c\na b\n", b"a b c\na b c\n"
-        assert cleaned(tmp_path, source, target, max_ratio=1.4)[0] == [("a b c", "a b c")]
-        assert cleaned(tmp_path, source, target, max_ratio=1.5)[0] == [("a b c", "a b c"), ("a b", "a b c")]
-        assert cleaned(tmp_path, b"a b c\na b\n", b"a b c\na b\n", max_words=2)[0] == [("a b", "a b")]
-
-    @pytest.mark.parametrize("missing", [1, 25_000])
-    def test_unequal_sides(self, tmp_path, missing):
-        """Also where the difference is far beyond the block in which one side ends."""
-        (tmp_path / "clean.en").write_text("an older file\n")
-        prefix = write_sides(tmp_path, b"a\n" * 30_000, b"a\n" * (30_000 - missing))
-        with pytest.raises(ValueError, match=rf"text.en 30000, .*text.de {30_000 - missing}"):
-            clean.clean_corpora(tmp_path / "clean", [prefix], ["en", "de"], clean.Limits(), workers=1)
-        assert (tmp_path / "clean.en").read_text() == "an older file\n"
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["clean.en", "text.de", "text.en"]
-
-    def test_nothing_left(self, tmp_path):
-        with pytest.raises(ValueError, match="of 2 pairs none is fit"):
-            cleaned(tmp_path, b"\n\n", b"a\nb\n")
-
-    def test_packed_text_that_is_cut(self, tmp_path):
-        for language in ("en", "de"):
-            with gzip.open(tmp_path / f"text.{language}.gz", "wb") as file:
-                file.write(b"".join(b"line %d\n" % i for i in range(20_000)))
-        whole = (tmp_path / "text.de.gz").read_bytes()
-        (tmp_path / "text.de.gz").write_bytes(whole[:-1000])
-        with pytest.raises(OSError, match=r"text\.de\.gz is cut short or damaged"):
-            clean.clean_corpora(tmp_path / "clean", [tmp_path / "text"], ["en", "de"], clean.Limits(), workers=1)
-
-    def test_order_is_kept_by_many_workers(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(streams, "MAX_LINES", 7)
-        lines = b"".join(b"line %d\n" % i for i in range(1000))
-        prefix = write_sides(tmp_path, lines, lines)
-        clean.clean_corpora(tmp_path / "clean", [prefix], ["en", "de"], clean.Limits(), workers=4)
-        assert (tmp_path / "clean.en").read_bytes() == (tmp_path / "clean.de").read_bytes() == lines
-
-    def test_full_disk(self, tmp_path):
-        text = b"many words here\n" * 5000
-        prefix = write_sides(tmp_path, text, text)
-        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
-        try:
-            with pytest.raises(OSError, match="File too large"):
-                clean.clean_corpora(tmp_path / "clean", [prefix], ["en", "de"], clean.Limits(), workers=1)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["text.de", "text.en"]
-
-
-class TestUnpack:
-    @pytest.fixture
-    def archive(self, tmp_path):
-        def write(**files):
-            with tarfile.open(tmp_path / "archive.tgz", "w:gz") as tar:
-                for name, content in files.items():
-                    path = tmp_path / name
-                    path.write_bytes(content)
-                    tar.add(path, f"./training/{name.replace('_', '.')}")
-                    path.unlink()
-            return tmp_path / "archive.tgz"
-
-        return write
-
-    def take(self, archive, tmp_path, **keywords):
-        return unpack.unpack(archive, "training/text", tmp_path / "out", ["en", "de"], **keywords)
-
-    def test_bytes_are_kept(self, archive, tmp_path):
-        source = "a\u2028b\r\nc\x85\x00\nlast without end".encode() + b"\xff"
-        assert self.take(archive(text_en=source, text_de=b"1\n2\n3\n"), tmp_path, pairs=3) == 3
-        assert (tmp_path / "out.en").read_bytes() == source
-
-    @pytest.mark.parametrize(
-        ("files", "keywords", "message"),
-        [
-            ({"text_en": b"1\n2\n", "text_de": b"1\n"}, {}, "2 and 1 lines"),
-            ({"text_en": b"1\n", "text_de": b"1\n"}, {"pairs": 2}, "has 1 pairs, not 2"),
-            ({"text_en": b"1\n", "text_fr": b"1\n"}, {}, r"does not hold training/text\.de"),
-        ],
-    )
-    def test_wrong_content(self, archive, tmp_path, files, keywords, message):
-        with pytest.raises(unpack.UnusableArchive, match=message):
-            self.take(archive(**files), tmp_path, **keywords)
-        assert [path.name for path in tmp_path.iterdir()] == ["archive.tgz"]
-
-    @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "page"])
-    def test_damaged(self, archive, tmp_path, damage):
-        text = "".join(str(i * i) + "\n" for i in range(20_000)).encode()
-        path = archive(text_en=text, text_de=text)
-        content = path.read_bytes()
-        middle = len(content) // 2
-        flipped = content[:middle] + bytes(b ^ 255 for b in content[middle : middle + 50]) + content[middle + 50 :]
-        path.write_bytes(
-            {"cut": content[:middle], "flipped": flipped, "empty": b"", "page": b"<html>gone</html>"}[damage]
-        )
-        with pytest.raises(unpack.UnusableArchive, match=r"archive\.tgz is cut short or damaged"):
-            self.take(path, tmp_path)
-        assert [path.name for path in tmp_path.iterdir()] == ["archive.tgz"]
-
-
-class TestSentencePiece:
-    def test_same_text_same_model(self, tmp_path):
-        """Whatever the folder and the names, and however many lines a block has."""
-        models = []
-        for name in ("first", "second one"):
-            folder = tmp_path / name
-            folder.mkdir()
-            (folder / f"{name}.en").write_text("".join(f"{line}\n" for line, _ in pairs(200, 1)))
-            spm.train(folder / "spm", [folder / f"{name}.en"], 60, "bpe")
-            models.append((folder / "spm.model").read_bytes())
-        assert models[0] == models[1]
-
-    @pytest.mark.parametrize(("total", "take"), [(10, 3), (10, 10), (7, 20), (25_000, 100)])
-    def test_sample(self, tmp_path, total, take):
-        files = [tmp_path / "a", tmp_path / "b"]
-        files[0].write_text("".join(f"{i}\n" for i in range(total // 2)))
-        files[1].write_text("".join(f"{i}\n" for i in range(total // 2, total)))
-        chosen = [int(line) for line in spm.sample(files, take)]
-        assert len(chosen) == min(total, take)
-        steps = [b - a for a, b in itertools.pairwise(chosen)]
-        assert max(steps) - min(steps) <= 1
-
-    def test_memory_does_not_grow_with_the_text(self, tmp_path):
-        """Blocks are read a few at a time: of an endless text only what was asked for is read."""
-        read = 0
-
-        def endless():
-            nonlocal read
-            while True:
-                read += 1
-                yield read
-
-        results = streams.parallel_map(str, endless(), workers=2)
-        assert [next(results) for _ in range(20)] == [str(i) for i in range(1, 21)]
-        assert read <= 26
-        results.close()

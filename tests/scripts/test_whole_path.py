@@ -6,9 +6,10 @@ import re
 import shutil
 
 import pytest
+from commands import BIN, script, stand_in
 from helpers import ROOT
-from training import BIN, load
-from wmt import SMALL_CONFIG, pairs, prepare, script, stand_in
+from training import load
+from wmt import SMALL_CONFIG, pairs, prepare
 
 from b2t_common.errors import InputError
 from b2t_fairseq.hub import from_pretrained

@@ -9,19 +9,12 @@ import pytest
 from fairseq.data.iterators import GroupedIterator
 from fairseq.trainer import Trainer
 from processes import two_processes
-from training import SHARED, assert_same_model, binarize, load, train, write_corpus
+from training import SHARED, assert_same_model, load, train
 
 from b2t_cli.train import main as b2t_train
 from b2t_fairseq.upstream import stopping
 
 FORK = multiprocessing.get_context("fork")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("stopping")
-    write_corpus(folder)
-    return binarize(folder)
 
 
 def signal_at(monkeypatch, update, number, whom=lambda trainer: [os.getpid()]):

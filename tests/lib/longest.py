@@ -1,0 +1,10 @@
+"""The test files that take longest, in the order in which they begin; scripts/test.sh gives whole files to processes."""
+
+LONGEST = (
+    "test_whole_path",
+    "test_train_runs",
+    "test_training",
+    "test_prepare",
+    "test_commands",
+    "test_lm",
+)

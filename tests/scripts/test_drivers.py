@@ -1,0 +1,74 @@
+"""What the shell drivers share (scripts/lib.sh): free space, locks, stages, options and help."""
+
+import fcntl
+import subprocess
+from pathlib import Path
+
+import pytest
+from commands import environment, script, stand_in
+from helpers import ROOT
+
+DRIVERS = sorted(path.name for path in ROOT.glob("scripts/*.sh") if path.name != "lib.sh")
+
+
+def bash(code):
+    """Run a line of shell that has the functions of scripts/lib.sh."""
+    return subprocess.run(["bash", "-c", f". '{ROOT}/scripts/lib.sh'; {code}"], capture_output=True, text=True)
+
+
+def test_disk_space_is_checked_first(tmp_path):
+    result = bash(f"free_space {tmp_path} 999999999999")
+    assert result.returncode == 1
+    assert "999999999999 MB are needed" in result.stderr
+
+
+def test_a_lock_is_held_by_one_process(tmp_path):
+    lock_it = f"lock {tmp_path}/.lock 'somebody is at work'"
+    with open(tmp_path / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = bash(lock_it)
+    assert result.returncode == 1
+    assert "somebody is at work" in result.stderr
+    assert bash(lock_it).returncode == 0
+
+
+def test_a_second_quickstart_in_one_folder_is_refused(tmp_path):
+    path = stand_in(tmp_path / "bin", "bash", 'case "$1" in */setup.sh) exit;; *) exec /bin/bash "$@";; esac')
+    with open(tmp_path / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = script("quickstart.sh", "--work", tmp_path, "--stop-stage", 1, check=False, PATH=path)
+    assert result.returncode == 1
+    assert f"another quickstart is at work in {tmp_path}" in result.stdout
+
+
+def test_an_interrupted_stage_is_run_again(tmp_path):
+    """A stage that was completed is not."""
+    assert bash(f"stage {tmp_path} one false").returncode != 0
+    assert bash(f"stage {tmp_path} one echo first").stdout == "first\n"
+    assert bash(f"stage {tmp_path} one echo second").stdout == "one: done before, in 0 s\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--corpus", "wmt"], "--corpus wmt: choose grammar or multi30k"),
+        (["--from", "/"], "only --corpus multi30k"),
+        (["--corpus", "multi30k", "--from", "/nowhere"], "--from /nowhere: no such folder"),
+        (["--config", "/nowhere.sh"], "--config /nowhere.sh: no such file"),
+        (["--work"], "--work needs a value"),
+        (["--worck", "x"], "unknown option --worck"),
+    ],
+)
+def test_wrong_options_of_the_quickstart_are_refused(flags, message):
+    result = script("quickstart.sh", *flags, check=False)
+    assert result.returncode == 1
+    assert message in result.stdout
+
+
+@pytest.mark.parametrize("name", DRIVERS)
+def test_every_driver_explains_itself(name, tmp_path):
+    """--help prints the comment at the driver's head, which begins with its usage, and does nothing else."""
+    command = ["bash", str(ROOT / "scripts" / name), "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment())
+    assert f"bash scripts/{name}" in result.stdout
+    assert not list(Path(tmp_path).iterdir())
