@@ -46,6 +46,9 @@ def cycle_rev(num_layers: int, num_unique_layers: int) -> list[int]:
 
 STRATEGIES: dict[str, Strategy] = {strategy.__name__: strategy for strategy in (none, sequence, cycle, cycle_rev)}
 
+NO_SHARING = none.__name__
+"""The default of ``--layer-sharing``."""
+
 
 def layer_indices(strategy: str, num_layers: int, num_unique_layers: int | None) -> list[int]:
     """Return the parameter set that each of ``num_layers`` layers uses, bottom layer first.
@@ -61,11 +64,11 @@ def layer_indices(strategy: str, num_layers: int, num_unique_layers: int | None)
     """
     if strategy not in STRATEGIES:
         raise InputError(f"--layer-sharing {strategy}: unknown strategy; choose one of {', '.join(STRATEGIES)}")
-    if strategy == none.__name__:
+    if strategy == NO_SHARING:
         if num_unique_layers is not None:
             raise InputError(
                 f"{num_unique_layers} unique layers without a strategy: add --layer-sharing with one of "
-                f"{', '.join(name for name in STRATEGIES if name != none.__name__)}, or drop the number"
+                f"{', '.join(name for name in STRATEGIES if name != NO_SHARING)}, or drop the number"
             )
         return none(num_layers, num_layers)
     if num_unique_layers is None:

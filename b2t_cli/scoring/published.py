@@ -12,7 +12,7 @@ from typing import Any
 
 from b2t_fairseq import checkpoints
 from b2t_fairseq.settings.plan import STACKS, plan_of_checkpoint
-from b2t_fairseq.sharing import none
+from b2t_fairseq.sharing import NO_SHARING
 
 # they leave the function of a trained model as it is, but not its score
 _RECIPE = ("encoder_word_dropout", "decoder_word_dropout", "depth_scaled_init")
@@ -59,7 +59,7 @@ def _belongs(row: dict[str, Any], settings: Mapping[str, Any]) -> bool:
     schemes = [{"residual": residual, **size} for residual in row["residual"]]
     if all(checkpoints.differing_settings(scheme, settings) for scheme in schemes):
         return False
-    unique = None if row["layer_sharing"] == none.__name__ else row["unique_layers"]
+    unique = None if row["layer_sharing"] == NO_SHARING else row["unique_layers"]
     layers = {f"{stack}_layers": row["layers"] for stack in STACKS}
     sets = {f"{stack}_unique_layers": unique for stack in STACKS}
     theirs = plan_of_checkpoint({"layer_sharing": row["layer_sharing"], **layers, **sets})

@@ -18,7 +18,7 @@ from ..kernels.compilation import compile_layers
 from ..layer_stack import layer_stacks
 from ..residual.contract import EMBEDDING, SCORES, VALUES
 from ..settings.plan import Plan
-from ..sharing import none, tie_parameters
+from ..sharing import tie_parameters
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def fairseq_settings(plan: Plan) -> Namespace:
     Raises:
         InputError: activations are to be moved to the CPU, with tied layers on several devices.
     """
-    _refuse_offloading_of_tied_layers(plan.settings)
+    _refuse_offloading_of_tied_layers(plan)
     settings = Namespace(**vars(plan.settings))
     for stack in plan.stacks:
         setattr(settings, f"{stack.name}_normalize_before", stack.scheme.norm_after_stack)
@@ -100,10 +100,11 @@ class LoadsPruned:
         return super().load_state_dict(state_dict, strict)
 
 
-def _refuse_offloading_of_tied_layers(args: Namespace) -> None:
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    if args.offload_activations and args.layer_sharing != none.__name__ and distributed:
+def _refuse_offloading_of_tied_layers(plan: Plan) -> None:
+    is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    is_shared = any(stack.num_sets < len(stack.indices) for stack in plan.stacks)
+    if plan.settings.offload_activations and is_shared and is_distributed:
         raise InputError(
-            f"--offload-activations with --layer-sharing {args.layer_sharing} cannot train on several devices: the "
+            f"--offload-activations with --layer-sharing {plan.settings.layer_sharing} cannot train on several devices: the "
             "gradient of a shared parameter would be reduced once for every layer; use --checkpoint-activations"
         )

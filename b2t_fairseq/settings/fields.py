@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ..kernels import FAST, KERNELS
 from ..residual import DEFAULT, SCHEMES
-from ..sharing import STRATEGIES, none
+from ..sharing import NO_SHARING, STRATEGIES
 from .stock import REDECLARED_IN_LANGUAGE_MODELS, StockTransformerConfig, fill_derived, stock_fields
 
 
@@ -23,7 +23,7 @@ class B2TTransformerConfig(StockTransformerConfig):
         default=DEFAULT, metadata={"help": "residual scheme: how each sub-layer is wrapped"}
     )
     layer_sharing: ChoiceEnum(list(STRATEGIES)) = field(
-        default=none.__name__, metadata={"help": "how layers share parameters"}
+        default=NO_SHARING, metadata={"help": "how layers share parameters"}
     )
     encoder_unique_layers: Optional[int] = field(
         default=None, metadata={"help": "number of encoder parameter sets M, a divisor of --encoder-layers"}
