@@ -105,6 +105,6 @@ def _refuse_offloading_of_tied_layers(plan: Plan) -> None:
     is_shared = any(stack.num_sets < len(stack.indices) for stack in plan.stacks)
     if plan.settings.offload_activations and is_shared and is_distributed:
         raise InputError(
-            f"--offload-activations with --layer-sharing {plan.settings.layer_sharing} cannot train on several devices: "
-            "the gradient of a shared parameter would be reduced once for every layer; use --checkpoint-activations"
+            f"--offload-activations with --layer-sharing {plan.settings.layer_sharing} cannot train on several "
+            "devices: the gradient of a shared parameter would be reduced once for every layer; use --checkpoint-activations"
         )
