@@ -1,14 +1,18 @@
-"""The ``b2t`` command: one subcommand per file."""
+"""The ``b2t`` command: one subcommand per file.
+
+A command's file parses its arguments and imports what does the work, which may take seconds, only after that.
+"""
 
 from __future__ import annotations
 
 import importlib
 import sys
 
+from b2t_common import __version__
 from b2t_common.errors import InputError
 
 COMMANDS = {
-    "train": "fairseq-train with this plugin loaded, --bf16 mended and runs protected",
+    "train": "fairseq-train with this plugin loaded, --bf16 fixed and runs protected",
     "generate": "fairseq-generate for several test sets in one process",
     "average": "average the last checkpoints of a run",
     "convert": "checkpoints of the papers' releases into this plugin's; this plugin's into stock fairseq, safetensors",
@@ -29,8 +33,6 @@ def main(argv: list[str] | None = None) -> int:
         print("\nb2t COMMAND --help tells more; b2t --version prints the version.")
         return 0 if argv else 2
     if argv[0] == "--version":
-        from b2t_fairseq import __version__
-
         print(f"b2t_fairseq {__version__}")
         return 0
     if argv[0] not in COMMANDS:

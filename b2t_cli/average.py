@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import re
-from collections import OrderedDict
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
 
 from b2t_common.errors import InputError
-from b2t_fairseq import checkpoints
+from b2t_common.run_folder import NUMBERED_CHECKPOINTS
 
-_PATTERNS = {"epochs": r"checkpoint(\d+)\.pt", "updates": r"checkpoint_\d+_(\d+)\.pt"}
-_KEEPING = {"epochs": "--keep-last-epochs", "updates": "--save-interval-updates and --keep-interval-updates"}
+DEFAULT_COUNT = 10
 
 
 def main(argv: list[str]) -> None:
@@ -27,96 +20,22 @@ def main(argv: list[str]) -> None:
     )
     parser.add_argument("inputs", nargs="+", type=Path, help="one run's folder, or checkpoint files")
     parser.add_argument("--output", type=Path, required=True, help="file to write")
-    parser.add_argument("--last", type=int, metavar="N", help="of a folder, the last N (default: 10)")
+    parser.add_argument("--last", type=int, metavar="N", help=f"of a folder, the last N (default: {DEFAULT_COUNT})")
     parser.add_argument(
         "--by",
-        choices=list(_PATTERNS),
+        choices=list(NUMBERED_CHECKPOINTS),
         default="epochs",
         help="which checkpoints of a folder (default: epochs)",
     )
     args = parser.parse_args(argv)
+    from b2t_fairseq import checkpoints
+
+    from .runs.averaging import average, last_checkpoints
+
     files = args.inputs
     if len(files) == 1 and files[0].is_dir():
-        files = last_checkpoints(files[0], 10 if args.last is None else args.last, args.by)
+        files = last_checkpoints(files[0], DEFAULT_COUNT if args.last is None else args.last, args.by)
     elif args.last is not None:
         raise InputError(f"--last {args.last} chooses from one folder, but {len(files)} files or folders are given")
     checkpoints.save(average(files), args.output)
     print(f"average of {len(files)} checkpoints ({files[0].name} to {files[-1].name}): {args.output}")
-
-
-def last_checkpoints(folder: Path, count: int, by: str = "epochs") -> list[Path]:
-    """Return the last ``count`` checkpoints of a run, oldest first.
-
-    Args:
-        folder: the run's ``--save-dir``.
-        count: how many.
-        by: ``"epochs"`` (``checkpoint7.pt``) or ``"updates"`` (``checkpoint_3_1500.pt``).
-
-    Raises:
-        InputError: ``count`` is not positive, or the folder has fewer.
-    """
-    if count < 1:
-        raise InputError(f"--last {count}: give a positive number")
-    numbered = [(re.fullmatch(_PATTERNS[by], file.name), file) for file in folder.glob("checkpoint*.pt")]
-    found = sorted((int(match.group(1)), file) for match, file in numbered if match)
-    if len(found) < count:
-        (other,) = _PATTERNS.keys() - {by}
-        raise InputError(
-            f"{folder} has {len(found)} checkpoints by {by}, not {count}; give a smaller --last, try --by {other}, or "
-            f"train with {_KEEPING[by]} {count} or more"
-        )
-    return [file for _, file in found[-count:]]
-
-
-def average(files: list[Path]) -> dict[str, Any]:
-    """Return a checkpoint whose model is the mean of the files' models, without optimizer state.
-
-    Sums are kept in float32; at most two checkpoints are in memory, however many are averaged.
-
-    Raises:
-        InputError: the files are of different models.
-    """
-    first = checkpoints.load(files[0])
-    model = first["model"]
-    groups = checkpoints.tied_groups(model)
-    totals: dict[str, Tensor] = {}
-    for file in files:
-        state = checkpoints.load(file)
-        _check_same_model(first, files[0], state, file)
-        finer = checkpoints.tied_groups(state["model"], groups)
-        # a group that falls apart: its parts were equal in all files so far, so they start from the same sum
-        owners = {name: group[0] for group in groups for name in group}
-        totals = {group[0]: _add(totals.get(owners[group[0]]), state["model"][group[0]]) for group in finer}
-        groups = finer
-    averaged = OrderedDict.fromkeys(model)
-    for group in groups:
-        mean = totals[group[0]]
-        mean = mean / len(files) if mean.is_floating_point() else mean // len(files)
-        for name in group:
-            averaged[name] = mean.to(model[group[0]].dtype) if name == group[0] else averaged[group[0]]
-    if hasattr(model, "_metadata"):
-        averaged._metadata = model._metadata
-    extra_state = {k: v for k, v in (first.get("extra_state") or {}).items() if not k.startswith("ema")}
-    return {**first, "model": averaged, "last_optimizer_state": None, "extra_state": extra_state}
-
-
-def _add(total: Tensor | None, tensor: Tensor) -> Tensor:
-    value = tensor.to(torch.float32) if tensor.is_floating_point() else tensor
-    return value.clone() if total is None else total + value
-
-
-def _check_same_model(first: dict, first_file: Path, other: dict, file: Path) -> None:
-    shapes, other_shapes = ({name: tuple(t.shape) for name, t in state["model"].items()} for state in (first, other))
-    if shapes != other_shapes:
-        names = sorted(n for n in shapes.keys() | other_shapes.keys() if shapes.get(n) != other_shapes.get(n))
-        raise InputError(
-            f"{file} is not the same model as {first_file}: {len(names)} tensors differ in name or shape, for "
-            f"instance {names[0]}"
-        )
-    settings = [checkpoints.model_settings(state) for state in (first, other)]
-    different = checkpoints.differing_settings(*settings)
-    if different:
-        name, (ours, theirs) = next(iter(different.items()))
-        raise InputError(
-            f"{file} is not the same model as {first_file}: {name} is {theirs} there and {ours} in the first"
-        )

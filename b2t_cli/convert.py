@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from b2t_common.errors import InputError
-from b2t_fairseq import checkpoints
-
-from .conversion import export, release, stock
-from .conversion.reading import read
 
 _TO = {
     "plugin": "a checkpoint of this plugin (the default)",
@@ -42,28 +34,6 @@ def main(argv: list[str]) -> None:
         help="of the sharing release: share the cross-attention biases too, which changes what the model computes",
     )
     args = parser.parse_args(argv)
-    targets = export.files(args.output) if args.to == "safetensors" else (args.output,)
-    if args.checkpoint.exists() and any(path.exists() and path.samefile(args.checkpoint) for path in targets):
-        raise InputError(f"{args.output} is the checkpoint itself; give another file to write")
-    state = read(args.checkpoint)
-    try:
-        report = _convert(state, args)
-    except InputError as error:
-        raise InputError(f"{args.checkpoint}: {error}") from None
-    print("\n".join([*report, *map(str, targets)]))
+    from .conversion import command
 
-
-def _convert(state: Mapping[str, Any], args: argparse.Namespace) -> list[str]:
-    report: list[str] = []
-    from_release = args.to == "plugin" or release.is_release(state)
-    if from_release:
-        state, report = release.convert(state, args.retie)
-    elif args.retie:
-        raise InputError("--retie is for checkpoints of the sharing release; this one is of this plugin")
-    if args.to == "safetensors":
-        return report + export.save(state, args.output)
-    if args.to == "stock":
-        state, more = stock.to_stock(state)
-        report += more
-    checkpoints.save(state, args.output)
-    return report
+    print("\n".join(command.convert(args.checkpoint, args.output, args.to, args.retie)))

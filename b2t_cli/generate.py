@@ -2,65 +2,30 @@
 
 from __future__ import annotations
 
-import logging
-from copy import deepcopy
-from pathlib import Path
-
-from fairseq import options
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-from fairseq_cli import generate as fairseq_generate
-
-from b2t_common.errors import InputError
-from b2t_common.files import replacing
-
-from .path import with_plugin
+import argparse
 
 
 def main(argv: list[str]) -> None:
-    """Translate with ``fairseq-generate``'s own flags; ``--gen-subset`` may name several subsets (``test,test1``).
+    """Translate with the flags of fairseq-generate (fairseq-generate --help); --user-dir is this plugin unless given.
 
-    With ``--results-path DIR`` each subset's output is ``DIR/generate-SUBSET.txt``, whole or not there at all;
-    ``--subset-lenpen SUBSET=LENPEN`` gives one of them another length penalty; ``--user-dir`` is this plugin unless
-    another is given.
-
-    Raises:
-        InputError: ``--subset-lenpen`` is not of that form, or names a subset that is not to be translated.
+    --gen-subset may name several subsets (test,test1).  With --results-path DIR the output for each subset is
+    DIR/generate-SUBSET.txt, which is complete or absent.
     """
-    parser = options.get_generation_parser()
-    parser.add_argument("--subset-lenpen", action="append", default=[], metavar="SUBSET=LENPEN")
-    args = options.parse_args_and_arch(parser, input_args=with_plugin(argv))
-    subsets = args.gen_subset.split(",")
-    length_penalties = _length_penalties(args.subset_lenpen, subsets)
-    for subset in subsets:
-        one = deepcopy(args)
-        one.gen_subset = subset
-        one.lenpen = length_penalties.get(subset, args.lenpen)
-        cfg = convert_namespace_to_omegaconf(one)
-        if args.results_path is None:
-            fairseq_generate.main(cfg)
-        else:
-            _generate_to_file(cfg, Path(args.results_path) / f"generate-{subset}.txt")
+    parser = argparse.ArgumentParser(
+        prog="b2t generate",
+        usage="b2t generate DATA --path CHECKPOINT [--gen-subset SUBSET,...] [--results-path DIR] "
+        "[--subset-lenpen SUBSET=LENPEN ...] [flags of fairseq-generate]",
+        description=" ".join(main.__doc__.split()),
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--subset-lenpen",
+        action="append",
+        default=[],
+        metavar="SUBSET=LENPEN",
+        help="another length penalty (--lenpen) for one of the subsets; may be given several times",
+    )
+    args, fairseq_flags = parser.parse_known_args(argv)
+    from .fairseq_commands import generate
 
-
-def _length_penalties(given: list[str], subsets: list[str]) -> dict[str, float]:
-    penalties = {}
-    for pair in given:
-        subset, _, value = pair.partition("=")
-        try:
-            penalties[subset] = float(value)
-        except ValueError:
-            raise InputError(f"--subset-lenpen {pair}: give SUBSET=NUMBER, such as test=0.6") from None
-        if subset not in subsets:
-            raise InputError(f"--subset-lenpen {pair}: --gen-subset has only {', '.join(subsets)}")
-    return penalties
-
-
-def _generate_to_file(cfg, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # fairseq logs into the output, and only where no logging is set up yet
-    logging.getLogger().handlers.clear()
-    try:
-        with replacing(path) as (unfinished,), open(unfinished, "w", buffering=1, encoding="utf-8") as output:
-            fairseq_generate._main(cfg, output)
-    finally:
-        logging.getLogger().handlers.clear()
+    generate.run(fairseq_flags, args.subset_lenpen)

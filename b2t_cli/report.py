@@ -7,8 +7,6 @@ import shlex
 from pathlib import Path
 
 from . import style
-from .reporting import output, summary
-from .runs import run
 
 
 def main(argv: list[str]) -> None:
@@ -27,10 +25,15 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     if not args.text:
         style.require("report")
-    found = run.read_all(args.runs)
-    tables = [summary.table(found), *summary.score_tables(found)]
+    from .reporting import summary
+    from .runs import run
+
+    runs = run.read_all(args.runs)
+    tables = [summary.table(runs), *summary.score_tables(runs)]
     if not args.text:
-        output.write(args.output, output.build(found, f"b2t report {shlex.join(argv)}"))
+        from .reporting import output
+
+        page = output.write(args.output, output.build(runs, f"b2t report {shlex.join(argv)}"))
     print("\n\n".join(table.text() for table in tables))
     if not args.text:
-        print(f"\nwritten: {args.output / output.PAGE}")
+        print(f"\nwritten: {page}")

@@ -7,15 +7,11 @@ from pathlib import Path
 
 from b2t_common.errors import InputError
 from b2t_common.files import read_lines, write_lines
+from b2t_common.names import flag
 
-from . import tables
-from .scoring import comet, newstest
-from .scoring.generated import read_generated
-from .scoring.layout import bootstrap_table, score_table
-from .scoring.runs import Evaluation, TestSets, evaluate
-from .scoring.significance import paired_bootstrap
+from .scoring.newstest import PAPERS_PAIR
 
-SAMPLES = 1000
+DEFAULT_SAMPLES = 1000
 
 
 def main(argv: list[str]) -> None:
@@ -42,9 +38,9 @@ def main(argv: list[str]) -> None:
         "without .json (default: evaluation/comparison in the first run)",
     )
     parser.add_argument("--comet", nargs="?", const="", metavar="MODEL", help="COMET too; needs unbabel-comet")
-    parser.add_argument("--language-pair", metavar="PAIR", help=f"default: {newstest.PAPERS_PAIR}")
+    parser.add_argument("--language-pair", metavar="PAIR", help=f"default: {PAPERS_PAIR}")
     parser.add_argument(
-        "--bootstrap-samples", type=int, metavar="N", help=f"of the comparison of runs (default: {SAMPLES})"
+        "--bootstrap-samples", type=int, metavar="N", help=f"of the comparison of runs (default: {DEFAULT_SAMPLES})"
     )
     args = parser.parse_args(argv)
     _refuse_contradictions(args)
@@ -52,17 +48,6 @@ def main(argv: list[str]) -> None:
         _score_file(args.inputs[0], args.reference, args.output)
     else:
         _score_runs(args)
-
-
-def score(hypotheses: list[str], references: list[str]) -> list[str]:
-    """Return one line per metric, BLEU and chrF, each with its sacreBLEU signature."""
-    from sacrebleu.metrics import BLEU, CHRF
-
-    lines = []
-    for metric in (BLEU(), CHRF()):
-        result = metric.corpus_score(hypotheses, [references])
-        lines.append(f"{result.name}|{metric.get_signature()} = {result.format(score_only=True, width=2)}")
-    return lines
 
 
 def _refuse_contradictions(args: argparse.Namespace) -> None:
@@ -73,7 +58,7 @@ def _refuse_contradictions(args: argparse.Namespace) -> None:
             )
         for name in ("comet", "language_pair", "bootstrap_samples"):
             if getattr(args, name) is not None:
-                raise InputError(f"--{name.replace('_', '-')} is for runs and has no effect with --reference; drop one")
+                raise InputError(f"{flag(name)} is for runs and has no effect with --reference; drop one")
         return
     for run in args.inputs:
         if not run.is_dir():
@@ -87,7 +72,7 @@ def _refuse_contradictions(args: argparse.Namespace) -> None:
     for name in ("output", "bootstrap_samples"):
         if len(args.inputs) == 1 and getattr(args, name) is not None:
             raise InputError(
-                f"--{name.replace('_', '-')} {getattr(args, name)} is for the comparison of runs, and there is only "
+                f"{flag(name)} {getattr(args, name)} is for the comparison of runs, and there is only "
                 f"{args.inputs[0]}, whose scores go to its evaluation folder; drop it or give two runs"
             )
     if args.bootstrap_samples is not None and args.bootstrap_samples < 1:
@@ -97,34 +82,29 @@ def _refuse_contradictions(args: argparse.Namespace) -> None:
 
 
 def _score_file(generated: Path, reference: Path, output: Path | None) -> None:
+    from .scoring.generated import read_generated
+
     references = read_lines(reference)
     hypotheses = read_generated(generated, len(references))
     if output:
         write_lines(output, hypotheses)
-    for line in score(hypotheses, references):
-        print(line)
+    print("\n".join(_scores(hypotheses, references)))
+
+
+def _scores(hypotheses: list[str], references: list[str]) -> list[str]:
+    """Return one line per metric, BLEU and chrF, each with its sacreBLEU signature."""
+    from sacrebleu.metrics import BLEU, CHRF
+
+    lines = []
+    for metric in (BLEU(), CHRF()):
+        result = metric.corpus_score(hypotheses, [references])
+        lines.append(f"{result.name}|{metric.get_signature()} = {result.format(score_only=True, width=2)}")
+    return lines
 
 
 def _score_runs(args: argparse.Namespace) -> None:
-    if args.comet is not None:
-        comet.require()
-    test_sets = TestSets(args.language_pair or newstest.PAPERS_PAIR)
-    evaluations = []
-    for run, name in zip(args.inputs, tables.labels(args.inputs, 2), strict=True):
-        evaluations.append(evaluate(run, name, test_sets, args.comet))
-        scores = evaluations[-1].scores
-        table = score_table([scores])
-        tables.write(run / "evaluation/scores", scores, [table])
-    if len(evaluations) == 1:
-        print(table.text())
-    else:
-        prefix = args.output or args.inputs[0] / "evaluation/comparison"
-        _compare(evaluations, test_sets, args.bootstrap_samples or SAMPLES, prefix)
+    from .scoring.side_by_side import score_runs
 
-
-def _compare(evaluations: list[Evaluation], test_sets: TestSets, samples: int, prefix: Path) -> None:
-    runs = [evaluation.scores for evaluation in evaluations]
-    tests = paired_bootstrap(evaluations, test_sets, samples)
-    shown = [score_table(runs), bootstrap_table(tests, samples)]
-    tables.write(prefix, {"runs": runs, "bootstrap": {"samples": samples, "sets": tests}}, shown)
-    print("\n\n".join(table.text() for table in shown))
+    pair, samples = args.language_pair or PAPERS_PAIR, args.bootstrap_samples or DEFAULT_SAMPLES
+    tables = score_runs(args.inputs, pair, args.comet, samples, args.output)
+    print("\n\n".join(table.text() for table in tables))

@@ -3,160 +3,55 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import sys
-from pathlib import Path
-from typing import Any
-
-import torch
-from fairseq import options
-from fairseq.data import data_utils
-from fairseq.dataclass.configs import FairseqConfig
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-from fairseq.distributed import utils as distributed_utils
-from fairseq.models import ARCH_MODEL_REGISTRY
-from fairseq_cli import train as fairseq_train
 
 from b2t_common.errors import InputError
-from b2t_fairseq import checkpoints
-from b2t_fairseq.models.transformer import B2TTransformerModel
-from b2t_fairseq.upstream import patches, stopping
 
-from .path import with_plugin
+_DESCRIPTION = """\
+All flags of fairseq-train (fairseq-train --help), with this plugin as --user-dir unless another is given.
 
-_LOG_FORMAT = "%(asctime)s | %(levelname)s | %(name)s | %(message)s"  # fairseq-train's
+What b2t train adds to fairseq-train:
+  * --bf16 trains on a GPU or a CPU; fairseq-train would look for a TPU.
+  * A --save-dir that holds another run is refused before anything is written.
+  * A run that has all its updates is left as it is.
+  * A start that would train nothing is an error: fairseq-train would start no process and report success.
+  * SIGUSR1 and SIGTERM end the run after the current update, with a checkpoint. The exit status is then 75, and the
+    same command continues the run.
+"""
+_EPILOG = """\
+b2t train --arch ARCH --help lists the flags of this plugin and of that model, for instance with
+--arch b2t_transformer, b2t_transformer_lm or b2t_s2t_transformer.
+"""
 
 
-@stopping.held_back()
 def main(argv: list[str]) -> int:
-    """Train with ``fairseq-train``'s own flags; ``--user-dir`` is this plugin unless another is given.
-
-    Beyond ``fairseq-train``: ``--bf16`` trains on GPU and CPU instead of looking for a TPU; a folder that holds
-    another run is refused before anything is written; a launch that would train nothing is an error; SIGUSR1 and
-    SIGTERM end the run after the current update with a checkpoint.
+    """Train with ``fairseq-train``'s own flags.
 
     Returns:
-        0, or 75 if the run was ended by a signal and is not finished: the same command goes on with it.
+        0, or 75 if a signal ended the run before its last update.
 
     Raises:
-        InputError: the folder holds another run, or there is no device for the processes asked for.
+        InputError: ``--arch`` is missing; see also :func:`b2t_cli.fairseq_commands.train.run`.
     """
-    if "--help" in argv or "-h" in argv:
-        _print_help(argv)
-        return 0
-    if not any(arg.split("=")[0] in ("--arch", "-a") for arg in argv):
-        raise InputError("--arch is missing; for instance --arch b2t_transformer")
-    logging.basicConfig(format=_LOG_FORMAT, datefmt="%Y-%m-%d %H:%M:%S", level="INFO", stream=sys.stdout)
-    # one line for every tied parameter would bury the plugin's own line about what is shared
-    logging.getLogger("fairseq.trainer").addFilter(lambda record: "detected shared parameter" not in str(record.msg))
-    sys.argv = ["b2t train", *with_plugin(argv)]
-    args = options.parse_args_and_arch(options.get_training_parser())
-    # fairseq takes --bf16 to mean a TPU
-    args.tpu = "--tpu" in argv
-    cfg = convert_namespace_to_omegaconf(args)
-    cfg.common.tpu = args.tpu
-    _refuse_to_train_nothing(cfg)
-    last = _last_checkpoint(cfg)
-    if last is not None:
-        refuse_other_run(cfg, last)
-    if last is not None and _is_finished(cfg, last):
-        print(f"{cfg.checkpoint.save_dir} has its {cfg.optimization.max_update} updates: nothing to do")
-        return 0
-    patches.apply(patches.IN_TRAINING)
-    with stopping.forwarded_to_spawned():
-        distributed_utils.call_main(cfg, train)
-        last = _expect_checkpoint(cfg)
-    if stopping.was_asked() and not (last and _is_finished(cfg, last)):
-        print(f"stopped by a signal, exit status {stopping.EXIT_STATUS}: the same command goes on from the checkpoint")
-        return stopping.EXIT_STATUS
-    return 0
-
-
-def train(cfg: FairseqConfig) -> None:
-    """``fairseq-train``'s main function in one training process; stops when asked to."""
-    # a spawned process has applied only what comes with the import of the plugin
-    patches.apply(patches.IN_TRAINING)
-    with stopping.stopping_when_asked():
-        fairseq_train.main(cfg)
-
-
-def refuse_other_run(cfg: FairseqConfig, state: dict[str, Any]) -> None:
-    """Check that the last checkpoint in ``--save-dir`` is of a run of the same model and languages.
-
-    Args:
-        cfg: the settings of the run that is about to start.
-        state: the checkpoint from which it would go on.
-
-    Raises:
-        InputError: it is of another run; the message lists what differs.
-    """
-    different = checkpoints.differing_settings(checkpoints.model_settings(state), checkpoints.flat_settings(cfg.model))
-    saved_task = checkpoints.flat_settings((state.get("cfg") or {}).get("task") or {})
-    languages = _languages(saved_task), _languages(checkpoints.flat_settings(cfg.task))
-    if all(languages) and languages[0] != languages[1]:
-        different["languages"] = languages
-    if different:
-        listed = ", ".join(f"{name} {theirs} there, {here} here" for name, (theirs, here) in different.items())
-        raise InputError(
-            f"--save-dir {cfg.checkpoint.save_dir} holds another run ({listed}); choose another folder, or give the "
-            "flags of that run to go on with it"
-        )
-
-
-def _last_checkpoint(cfg: FairseqConfig) -> dict[str, Any] | None:
-    """Return the checkpoint from which fairseq would go on, ``None`` for a fresh run."""
-    last = Path(cfg.checkpoint.save_dir) / "checkpoint_last.pt"
-    goes_on = cfg.checkpoint.restore_file == "checkpoint_last.pt" and last.exists()
-    return checkpoints.load(last) if goes_on else None
-
-
-def _is_finished(cfg: FairseqConfig, state: dict[str, Any]) -> bool:
-    """Whether the run has all its updates; fairseq would make one more each time it is called."""
-    resets = cfg.checkpoint.reset_optimizer or cfg.checkpoint.reset_lr_scheduler
-    if resets or not cfg.optimization.max_update:
-        return False
-    return state["optimizer_history"][-1]["num_updates"] >= cfg.optimization.max_update
-
-
-def _print_help(argv: list[str]) -> None:
-    given = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    given.add_argument("--arch", "-a")
-    arch = given.parse_known_args(argv)[0].arch
     parser = argparse.ArgumentParser(
         prog="b2t train",
-        usage="b2t train DATA --arch b2t_transformer... [flags]",
-        description="fairseq-train with this plugin: all its flags (fairseq-train --help) and those of the model of "
-        "--arch (default: b2t_transformer):",
+        usage="b2t train DATA --arch ARCH [flags]",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
+        allow_abbrev=False,
     )
-    ARCH_MODEL_REGISTRY.get(arch, B2TTransformerModel).add_args(parser)
-    parser.print_help()
+    parser.add_argument("--arch", "-a", metavar="ARCH", help="the model, for instance b2t_transformer")
+    parser.add_argument("--help", "-h", action="store_true", help="show this text")
+    args, _ = parser.parse_known_args(argv)
+    if args.help and args.arch is None:
+        parser.print_help()
+        return 0
+    if args.arch is None:
+        raise InputError("--arch is missing; for instance --arch b2t_transformer")
+    from .fairseq_commands import train
 
-
-def _languages(task: dict[str, Any]) -> str | None:
-    """Return the language pair of a task's settings, from its data where none is given, ``None`` if unknown."""
-    source, target = task.get("source_lang"), task.get("target_lang")
-    folder = str(task.get("data") or "").split(":")[0]
-    if (source is None or target is None) and Path(folder).is_dir():
-        source, target = data_utils.infer_language_pair(folder)
-    return f"{source}-{target}" if source and target else None
-
-
-def _refuse_to_train_nothing(cfg: FairseqConfig) -> None:
-    settings = cfg.distributed_training
-    spawns = not settings.distributed_no_spawn and settings.distributed_world_size > 1
-    if spawns and not torch.cuda.is_available() and not cfg.common.tpu:
-        raise InputError(
-            f"--distributed-world-size {settings.distributed_world_size}, but no GPU is visible, so fairseq would "
-            "start no process at all; check CUDA_VISIBLE_DEVICES, or start each process yourself with "
-            "--distributed-no-spawn"
-        )
-
-
-def _expect_checkpoint(cfg: FairseqConfig) -> dict[str, Any] | None:
-    """Return the last checkpoint of a run that has ended, ``None`` if that is another process's business."""
-    if cfg.checkpoint.no_save or cfg.distributed_training.distributed_rank:
-        return None
-    if not any(Path(cfg.checkpoint.save_dir).glob("checkpoint*.pt")):
-        raise InputError(f"training ended without any checkpoint in --save-dir {cfg.checkpoint.save_dir}")
-    return _last_checkpoint(cfg)
+    if args.help:
+        train.print_model_flags(args.arch)
+        return 0
+    return train.run(argv)

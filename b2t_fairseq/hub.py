@@ -9,12 +9,9 @@ from fairseq import hub_utils
 from fairseq.data import data_utils
 
 from b2t_common.errors import InputError
+from b2t_common.run_folder import BEST_FIRST, DICTIONARIES, SENTENCEPIECE
 
 from . import checkpoints
-
-# the best first: where scripts/evaluate.sh and b2t average write, an archive's usual name, what training leaves
-CHECKPOINTS = ("evaluation/averaged.pt", "averaged.pt", "model.pt", "checkpoint_best.pt", "checkpoint_last.pt")
-SENTENCEPIECE = "spm.model"
 
 
 def from_pretrained(
@@ -24,7 +21,7 @@ def from_pretrained(
 
     Args:
         model: the folder of a run, or a checkpoint file.
-        checkpoint_file: which checkpoint of the folder (default: the first of ``CHECKPOINTS`` that is there); several,
+        checkpoint_file: which checkpoint of the folder (default: the first of ``BEST_FIRST`` that is there); several,
             separated by colons, are an ensemble.
         data: the folder with the dictionaries (default: the model's folder if it has some, otherwise the data that
             the model was trained on).  A ``spm.model`` in it or beside it is used unless ``bpe`` is given.
@@ -39,7 +36,7 @@ def from_pretrained(
     )
     task = checkpoints.flat_settings((checkpoints.load(folder / files[0]).get("cfg") or {}).get("task") or {})
     data = Path(data) if data is not None else _trained_on(folder, folder / files[0], task)
-    if not list(data.glob("dict.*.txt")):
+    if not list(data.glob(DICTIONARIES)):
         raise InputError(f"{data} has no dictionaries (dict.en.txt, ...); give the folder that has them as data")
     pieces = [
         path for path in (data / SENTENCEPIECE, data.parent / SENTENCEPIECE, folder / SENTENCEPIECE) if path.is_file()
@@ -54,20 +51,20 @@ def from_pretrained(
 
 
 def checkpoint_names(folder: Path, asked: str | None = None) -> list[str]:
-    """Return the names of the asked checkpoints, separated by colons, or of the first of ``CHECKPOINTS`` there.
+    """Return the names of the asked checkpoints, separated by colons, or of the first of ``BEST_FIRST`` there.
 
     Raises:
         InputError: they are not in the folder.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: there is neither such a run nor such a checkpoint")
-    names = asked.split(":") if asked else CHECKPOINTS
+    names = asked.split(":") if asked else BEST_FIRST
     present = [name for name in names if (folder / name).is_file()]
     if asked and present != names:
         missing = next(name for name in names if name not in present)
         raise InputError(f"{folder} has no {missing}; it has {', '.join(sorted(p.name for p in folder.glob('*.pt')))}")
     if not present:
-        raise InputError(f"{folder} has none of {', '.join(CHECKPOINTS)}; give the name of a checkpoint")
+        raise InputError(f"{folder} has none of {', '.join(BEST_FIRST)}; give the name of a checkpoint")
     return present if asked else present[:1]
 
 
@@ -82,7 +79,7 @@ def _require_languages(checkpoint: Path, data: Path, known: dict[str, Any]) -> N
 def _trained_on(folder: Path, checkpoint: Path, task: dict[str, Any]) -> Path:
     """Return the folder of a model's dictionaries: its own, or that of its training data."""
     for own in (folder, folder / "data"):
-        if list(own.glob("dict.*.txt")):
+        if list(own.glob(DICTIONARIES)):
             return own
     data = Path(str(task.get("data") or "").split(":")[0])
     if not data.is_dir():

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Callable
 from typing import NamedTuple
 
-from b2t_cli.analysis.observing import AFTER_NORM
+from b2t_cli.analysis.positions import AFTER_NORM
 from b2t_cli.analysis.summary import reaching_bottom
 from claims.configurations import LABELS, TITLES
 from claims.evidence import SEEDS, Evidence, mean_and_range, top_third

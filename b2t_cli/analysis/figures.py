@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import style
-from .observing import AFTER_NORM, BEFORE_NORM
+from .positions import AFTER_NORM, BEFORE_NORM
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,8 +1,6 @@
 """What happens at each position of each layer in forward and backward passes over real batches.
 
-The positions of a layer are those of the B2T paper's section 3, counted from the bottom: the layer's input, then every
-norm's input and output, and the layer's output where no norm gives it.  So an encoder layer has five, a decoder layer
-with cross-attention seven, in Post-LN and in Pre-LN.  What is measured is summed over tokens, padding left out.
+All numbers are sums over tokens; padding is left out.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from b2t_fairseq.layers import EncoderLayer
 from b2t_fairseq.residual import ResidualScheme
 from b2t_fairseq.residual.contract import Connect, observing
 
-INPUT, BEFORE_NORM, AFTER_NORM, OUTPUT = "input", "before norm", "after norm", "output"
+from .positions import AFTER_NORM, BEFORE_NORM, INPUT, OUTPUT
 
 
 @dataclass

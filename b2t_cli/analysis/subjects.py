@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# before fairseq: on import fairseq logs a line, which would configure logging for the whole program
+import b2t_fairseq  # noqa: F401
+
+# isort: split
 import numpy as np
 from fairseq import checkpoint_utils, options, tasks, utils
 from fairseq.data import FairseqDataset

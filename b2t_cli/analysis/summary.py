@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..tables import RULE, Table
-from .observing import AFTER_NORM, BEFORE_NORM
+from .positions import AFTER_NORM, BEFORE_NORM
 
 HEADER = [
     *("model", "stack", "N", "M", "updates", "loss"),

@@ -8,9 +8,9 @@ from collections.abc import Collection
 from typing import Any, get_args
 
 from b2t_common.errors import InputError
+from b2t_common.names import flag
 from b2t_fairseq.residual import B2T, Admin, B2TNoLN, PostLN, PreLN, ResidualScheme
 from b2t_fairseq.settings.fields import B2TTransformerConfig
-from b2t_fairseq.settings.validation import flag
 
 B2T_FLAG, SHARING_FLAG = "residual_bottom_to_top", "share_params_cross_layer"
 _SHARING = ("share_layer_num", "share_type")

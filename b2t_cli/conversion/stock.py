@@ -10,12 +10,12 @@ from typing import Any
 from fairseq.models import ARCH_MODEL_REGISTRY
 
 from b2t_common.errors import InputError
+from b2t_common.names import flag
 from b2t_fairseq.checkpoints import flat_settings
 from b2t_fairseq.residual import stock_scheme
 from b2t_fairseq.settings.fields import B2TTransformerConfig
 from b2t_fairseq.settings.plan import plan_translation
 from b2t_fairseq.settings.stock import StockTransformerConfig
-from b2t_fairseq.settings.validation import flag
 
 from .building import build, settings_of
 from .checking import Batch, check

@@ -7,7 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from b2t_common import __version__
 from b2t_common.files import write_folder
+from b2t_common.versions import installed_version
 
 from .. import style
 from ..runs.run import Run
@@ -37,26 +39,16 @@ def build(runs: Sequence[Run], command: str) -> dict[str, bytes]:
     return {**files, PAGE: content.encode("utf-8")}
 
 
-def write(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write the files of a report into a folder as :func:`~b2t_fairseq.files.write_folder` does."""
+def write(folder: Path, files: Mapping[str, bytes]) -> Path:
+    """Write the files of a report as :func:`~b2t_common.files.write_folder` does; return the path of the page."""
     write_folder(folder, files, [f"{plot.name}.{kind}" for plot in figures.PLOTS for kind in style.KINDS])
+    return folder / PAGE
 
 
 def _footer(runs: Sequence[Run], command: str) -> list[str]:
-    import fairseq
-    import matplotlib
-    import torch
-
-    from b2t_common import __version__
-
     written = max(run.modified for run in runs)
-    versions = {
-        "b2t_fairseq": __version__,
-        "fairseq": fairseq.__version__,
-        "torch": torch.__version__,
-        "matplotlib": matplotlib.__version__,
-        "Python": platform.python_version(),
-    }
+    packages = {name: installed_version(name) for name in ("fairseq", "torch", "matplotlib")}
+    versions = {"b2t_fairseq": __version__, **packages, "Python": platform.python_version()}
     return [
         f"Written {_when(time.time())}; the youngest log is of {_when(written)}.",
         f"Command: {command}",

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from b2t_common.model_line import ModelLine
+
 COLUMNS = ("loss", "nll_loss", "ppl", "lr", "gnorm", "wps", "wall", "train_wall")
 
 
@@ -61,7 +63,7 @@ class Log:
         label_smoothing: of the loss; None if not said.
         vocabulary: types in the target dictionary, None if not said.
         parameters: number of parameters, tied ones once, None if not said.
-        model: scheme, sharing, and parameter sets by stack as the plugin logs them, None in logs of other models.
+        model: the plugin's line about the model, None in logs of other models.
         gave_up: why fairseq gave up after the last report, empty if it did not.
         error: the last line of an exception after the last report.
         ended: training ended by itself in the last start.
@@ -77,7 +79,7 @@ class Log:
     label_smoothing: float | None = None
     vocabulary: int | None = None
     parameters: int | None = None
-    model: tuple[str, str, dict[str, list[str]]] | None = None
+    model: ModelLine | None = None
     gave_up: str = ""
     error: str = ""
     ended: bool = False

@@ -9,6 +9,9 @@ import numpy as np
 
 from .curves import Log
 
+DIVERGED = "diverged"
+"""What tables and pages call such a run."""
+
 REPORTS = 10
 """A rise must last this many reports."""
 SHARE = 0.1

@@ -8,7 +8,12 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from b2t_common.model_line import parse_model_line
+
 from .curves import COLUMNS, Curve, Log
+
+TRAINING = "train"
+"""What fairseq calls the report of an epoch, where those of validations have the name of their subset."""
 
 _SIMPLE_INNER = re.compile(rb"(\w+)=([^,\s]+)")
 # as --log-format simple has them, and json
@@ -16,9 +21,6 @@ _NAMES = {spelt: name for name in ("num_updates", *COLUMNS) for spelt in (name, 
 _SIMPLE_VALUES = re.compile(rb"\| (\w+) (\S+)")
 _SUBSET = re.compile(rb"\| valid on '(.+?)' subset \|")
 _JSON_TAG = re.compile(rb'"([^"]+)_num_updates"')
-_MODEL = re.compile(
-    r"--residual (\S+) --layer-sharing (\S+); parameter sets: (.+?); ([\d,]+) parameters \([\d,]+ without sharing\)"
-)
 _VOCABULARY = re.compile(r"dictionary: ([\d,]+) types|dictionary size \(.*\): ([\d,]+)")
 _GAVE_UP = re.compile(
     r"(Minimum loss scale reached \([^)]*\)|gradients are Nan/Inf|Detected nan/inf grad norm"
@@ -35,11 +37,13 @@ def read(path: Path) -> Log:
     first = True
     with open(path, "rb") as file:
         for line in _complete_lines(file):
-            # nearly all lines of a long log are these
-            if b"train_inner" in line and b"num_updates" in line:
-                first = not _training_report(log, line, first) and first
-            elif b"num_updates" in line:
-                _other_report(log, line)
+            # nearly all lines of a long log are reports
+            if b"num_updates" in line:
+                if values := training_report(line):
+                    _add_training_report(log, values, first)
+                    first = False
+                elif summary := summary_report(line):
+                    _add_summary_report(log, *summary)
             elif b"training on " in line and b" devices" in line:
                 log.starts += 1
                 log.ended = log.asked = False
@@ -54,34 +58,39 @@ def _complete_lines(file) -> Iterator[bytes]:
     return (line for line in file if line.endswith(b"\n"))
 
 
-def _training_report(log: Log, line: bytes, first: bool) -> bool:
-    """Take a report of ``train_inner``; return whether it was a whole one."""
-    values = _numbers(_json(line).items() if b"{" in line else _SIMPLE_INNER.findall(line))
-    if not values.keys() >= {"num_updates", "loss"}:
-        return False
+def training_report(line: bytes) -> dict[str, float] | None:
+    """Return the numbers of a ``train_inner`` report by name, ``None`` if the line is another or is not complete."""
+    if b"train_inner" not in line or b"num_updates" not in line:
+        return None
+    return _complete(_json(line).items() if b"{" in line else _SIMPLE_INNER.findall(line))
+
+
+def summary_report(line: bytes) -> tuple[str, dict[str, float]] | None:
+    """Return the subset, and the numbers by name, of the report of a validation; of an epoch of training: ``train``."""
+    if b"train_inner" in line or b"num_updates" not in line:
+        return None
+    tag = _JSON_TAG.search(line)
+    if tag:
+        subset = tag[1].decode()
+        values = _complete((key.removeprefix(f"{subset}_"), value) for key, value in _json(line).items())
+    else:
+        match = _SUBSET.search(line)
+        subset = match[1].decode() if match else TRAINING
+        values = _complete(_SIMPLE_VALUES.findall(line))
+    return None if values is None else (subset, values)
+
+
+def _add_training_report(log: Log, values: dict[str, float], first: bool) -> None:
     update = int(values["num_updates"])
     log.train.append(update, values, first)
     # validation after update U is logged after the report of U, and so is the end of an epoch
     for curve in (log.epochs, *log.valid.values()):
         curve.drop_from(update)
     log.gave_up = log.error = ""
-    return True
 
 
-def _other_report(log: Log, line: bytes) -> None:
-    """Take a report of a validation or of an epoch."""
-    tag = _JSON_TAG.search(line)
-    if tag:
-        name = tag[1].decode()
-        found = [(key.removeprefix(f"{name}_"), value) for key, value in _json(line).items()]
-    else:
-        subset = _SUBSET.search(line)
-        name = subset[1].decode() if subset else "train"
-        found = _SIMPLE_VALUES.findall(line)
-    values = _numbers(found)
-    if not values.keys() >= {"num_updates", "loss"}:
-        return
-    curve = log.epochs if name == "train" else log.valid.setdefault(name, Curve())
+def _add_summary_report(log: Log, subset: str, values: dict[str, float]) -> None:
+    curve = log.epochs if subset == TRAINING else log.valid.setdefault(subset, Curve())
     curve.append(int(values["num_updates"]), values)
 
 
@@ -89,30 +98,29 @@ def _event(log: Log, line: str) -> None:
     """Take what is said of the model, of the settings, and of the end."""
     if "'optimization': {" in line:
         _settings(log, line)
-    elif found := _MODEL.search(line):
-        sets = (stack.split() for stack in found[3].split(", "))
-        log.model = (found[1], found[2], {name: indices for name, *indices in sets})
-    elif found := re.search(r"num\. shared model params: ([\d,]+)", line):
-        log.parameters = int(found[1].replace(",", ""))
-    elif found := _VOCABULARY.search(line):
+    elif model := parse_model_line(line):
+        log.model = model
+    elif match := re.search(r"num\. shared model params: ([\d,]+)", line):
+        log.parameters = int(match[1].replace(",", ""))
+    elif match := _VOCABULARY.search(line):
         # the target's comes last
-        log.vocabulary = int((found[1] or found[2]).replace(",", ""))
+        log.vocabulary = int((match[1] or match[2]).replace(",", ""))
     elif "done training in " in line:
         log.ended = True
     elif "asked to stop: " in line:
         log.asked = True
-    elif found := _GAVE_UP.search(line):
-        log.gave_up = found[1].strip()
-    if found := re.match(r"(?:\[rank\d+\]: )?([\w.]*(?:Error|Exception|KeyboardInterrupt)\b.{0,120})", line):
-        log.error = found[1].strip()
+    elif match := _GAVE_UP.search(line):
+        log.gave_up = match[1].strip()
+    if match := re.match(r"(?:\[rank\d+\]: )?([\w.]*(?:Error|Exception|KeyboardInterrupt)\b.{0,120})", line):
+        log.error = match[1].strip()
 
 
 def _settings(log: Log, line: str) -> None:
-    if found := re.search(r"'max_update': (\d+)", line):
-        log.max_update = int(found[1])
+    if match := re.search(r"'max_update': (\d+)", line):
+        log.max_update = int(match[1])
     log.sentence_avg = "'sentence_avg': True" in line
-    found = re.search(r"'label_smoothing': ([\d.]+)", line)
-    log.label_smoothing = float(found[1]) if found else 0.0
+    match = re.search(r"'label_smoothing': ([\d.]+)", line)
+    log.label_smoothing = float(match[1]) if match else 0.0
 
 
 def _json(line: bytes) -> dict:
@@ -121,6 +129,12 @@ def _json(line: bytes) -> dict:
     except ValueError:
         return {}
     return values if isinstance(values, dict) else {}
+
+
+def _complete(values: Iterable[tuple]) -> dict[str, float] | None:
+    """Return the numbers of a report, ``None`` if it lacks the number of updates or the loss."""
+    numbers = _numbers(values)
+    return numbers if numbers.keys() >= {"num_updates", "loss"} else None
 
 
 def _numbers(values: Iterable[tuple]) -> dict[str, float]:

@@ -1,32 +1,39 @@
 #!/usr/bin/env python3
 """Turn fairseq's training log (standard input) into one short line per report.
 
-progress.py TOTAL_UPDATES < log
+python -m b2t_cli.runs.progress TOTAL_UPDATES < log
 """
 
 from __future__ import annotations
 
+import math
 import re
 import sys
+
+from b2t_common.model_line import parse_model_line
+
+from .log import TRAINING, summary_report, training_report
 
 
 def short(line: str, total: int) -> str | None:
     """Return what to show for a line of the log, ``None`` for nothing.
 
     Args:
-        line: a line that fairseq logged with ``--log-format simple``.
-        total: the number of updates to come to.
+        line: a line that fairseq logged with ``--log-format simple`` or ``json``.
+        total: the number of updates that the training is to reach.
     """
-    values = dict(re.findall(r"(\w+)[= ]([0-9.e+-]+)", line))
-    if "| train_inner |" in line:
-        update = int(values["num_updates"])
+    if report := training_report(line.encode()):
+        loss, speed, seconds = (report.get(name, math.nan) for name in ("loss", "wps", "wall"))
         return (
-            f"update {update:6} of {total}   loss {float(values['loss']):6.3f}   "
-            f"{float(values['wps']):7,.0f} target tokens/s   {float(values['wall']):5.0f} s"
+            f"update {report['num_updates']:6.0f} of {total}   loss {loss:6.3f}   "
+            f"{speed:7,.0f} target tokens/s   {seconds:5.0f} s"
         )
-    if "valid on" in line:
-        return f"    validation perplexity {float(values['ppl']):.2f} after {values['num_updates']} updates"
-    if re.search(r"[Ee]rror|parameters \(", line):
+    if summary := summary_report(line.encode()):
+        subset, report = summary
+        if subset == TRAINING:
+            return None
+        return f"    validation perplexity {report.get('ppl', math.nan):.2f} after {report['num_updates']:.0f} updates"
+    if parse_model_line(line) or re.search(r"[Ee]rror", line):
         return line.split(" | ")[-1].rstrip()
     return None
 

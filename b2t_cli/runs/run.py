@@ -1,38 +1,30 @@
-"""A run: its log, the model that it trains, its scores, and how it is getting on."""
+"""A run: its log, the model that it trains, its scores and its state.  Only this package reads the folder of a run."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from b2t_common import run_folder
 from b2t_common.errors import InputError
-from b2t_fairseq import checkpoints
-from b2t_fairseq.counting import count_parameters
-from b2t_fairseq.settings.plan import plan_of_checkpoint
 
-from .. import tables
-from . import divergence, log
+from ..tables import labels
+from . import log
 from .curves import Log
+from .divergence import DIVERGED, Divergence
+from .divergence import find as find_divergence
+from .model import Model
 
 SILENCE = 600.0
 """Seconds without a line in the log before a run may be taken for stopped."""
-
-
-@dataclass
-class Model:
-    """A model's scheme and sharing, its N and M by stack, and its number of parameters; empty is not known."""
-
-    scheme: str = ""
-    sharing: str = ""
-    layers: dict[str, int] = field(default_factory=dict)
-    unique_layers: dict[str, int] = field(default_factory=dict)
-    parameters: int | None = None
 
 
 @dataclass
@@ -40,22 +32,34 @@ class Run:
     """One run as its files tell of it.
 
     Attributes:
-        name: what the report calls it.
+        name: what a report calls it.
         path: its log.
+        folder: the folder with its checkpoints and scores, ``None`` if only the log is known.
         modified: when the log was last written, seconds since the epoch.
         log: what the log says.
-        model: from the log, what that lacks from a checkpoint.
         divergence: where it diverged, if it did.
-        scores: what ``b2t score`` wrote, if it has.
     """
 
     name: str
     path: Path
+    folder: Path | None
     modified: float
     log: Log
-    model: Model
-    divergence: divergence.Divergence | None
-    scores: dict[str, Any] | None
+    divergence: Divergence | None
+
+    @cached_property
+    def model(self) -> Model:
+        """The model that it trains: from the log, or from a checkpoint if the log does not name it."""
+        return _model(self.log, self.folder)
+
+    @cached_property
+    def scores(self) -> dict[str, Any] | None:
+        """What ``b2t score`` wrote, ``None`` if it was not called.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        return _scores(self.folder) if self.folder else None
 
     def updates(self) -> int:
         """Return the number of updates so far."""
@@ -72,7 +76,7 @@ class Run:
             now: seconds since the epoch, default: the present.
         """
         if self.divergence:
-            return f"diverged at {self.divergence.update:,}"
+            return f"{DIVERGED} at {self.divergence.update:,}"
         if 0 < self.log.max_update <= self.updates() or (self.log.ended and not self.log.asked):
             return "finished"
         if self.log.ended or self.log.error:
@@ -104,17 +108,33 @@ class Run:
 def read_all(paths: Iterable[Path]) -> list[Run]:
     """Read runs, each once, named by as much of their paths as tells them apart.
 
+    Args:
+        paths: folders of runs, or logs.
+
     Raises:
-        InputError: one of them has no log of fairseq, or a damaged ``scores.json``.
+        InputError: one of them has no log of fairseq.
     """
-    found: dict[Path, tuple[Path, Path | None]] = {}
+    runs: dict[Path, tuple[Path, Path | None]] = {}
     for path in paths:
         log_path = find_log(path)
         # of a log beside others it is not known whether the checkpoints there are its
-        folder = log_path.parent if path.is_dir() or log_path.name == "train.log" else None
-        found.setdefault((folder or log_path).absolute(), (log_path, folder))
-    names = tables.labels(found)
-    return [_read(name, *files) for name, files in zip(names, found.values(), strict=True)]
+        folder = log_path.parent if path.is_dir() or log_path.name == run_folder.LOG else None
+        runs.setdefault((folder or log_path).absolute(), (log_path, folder))
+    return [_read_training(name, *files) for name, files in zip(labels(runs), runs.values(), strict=True)]
+
+
+def read(name: str, path: Path, folder: Path | None) -> Run:
+    """Read the log of one run.
+
+    Args:
+        name: what to call the run.
+        path: its log.
+        folder: the folder with its checkpoints and scores, ``None`` if only the log is known.
+    """
+    # taken before the log is read: what is written meanwhile makes the run younger, not older
+    modified = path.stat().st_mtime
+    content = log.read(path)
+    return Run(name, path, folder, modified, content, find_divergence(content))
 
 
 def find_log(path: Path) -> Path:
@@ -127,63 +147,51 @@ def find_log(path: Path) -> Path:
         return path
     if not path.is_dir():
         raise InputError(f"{path}: there is no such run; give a run's folder or its log")
-    logs = [path / "train.log"] if (path / "train.log").is_file() else sorted(path.glob("*.log"))
+    usual = path / run_folder.LOG
+    logs = [usual] if usual.is_file() else sorted(path.glob("*.log"))
     if not logs:
         raise InputError(
-            f"{path} has no train.log and no other .log; scripts/train.sh writes one, and for fairseq-train add "
-            f"--log-format simple and 2>&1 | tee -a {path}/train.log"
+            f"{path} has no {run_folder.LOG} and no other .log; scripts/train.sh writes one, and for fairseq-train add "
+            f"--log-format simple and 2>&1 | tee -a {usual}"
         )
     if len(logs) > 1:
-        raise InputError(f"{path} has no train.log but {', '.join(file.name for file in logs)}; give one of them")
+        names = ", ".join(file.name for file in logs)
+        raise InputError(f"{path} has no {run_folder.LOG} but {names}; give one of them")
     return logs[0]
 
 
-def _read(name: str, path: Path, folder: Path | None) -> Run:
-    # before it is read: what is written meanwhile makes the run younger, not older
-    modified = path.stat().st_mtime
-    read = log.read(path)
-    if not read.is_fairseqs():
+def _read_training(name: str, path: Path, folder: Path | None) -> Run:
+    run = read(name, path, folder)
+    if not run.log.is_fairseqs():
         raise InputError(
             f"{path} is not a log of fairseq-train: nothing in it is of a training; "
             "train with --log-format simple or json"
         )
-    return Run(name, path, modified, read, _model(read, folder), divergence.find(read), read_scores(folder))
+    return run
 
 
-def _model(read: Log, folder: Path | None) -> Model:
-    if read.model:
-        scheme, sharing, sets = read.model
-        layers = {stack: len(indices) for stack, indices in sets.items()}
-        unique = {stack: len(set(indices)) for stack, indices in sets.items()}
-        return Model(scheme, sharing, layers, unique, read.parameters)
-    for name in ("checkpoint_last.pt", "checkpoint_best.pt", "evaluation/averaged.pt") if folder else ():
-        try:
-            return _model_of_checkpoint(checkpoints.load(folder / name), read.parameters)
-        except (InputError, FileNotFoundError):
-            continue  # none yet, or just being written
-    return Model(parameters=read.parameters)
+def _model(content: Log, folder: Path | None) -> Model:
+    line = content.model
+    if line is not None:
+        return Model.of_sets(line.residual, line.layer_sharing, line.parameter_sets, line.parameters)
+    names = (run_folder.LAST_CHECKPOINT, run_folder.BEST_CHECKPOINT, run_folder.AVERAGED)
+    existing = [folder / name for name in names if (folder / name).is_file()] if folder else []
+    if existing:
+        # torch and fairseq are imported only for this
+        from b2t_fairseq import checkpoints
+
+        from .checkpoint_model import model_of_checkpoint
+
+        for path in existing:
+            # the file may be incomplete, as it is being written
+            with suppress(InputError):
+                return model_of_checkpoint(checkpoints.load(path), content.parameters)
+    return Model(parameters=content.parameters)
 
 
-def _model_of_checkpoint(state: dict[str, Any], parameters: int | None) -> Model:
-    settings = checkpoints.model_settings(state)
-    plan = plan_of_checkpoint(settings)
-    return Model(
-        settings.get("residual") or "",
-        settings.get("layer_sharing") or "",
-        {stack.name: len(stack.indices) for stack in plan.stacks},
-        {stack.name: stack.num_sets for stack in plan.stacks},
-        count_parameters(plan, state["model"]) if parameters is None else parameters,
-    )
-
-
-def read_scores(folder: Path | None) -> dict[str, Any] | None:
-    """Return what ``b2t score`` wrote of a run, ``None`` if it has not.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    path = folder and folder / "evaluation/scores.json"
-    if not path or not path.is_file():
+def _scores(folder: Path) -> dict[str, Any] | None:
+    path = folder / f"{run_folder.SCORES}.json"
+    if not path.is_file():
         return None
     try:
         return json.loads(path.read_text(encoding="utf-8"))

@@ -9,8 +9,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from b2t_common.errors import InputError
 from b2t_common.files import write_lines
 
@@ -39,6 +37,8 @@ def system_score(sources: Sequence[str], hypotheses: Sequence[str], references: 
     Raises:
         InputError: the command fails; the message ends with the last line of what it said.
     """
+    import torch
+
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder, name) for name in ("source", "hypothesis", "reference")]
         for file, lines in zip(files, (sources, hypotheses, references), strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from b2t_fairseq.settings.validation import flag
+from b2t_common.names import flag
 
 from ..tables import RULE, Table, number
 from . import published

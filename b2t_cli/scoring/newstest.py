@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import sacrebleu
-from sacrebleu.dataset import DATASETS
-
 from b2t_common.errors import InputError
 from b2t_common.files import read_lines
 
@@ -26,7 +23,9 @@ PAPERS_PAIR = "en-de"
 
 def sources(name: str, language_pair: str = PAPERS_PAIR) -> list[str]:
     """Return the source sentences of ``newstest2014``, say; see :func:`references`."""
-    return read_lines(Path(_ask(sacrebleu.get_source_file, name, language_pair)))
+    from sacrebleu import get_source_file
+
+    return read_lines(Path(_ask(get_source_file, name, language_pair)))
 
 
 def references(name: str, language_pair: str = PAPERS_PAIR) -> list[str]:
@@ -39,7 +38,9 @@ def references(name: str, language_pair: str = PAPERS_PAIR) -> list[str]:
     Raises:
         InputError: unknown set or language pair, or sacreBLEU has it neither in its cache nor from the network.
     """
-    return read_lines(Path(_ask(sacrebleu.get_reference_files, name, language_pair)[0]))
+    from sacrebleu import get_reference_files
+
+    return read_lines(Path(_ask(get_reference_files, name, language_pair)[0]))
 
 
 def check_language_pair(name: str, language_pair: str) -> None:
@@ -48,6 +49,8 @@ def check_language_pair(name: str, language_pair: str) -> None:
     Raises:
         InputError: it has not; the message lists what there is.
     """
+    from sacrebleu.dataset import DATASETS
+
     if name not in NEWSTESTS:
         raise InputError(f"{name}: unknown test set; choose one of {', '.join(NEWSTESTS)}")
     known = DATASETS[NEWSTESTS[name]].langpairs
@@ -56,12 +59,14 @@ def check_language_pair(name: str, language_pair: str) -> None:
 
 
 def _ask(get: Callable, name: str, language_pair: str):
+    from sacrebleu import utils
+
     check_language_pair(name, language_pair)
     try:
         return get(NEWSTESTS[name], language_pair)
     except (Exception, SystemExit) as error:
         # sacreBLEU lets through whatever its downloading and unpacking raise, and exits when a checksum is wrong
-        cache = Path(sacrebleu.utils.SACREBLEU_DIR)
+        cache = Path(utils.SACREBLEU_DIR)
         raise InputError(
             f"{name} ({NEWSTESTS[name]}, {language_pair}) is not in sacreBLEU's cache {cache} and could not be "
             f"downloaded ({error!r}); run `sacrebleu --download {NEWSTESTS[name]} -l {language_pair}` where there is a "

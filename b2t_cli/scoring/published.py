@@ -1,21 +1,10 @@
-"""The papers' results on newstest2010 to 2016, and which of them belong to a model's settings.
-
-They lie in ``published.json``, which also says what its keys mean.
-"""
+"""The papers' results on newstest2010 to 2016, as ``published.json`` holds them; that file says what its keys mean."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from b2t_fairseq import checkpoints
-from b2t_fairseq.settings.plan import STACKS, plan_of_checkpoint
-from b2t_fairseq.sharing import NO_SHARING
-
-# they leave the function of a trained model as it is, but not its score
-_RECIPE = ("encoder_word_dropout", "decoder_word_dropout", "depth_scaled_init")
 
 
 def results(kind: str = "rows") -> list[dict[str, Any]]:
@@ -26,46 +15,6 @@ def results(kind: str = "rows") -> list[dict[str, Any]]:
 def about() -> str:
     """Return under which conditions the papers' scores were measured."""
     return _read()["keys"]["about"]
-
-
-def matching(settings: Mapping[str, Any], arxiv: str | None = None) -> list[dict[str, Any]]:
-    """Return the results of models with these settings: rows if there are any, otherwise averages.
-
-    Args:
-        settings: a model's settings as a checkpoint holds them.
-        arxiv: number of the one paper to look in; both papers have 6-6-layer Post-LN models, trained differently.
-    """
-    for kind in ("rows", "averages"):
-        known = [row for row in results(kind) if arxiv in (None, row["arxiv"])]
-        found = [row for row in known if _belongs(row, settings)]
-        if found:
-            return found
-    return []
-
-
-def _belongs(row: dict[str, Any], settings: Mapping[str, Any]) -> bool:
-    recipe = {**dict.fromkeys(_RECIPE, 0), **row["training"]}
-    if any(settings.get(name, 0) != value for name, value in recipe.items()):
-        return False
-    width = row["embed_dim"]
-    # all models of the papers have these proportions
-    size = {
-        "encoder_embed_dim": width,
-        "encoder_ffn_embed_dim": 4 * width,
-        "encoder_attention_heads": width // 64,
-        "decoder_attention_heads": width // 64,
-        "share_all_embeddings": True,
-    }
-    schemes = [{"residual": residual, **size} for residual in row["residual"]]
-    if all(checkpoints.differing_settings(scheme, settings) for scheme in schemes):
-        return False
-    unique = None if row["layer_sharing"] == NO_SHARING else row["unique_layers"]
-    layers = {f"{stack}_layers": row["layers"] for stack in STACKS}
-    sets = {f"{stack}_unique_layers": unique for stack in STACKS}
-    theirs = plan_of_checkpoint({"layer_sharing": row["layer_sharing"], **layers, **sets})
-    ours = plan_of_checkpoint(settings)
-    # The names of the strategies may differ: with one parameter set, for instance, all of them are the same model.
-    return [stack.indices for stack in theirs.stacks] == [stack.indices for stack in ours.stacks]
 
 
 def _read() -> dict[str, Any]:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
-import fairseq
 import sacrebleu
 import torch
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.metrics.base import Metric
 
+from b2t_common import run_folder
 from b2t_common.errors import InputError
 from b2t_common.files import write_lines
+from b2t_common.versions import installed_version
 from b2t_fairseq import __version__, checkpoints
-from b2t_fairseq.counting import count_parameters
-from b2t_fairseq.settings.fields import B2TTransformerConfig
-from b2t_fairseq.settings.plan import plan_of_checkpoint
 
-from . import comet, newstest, published
+from ..runs.checkpoint_model import describe
+from . import comet, newstest
 from .generated import read_generated
+from .matching import matching
 
 
 class TestSet(NamedTuple):
@@ -81,19 +79,18 @@ def evaluate(run: Path, name: str, test_sets: TestSets, comet_model: str | None 
     Raises:
         InputError: there is no translation, one is incomplete, or there is no model.
     """
-    folder = run / "evaluation"
-    generated = {key: folder / f"{key}.generated.txt" for key in newstest.NEWSTESTS}
+    generated = {key: run / run_folder.generated(key) for key in newstest.NEWSTESTS}
     generated = {key: file for key, file in generated.items() if file.exists()}
     if not generated:
         raise InputError(
-            f"{folder} has none of newstest2010.generated.txt to newstest2016.generated.txt; "
+            f"{run / run_folder.EVALUATION} has none of newstest2010.generated.txt to newstest2016.generated.txt; "
             f"make them with `bash scripts/evaluate.sh {run}`"
         )
-    description = describe(checkpoints.load(folder / "averaged.pt"))
+    description = describe(checkpoints.load(run / run_folder.AVERAGED))
     hypotheses = {key: read_generated(file, len(test_sets[key].sources)) for key, file in generated.items()}
     sets = {}
     for key, lines in hypotheses.items():
-        write_lines(folder / f"{key}.{test_sets.target}", lines)
+        write_lines(run / run_folder.translations(key, test_sets.target), lines)
         sets[key] = _score(lines, key, test_sets, comet_model)
     metrics = sets[next(iter(sets))]["metrics"]
     complete = len(sets) == len(newstest.NEWSTESTS)
@@ -111,7 +108,7 @@ def evaluate(run: Path, name: str, test_sets: TestSets, comet_model: str | None 
         "versions": {
             "b2t_fairseq": __version__,
             "sacrebleu": sacrebleu.__version__,
-            "fairseq": fairseq.__version__,
+            "fairseq": installed_version("fairseq"),
             "torch": torch.__version__,
         },
     }
@@ -121,7 +118,7 @@ def evaluate(run: Path, name: str, test_sets: TestSets, comet_model: str | None 
 def _published(settings: dict[str, Any], average: dict[str, float] | None) -> list[dict[str, Any]]:
     """Return the papers' results of the same model, each with the difference of the average to it."""
     matches = []
-    for row in published.matching(settings):
+    for row in matching(settings):
         known = average is not None and row["average"] is not None
         matches.append({"row": row, "difference": average["BLEU"] - row["average"] if known else None})
     return matches
@@ -139,16 +136,3 @@ def _score(hypotheses: list[str], name: str, test_sets: TestSets, comet_model: s
         score = comet.system_score(sources, hypotheses, references, comet_model)
         metrics["COMET"] = {"score": score, "signature": f"model:{comet_model or 'default'}"}
     return {"sacrebleu": newstest.NEWSTESTS[name], "segments": len(hypotheses), "metrics": metrics}
-
-
-def describe(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a table says of a checkpoint's model: parameters, N and M of both stacks, settings."""
-    settings = checkpoints.model_settings(state)
-    known = {field.name for field in dataclasses.fields(B2TTransformerConfig)} - checkpoints.EXECUTION_SETTINGS
-    plan = plan_of_checkpoint(settings)
-    return {
-        "parameters": count_parameters(plan, state["model"]),
-        "layers": {stack.name: len(stack.indices) for stack in plan.stacks},
-        "unique_layers": {stack.name: stack.num_sets for stack in plan.stacks},
-        "settings": {name: settings[name] for name in sorted(known & settings.keys())},
-    }

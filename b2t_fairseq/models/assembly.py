@@ -12,6 +12,7 @@ from fairseq.checkpoint_utils import prune_state_dict
 from torch import nn
 
 from b2t_common.errors import InputError
+from b2t_common.model_line import ModelLine, format_model_line
 
 from ..initialization import draw_weights, scale_by_depth, scale_embeddings
 from ..kernels.compilation import compile_layers
@@ -61,11 +62,10 @@ def initialize_and_tie(model: nn.Module, plan: Plan, drawn_embeddings: Sequence[
         tie_parameters(stack.layer_list(), stack.indices)
         if plan.settings.compile:
             compile_layers(stack.layer_list())
-    sets = ", ".join(f"{stack.name} {' '.join(map(str, stack.indices))}" for stack in stacks)
-    logger.info(
-        f"--residual {plan.settings.residual} --layer-sharing {plan.settings.layer_sharing}; parameter sets: {sets}; "
-        f"{sum(parameter.numel() for parameter in model.parameters()):,} parameters ({unshared:,} without sharing)"
-    )
+    sets = {stack.name: stack.indices for stack in stacks}
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    line = ModelLine(plan.settings.residual, plan.settings.layer_sharing, sets, parameters, unshared)
+    logger.info(format_model_line(line))
 
 
 class LoadsPruned:
@@ -106,5 +106,6 @@ def _refuse_offloading_of_tied_layers(plan: Plan) -> None:
     if plan.settings.offload_activations and is_shared and is_distributed:
         raise InputError(
             f"--offload-activations with --layer-sharing {plan.settings.layer_sharing} cannot train on several "
-            "devices: the gradient of a shared parameter would be reduced once for every layer; use --checkpoint-activations"
+            "devices: the gradient of a shared parameter would be reduced once for every layer; use "
+            "--checkpoint-activations"
         )

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from b2t_common.errors import InputError
+from b2t_common.names import STACKS
 
 from ..residual import LayerPosition, ResidualScheme, scheme_class, stock_scheme
 from ..sharing import layer_indices
 from .fields import B2TLanguageModelConfig, B2TTransformerConfig, as_namespace
-from .validation import STACKS, validate, validate_pruning
+from .validation import validate, validate_pruning
 from .validation_lm import validate_language_model
 from .validation_s2t import validate_speech
 

@@ -7,12 +7,10 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 
 from b2t_common.errors import InputError
+from b2t_common.names import STACKS, flag
 
 from ..kernels import EXACT
 from ..residual import SCHEMES, ResidualScheme, stock_scheme
-
-STACKS = ("encoder", "decoder")
-"""The stacks of a translation model; a language model has a decoder only."""
 
 PROBABILITIES = (
     "dropout",
@@ -75,11 +73,6 @@ _EXCLUDES = (
 
 # settings whose operations cannot be compiled, or must not be
 _NOT_COMPILED = {"kernels": EXACT, "offload_activations": True, "checkpoint_activations": True}
-
-
-def flag(name: str) -> str:
-    """Return the command-line spelling of a field: ``layer_sharing`` is ``--layer-sharing``."""
-    return "--" + name.replace("_", "-")
 
 
 def shown(args: Namespace, name: str) -> str:

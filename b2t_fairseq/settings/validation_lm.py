@@ -7,8 +7,9 @@ import itertools
 from argparse import Namespace
 
 from b2t_common.errors import InputError
+from b2t_common.names import flag
 
-from .validation import flag, refuse_without_effect, shown
+from .validation import refuse_without_effect, shown
 
 # flags without effect unless another one is set: (that one, default)
 _NEEDS = {

@@ -5,8 +5,9 @@ from __future__ import annotations
 from argparse import Namespace
 
 from b2t_common.errors import InputError
+from b2t_common.names import flag
 
-from .validation import flag, shown
+from .validation import shown
 
 # what each kind of convolutions below the encoder's layers leaves unread, with fairseq's defaults
 _UNREAD = {

@@ -22,6 +22,7 @@ from b2t_fairseq.models.transformer import B2TTransformerModel
 from b2t_fairseq.residual import scheme_class
 from b2t_cli.scoring import published
 from b2t_cli.scoring.layout import YEARS, millions
+from b2t_cli.scoring.matching import matching
 from b2t_cli.tables import number
 from b2t_fairseq.sharing import none
 
@@ -73,7 +74,7 @@ class Configuration:
 
     def published(self) -> dict[str, Any] | None:
         """Return the result of this model in the paper whose recipe it has: with scores by set, or an average only."""
-        return next(iter(published.matching(vars(self.settings), self.arxiv)), None)
+        return next(iter(matching(vars(self.settings), self.arxiv)), None)
 
 
 def checkpoint_bytes(parameters: int) -> int:

@@ -32,7 +32,7 @@ from b2t_common.files import write_whole  # noqa: E402
 from b2t_fairseq.kernels import KERNELS  # noqa: E402
 from b2t_fairseq.residual import SCHEMES, PostLN  # noqa: E402
 from b2t_fairseq.sharing import STRATEGIES, layer_indices, none  # noqa: E402
-from b2t_fairseq.settings.validation import flag  # noqa: E402
+from b2t_common.names import flag  # noqa: E402
 
 
 def flags_table() -> str:

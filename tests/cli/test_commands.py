@@ -11,8 +11,8 @@ from fairseq_cli import generate
 from training import MODEL_FLAGS, PLUGIN, SHARED, binarize, load, train, write_corpus
 
 from b2t_cli import main as b2t
-from b2t_cli.average import average, last_checkpoints
 from b2t_cli.generate import main as b2t_generate
+from b2t_cli.runs.averaging import average, last_checkpoints
 from b2t_cli.train import main as b2t_train
 from b2t_common.errors import InputError
 from b2t_fairseq import checkpoints
@@ -238,7 +238,7 @@ def test_finished_run_is_left_alone(trained, tmp_path, capsys):
 
 
 def test_train_explains_itself(capsys, tmp_path):
-    assert b2t(["train", "--help"]) == 0
+    assert b2t(["train", "--arch", "b2t_transformer", "--help"]) == 0
     usage = capsys.readouterr().out
     for flag in ("--residual", "--layer-sharing", "--encoder-unique-layers", "--depth-scaled-init", "--encoder-layers"):
         assert flag in usage

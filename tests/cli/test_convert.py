@@ -29,9 +29,9 @@ from releases import (
 from training import SHARED, binarize, load, train, write_corpus
 
 from b2t_cli import main as b2t
-from b2t_cli.average import average
 from b2t_cli.conversion import export, modern
 from b2t_cli.conversion.layer_sets import release_indices
+from b2t_cli.runs.averaging import average
 from b2t_common.errors import InputError
 from b2t_fairseq import checkpoints
 

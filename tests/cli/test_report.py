@@ -112,9 +112,10 @@ class TestLog:
 
     def test_model(self, trained):
         read = log.read(trained / "simple/train.log")
-        sets = ["0", "1", "1", "0"]
-        assert read.model[1:] == (SHARED[1], {"encoder": sets, "decoder": sets})
-        assert 0 < read.parameters < 22_784
+        sets = [0, 1, 1, 0]
+        assert read.model.layer_sharing == SHARED[1]
+        assert read.model.parameter_sets == {"encoder": sets, "decoder": sets}
+        assert 0 < read.parameters == read.model.parameters < 22_784
 
     def test_later_lines_supersede(self, tmp_path):
         before = [START, *(inner(update, 9 - update) for update in range(1, 7)), valid(3, 5.0), valid(6, 4.0)]

@@ -20,8 +20,9 @@ from helpers import make_model
 from sacrebleu.dataset import DATASETS
 
 from b2t_cli import main as b2t
+from b2t_cli.runs.checkpoint_model import describe
 from b2t_cli.scoring import published
-from b2t_cli.scoring import runs as evaluation
+from b2t_cli.scoring.matching import matching
 from b2t_cli.scoring.newstest import NEWSTESTS, references, sources
 from b2t_cli.tables import RULE, Table
 from b2t_fairseq import checkpoints
@@ -110,7 +111,7 @@ MATCHES = [
 
 @pytest.mark.parametrize(("flags", "models"), MATCHES)
 def test_papers_results_with_the_settings_of_a_run(flags, models):
-    assert [row["model"] for row in published.matching(wmt_settings(**flags))] == models
+    assert [row["model"] for row in matching(wmt_settings(**flags))] == models
 
 
 @pytest.mark.parametrize("strategy", ["sequence", "cycle", "cycle_rev"])
@@ -118,7 +119,7 @@ def test_one_parameter_set_is_the_universal_transformer(strategy):
     size = {"encoder_embed_dim": 1024, "encoder_ffn_embed_dim": 4096}
     heads = {"encoder_attention_heads": 16, "decoder_attention_heads": 16}
     sharing = {"layer_sharing": strategy, "encoder_unique_layers": 1, "decoder_unique_layers": 1}
-    found = published.matching(wmt_settings(**POST_LN, **size, **heads, **sharing))
+    found = matching(wmt_settings(**POST_LN, **size, **heads, **sharing))
     assert [row["model"] for row in found] == ["Universal"]
 
 
@@ -146,9 +147,9 @@ def test_parameters_of_the_papers_models(flags, width, millions):
     with torch.device("meta"):
         model = build_without_data(settings, 32768, model_class=ARCH_MODEL_REGISTRY[settings["arch"]])
     state = {"model": model.state_dict(), "cfg": {"model": settings}}
-    assert f"{evaluation.describe(state)['parameters'] / 1e6:.1f}" == millions
+    assert f"{describe(state)['parameters'] / 1e6:.1f}" == millions
     if flags == ["--arch", "transformer_wmt_en_de"]:
-        (row,) = published.matching(evaluation.describe(state)["settings"])
+        (row,) = matching(describe(state)["settings"])
         assert row["model"] == "Vanilla"
 
 
@@ -161,7 +162,7 @@ def test_parameters_are_those_that_the_model_logs(flags, caplog):
     settings |= {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "share_all_embeddings": True, **flags}
     diverged = {name: torch.full_like(tensor, torch.nan) for name, tensor in model.state_dict().items()}
     for state in (model.state_dict(), diverged):
-        count = evaluation.describe({"model": state, "cfg": {"model": settings}})["parameters"]
+        count = describe({"model": state, "cfg": {"model": settings}})["parameters"]
         assert f"{count:,}" == logged
 
 

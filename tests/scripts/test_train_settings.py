@@ -10,9 +10,9 @@ from commands import script
 from helpers import ROOT, make_lm, make_model, make_task
 from planning import WMT, machine, planned, settings
 
+from b2t_common.names import STACKS
 from b2t_fairseq import checkpoints
 from b2t_fairseq.models.transformer_lm import B2TLanguageModel
-from b2t_fairseq.settings.validation import STACKS
 
 CONFIGS = sorted(path for path in ROOT.glob("configs/*/*.sh") if not path.name.startswith("_"))
 

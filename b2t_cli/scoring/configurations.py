@@ -1,0 +1,178 @@
+"""Configurations side by side, each over its seeds: the rows of ``b2t table``."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any
+
+from b2t_common import run_folder
+from b2t_common.errors import InputError
+
+from ..runs.divergence import DIVERGED
+from ..runs.run import read
+from ..tables import Table, labels, number
+from .layout import YEARS, millions
+from .newstest import NEWSTESTS
+
+
+@dataclass
+class Outcome:
+    """What came out of one run: its scores, or else the reason why it has none, and the speeds that it logged."""
+
+    folder: Path
+    name: str
+    scores: dict[str, Any] | None = None
+    speeds: list[float] = field(default_factory=list)
+    fault: str = ""
+
+
+def compare(folders: Iterable[Path]) -> list[dict[str, Any]]:
+    """Return a row for each configuration, see :func:`summarize`, with its ``relative_speed`` to the first one.
+
+    Args:
+        folders: the runs' folders, each counted once.
+
+    Raises:
+        InputError: one of them is missing or damaged, or runs that do not belong together are in one row or table.
+    """
+    groups: dict[Path, list[Outcome]] = {}
+    by_path = {os.path.abspath(folder): folder for folder in folders}
+    for (path, folder), name in zip(by_path.items(), labels(by_path, 2), strict=True):
+        groups.setdefault(_configuration(Path(path)), []).append(read_run(folder, name))
+    _refuse_mixed_scores([run for runs in groups.values() for run in runs])
+    rows = [summarize(name, runs) for name, runs in zip(labels(groups), groups.values(), strict=True)]
+    reference = rows[0]["words_per_second"]
+    for row in rows:
+        speed = row["words_per_second"]
+        row["relative_speed"] = speed / reference if speed and reference else None
+    return rows
+
+
+def read_run(folder: Path, name: str) -> Outcome:
+    """Read a run's scores and its log; ``b2t report`` says of the same runs that they diverged.
+
+    Args:
+        folder: the run's folder.
+        name: what the table calls it.
+
+    Raises:
+        InputError: there is no such folder, or its scores are damaged.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such run")
+    path = folder / run_folder.LOG
+    if not path.is_file():
+        return Outcome(folder, name, fault=f"no {path.name}, where training is logged with --log-format simple")
+    run = read(name, path, folder)
+    if not len(run.log.training()):
+        fault = f"{path} has no report of a loss; train with --log-format simple and a smaller --log-interval"
+        return Outcome(folder, name, fault=fault)
+    speeds = run.log.speeds().tolist()
+    if run.divergence:
+        return Outcome(folder, name, speeds=speeds, fault=DIVERGED)
+    fault = "" if run.scores else f"no scores; make them with `bash scripts/evaluate.sh {folder}`"
+    return Outcome(folder, name, run.scores, speeds, fault)
+
+
+def summarize(name: str, runs: list[Outcome]) -> dict[str, Any]:
+    """Return the row of a configuration.
+
+    Raises:
+        InputError: its runs are of different models.
+    """
+    scored = [run for run in runs if run.scores]
+    for run in scored[1:]:
+        _refuse_other_model(scored[0], run)
+    bleu = {}
+    for test_set in NEWSTESTS:
+        found = [run.scores["sets"].get(test_set) for run in scored]
+        # a mean over other seeds than those of the other columns would mislead
+        bleu[test_set] = _spread([s["metrics"]["BLEU"]["score"] for s in found]) if found and all(found) else None
+    averages = [run.scores["average"] for run in scored]
+    speeds = [speed for run in runs for speed in run.speeds]
+    return {
+        "configuration": name,
+        "runs": [run.name for run in runs],
+        "diverged": [run.name for run in runs if run.fault == DIVERGED],
+        "failed": {run.name: run.fault for run in runs if run.fault not in ("", DIVERGED)},
+        "missing": {run.name: run.scores["missing"] for run in scored if run.scores["missing"]},
+        "parameters": scored[0].scores["parameters"] if scored else None,
+        "words_per_second": median(speeds) if speeds else None,
+        "bleu": bleu,
+        "average": _spread([average["BLEU"] for average in averages]) if averages and all(averages) else None,
+    }
+
+
+def build_table(rows: list[dict[str, Any]]) -> Table:
+    """Return the table of configurations, see :func:`summarize`."""
+    cells, notes = [], []
+    for row in rows:
+        seeds, diverged, failed = len(row["runs"]), len(row["diverged"]), len(row["failed"])
+        scores = [*row["bleu"].values(), row["average"]]
+        shown = [_show(score) for score in scores]
+        if diverged + failed == seeds:
+            shown = ["failed" if failed else DIVERGED] * len(scores)
+        cells.append(
+            [
+                row["configuration"],
+                f"{seeds - diverged - failed} of {seeds}" if diverged + failed else str(seeds),
+                millions(row["parameters"]) if row["parameters"] else "-",
+                number(row["relative_speed"]),
+                *shown,
+            ]
+        )
+        if 0 < diverged < seeds:
+            notes.append(f"{row['configuration']}: diverged and left out: {', '.join(row['diverged'])}")
+        notes += [f"{run} left out: {fault}" for run, fault in row["failed"].items()]
+        notes += [f"{run}: {', '.join(missing)} missing" for run, missing in row["missing"].items()]
+    title = "BLEU on newstest2010 to newstest2016: mean ± sample standard deviation over seeds"
+    notes.append(
+        f"speed: median of the target tokens per second in train.log, relative to {rows[0]['configuration']}; "
+        "comparable only on one kind of machine"
+    )
+    header = ["configuration", "seeds", "parameters", "speed", *YEARS, "average"]
+    return Table(title, header, cells, notes)
+
+
+def _configuration(folder: Path) -> Path:
+    """Return a run's folder without the part that names the seed."""
+    name = re.sub(r"[-_.]?seed[-_.=]?\d+$", "", folder.name)
+    return folder.parent / name if name else folder.parent
+
+
+def _refuse_other_model(first: Outcome, run: Outcome) -> None:
+    ours, theirs = ({"parameters": r.scores["parameters"], **r.scores["settings"]} for r in (first, run))
+    for name in sorted(ours.keys() | theirs.keys()):
+        if ours.get(name) != theirs.get(name):
+            raise InputError(
+                f"{run.folder} is not another seed of {first.folder}: {name} is {theirs.get(name)} there and "
+                f"{ours.get(name)} in the first; put them into folders of their own"
+            )
+
+
+def _refuse_mixed_scores(runs: list[Outcome]) -> None:
+    known: dict[str, tuple[str, Path]] = {}
+    for run in runs:
+        for name, test_set in (run.scores or {"sets": {}})["sets"].items():
+            signature = f"{test_set['metrics']['BLEU']['signature']} {run.scores['language_pair']}"
+            first = known.setdefault(name, (signature, run.folder))
+            if signature != first[0]:
+                raise InputError(
+                    f"{name} is scored as {signature} in {run.folder}, but as {first[0]} in {first[1]}; "
+                    "score them again with one version"
+                )
+
+
+def _spread(values: list[float]) -> dict[str, Any]:
+    return {"values": values, "mean": mean(values), "std": stdev(values) if len(values) > 1 else None}
+
+
+def _show(spread: dict[str, Any] | None) -> str:
+    if spread is None or spread["std"] is None:
+        return number(spread and spread["mean"])
+    return f"{number(spread['mean'])} ± {number(spread['std'])}"

@@ -1,0 +1,52 @@
+"""What ``b2t score`` does with runs: scores each, and compares several of them with the first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from b2t_common import run_folder
+
+from .. import tables
+from ..tables import Table
+from . import comet
+from .layout import bootstrap_table, score_table
+from .runs import Evaluation, TestSets, evaluate
+from .significance import paired_bootstrap
+
+
+def score_runs(
+    runs: Sequence[Path], language_pair: str, comet_model: str | None, samples: int, output: Path | None
+) -> list[Table]:
+    """Score runs on the papers' test sets, write the scores into their folders, and return the tables to print.
+
+    Args:
+        runs: the runs' folders; with several of them each is compared with the first.
+        language_pair: source and target, such as ``en-de``.
+        comet_model: ``None`` for no COMET, empty for its default model.
+        samples: number of samples of the paired bootstrap.
+        output: where to write the comparison, without an ending (default: beside the scores of the first run).
+
+    Raises:
+        InputError: a run lacks its translations or its model, or COMET or a test set is missing.
+    """
+    if comet_model is not None:
+        comet.require()
+    test_sets = TestSets(language_pair)
+    evaluations, shown = [], []
+    for run, name in zip(runs, tables.labels(runs, 2), strict=True):
+        evaluations.append(evaluate(run, name, test_sets, comet_model))
+        scores = evaluations[-1].scores
+        shown = [score_table([scores])]
+        tables.write(run / run_folder.SCORES, scores, shown)
+    if len(evaluations) > 1:
+        shown = _compare(evaluations, test_sets, samples, output or runs[0] / run_folder.COMPARISON)
+    return shown
+
+
+def _compare(evaluations: list[Evaluation], test_sets: TestSets, samples: int, prefix: Path) -> list[Table]:
+    runs = [evaluation.scores for evaluation in evaluations]
+    tests = paired_bootstrap(evaluations, test_sets, samples)
+    shown = [score_table(runs), bootstrap_table(tests, samples)]
+    tables.write(prefix, {"runs": runs, "bootstrap": {"samples": samples, "sets": tests}}, shown)
+    return shown
