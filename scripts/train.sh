@@ -95,14 +95,8 @@ fi
 
 visible=0 has_bf16=False port=''
 if [ -z "$cpu" ]; then
-    found=$(python -c '
-import socket, torch
-count = torch.cuda.device_count()
-has_bf16 = all(torch.cuda.get_device_capability(i) >= (8, 0) for i in range(count))
-with socket.socket() as free:
-    free.bind(("localhost", 0))
-    print(count, has_bf16, free.getsockname()[1])')
-    read -r visible has_bf16 port <<<"$found"
+    machine=$(python "$PROJECT/scripts/visible_gpus.py")
+    read -r visible has_bf16 port <<<"$machine"
 fi
 if [ -n "$gpus" ] && [ "$gpus" -gt "$visible" ]; then
     [ -n "$dry_run" ] || die "--gpus $gpus, but $visible are visible here"
