@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install this project and all that its commands need: into the active virtual or conda environment, otherwise into .venv.
+# Install this project and what its commands need: into the active virtual or conda environment, otherwise into .venv.
 #
 #   bash scripts/setup.sh          what training, scoring, reports and conversion need
 #   bash scripts/setup.sh --dev    also what the tests need
@@ -85,6 +85,6 @@ pip install cython numpy 'setuptools>=77' wheel
 
 say "installing b2t_fairseq"
 # without isolation, because the build needs nothing but the setuptools installed above
-pip install --no-build-isolation -e "$PROJECT[$(IFS=, && echo "${extras[*]}")]"
+pip install --no-build-isolation -e "${PROJECT}[$(IFS=, && echo "${extras[*]}")]"
 is_installed || die "the installation is not complete, see above; run this script again and read the first error"
 report
