@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
-# Average the last checkpoints of a run, translate newstest2010 to 2016, score, and set the papers' rows beside it.
+# Average the last checkpoints of a run, translate newstest2010 to 2016, score, and print the papers' rows next to it.
 #
 #   bash scripts/evaluate.sh RUN [--data DIR] [--last N] [--sets "NAME ..."] [--comet] [fairseq-generate flags]
 #
-#   RUN               a folder that scripts/train.sh wrote
-#   --data DIR        fairseq's binary data (default: the run's own)
-#   --last N          checkpoints to average (default: the configuration's)
-#   --sets "NAME ..." only these sets, for instance "newstest2014 newstest2016"
-#   --comet           also COMET, if its command comet-score is installed
-#   flags             for instance --fp16, --max-tokens 8000
+#   RUN               a run's folder, written by scripts/train.sh
+#   --data DIR        fairseq's binary data (default: what the run was trained on)
+#   --last N          how many checkpoints to average (default: the configuration's number)
+#   --sets "NAME ..." only these test sets, for instance "newstest2014 newstest2016"
+#   --comet           also compute COMET; needs its command comet-score
+#   flags             passed to fairseq-generate, for instance --fp16, --max-tokens 8000
 #
-# Everything goes to RUN/evaluation: averaged.pt, for each set what fairseq-generate printed and the translations, and
-# scores.json, scores.md, scores.tex. A second call goes on where the first one stopped. Length penalty 0.6 for
-# newstest2014 and 1.0 for the others, as in the papers. SACREBLEU names sacreBLEU's cache of test sets.
+# All results are written to RUN/evaluation: averaged.pt; for each test set the output of fairseq-generate and the
+# translations; scores.json, scores.md, scores.tex. A second call continues where the first one stopped. The length
+# penalty is 0.6 for newstest2014 and 1.0 for the other sets, as in the papers. The variable SACREBLEU is the folder of
+# sacreBLEU's cache of test sets.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 case ${1:-} in
@@ -22,7 +23,7 @@ esac
 [ -d "$1" ] || die "$1: no such run"
 run=$(cd "$1" && pwd)
 shift
-data='' last=() sets=() comet=() asked=()
+data='' last=() sets=() comet=() extra_flags=()
 while [ $# -gt 0 ]; do
     case $1 in
         --data) need_value "$@" && data=$2 && shift ;;
@@ -30,18 +31,18 @@ while [ $# -gt 0 ]; do
         --sets) need_value "$@" && read -ra sets <<<"$2" && shift ;;
         --comet) comet=(--comet) ;;
         -h | --help) show_help ;;
-        *) asked+=("$1") ;;
+        *) extra_flags+=("$1") ;;
     esac
     shift
 done
 [ -n "$data" ] || [ ! -f "$run/data.txt" ] || data=$(cat "$run/data.txt")
 [ -n "$data" ] || die "$run does not say which data it was trained on; give --data"
 [ -f "$data/test_sets.txt" ] ||
-    die "--data $data: there is no test_sets.txt; scripts/prepare_wmt14_en_de.sh makes data that can be evaluated on newstest"
+    die "--data $data: there is no test_sets.txt; make data with the newstest sets by scripts/prepare_wmt14_en_de.sh"
 data=$(cd "$data" && pwd)
 use_environment
 
-# the configuration's, if there is one
+# replaced by the configuration's values, if the run has a configuration
 average=(--by epochs --last 10) generation=(--beam 4)
 # shellcheck disable=SC1091
 [ ! -f "$run/settings.sh" ] || . "$run/settings.sh"
@@ -53,15 +54,16 @@ done
 [ ${#sets[@]} -gt 0 ] || sets=("${names[@]}")
 
 evaluation=$run/evaluation
-lock "$run/.evaluation.lock" "another evaluation is at work in $run; wait for it"
-[ -f "$run/checkpoint_last.pt" ] || die "$run has no checkpoint_last.pt: it is not a run, or has not got far enough"
-# what was made of other checkpoints or with other settings is put aside
-settings="$data ${average[*]} ${last[*]} ${generation[*]} ${asked[*]} $(stat -Lc '%Y %s' "$run/checkpoint_last.pt")"
+lock "$run/.evaluation.lock" "another evaluation is at work in $run; wait until it ends"
+[ -f "$run/checkpoint_last.pt" ] ||
+    die "$run has no checkpoint_last.pt: it is not a run's folder, or the run has not saved a checkpoint yet"
+# results of other checkpoints or settings are kept under another name
+settings="$data ${average[*]} ${last[*]} ${generation[*]} ${extra_flags[*]} $(stat -Lc '%Y %s' "$run/checkpoint_last.pt")"
 if [ -d "$evaluation" ] && [ "$(cat "$evaluation/settings.txt" 2>/dev/null)" != "$settings" ]; then
     number=1
     while [ -e "$evaluation.previous$number" ]; do number=$((number + 1)); done
     mv "$evaluation" "$evaluation.previous$number"
-    echo "the evaluation that was there is of other checkpoints or settings; it is now $evaluation.previous$number"
+    echo "the earlier evaluation used other checkpoints or settings; it is kept as $evaluation.previous$number"
 fi
 mkdir -p "$evaluation"
 remove_unfinished "$evaluation"
@@ -74,11 +76,11 @@ else
     b2t average "$run" "${average[@]}" "${last[@]}" --output "$evaluation/averaged.pt"
 fi
 
-# subset I: what fairseq calls the data's set I
+# subset I: fairseq's name for test set I of the data
 subset() { if [ "$1" -eq 0 ]; then echo test; else echo "test$1"; fi; }
 
-# take_finished: give the finished translations the names of their sets
-take_finished() {
+# rename_finished: give complete translations the names of their test sets
+rename_finished() {
     local i
     for i in "${!names[@]}"; do
         [ ! -e "$evaluation/generate-$(subset "$i").txt" ] ||
@@ -87,7 +89,7 @@ take_finished() {
 }
 
 say "translate"
-take_finished
+rename_finished
 subsets=() lenpen=() wanted=()
 for i in "${!names[@]}"; do
     if [[ " ${sets[*]} " == *" ${names[i]} "* ]] && [ ! -e "$evaluation/${names[i]}.generated.txt" ]; then
@@ -100,12 +102,12 @@ if [ ${#subsets[@]} -eq 0 ]; then
     echo "done before"
 else
     echo "${wanted[*]}"
-    # no process that loads data: it would take five seconds to end, for each set
+    # without processes that load data: they need five seconds to end, for each test set
     quietly "$evaluation/generate.log" b2t generate "$data" -s en -t de --path "$evaluation/averaged.pt" --num-workers 0 \
         --gen-subset "$(IFS=, && echo "${subsets[*]}")" --results-path "$evaluation" \
         --required-batch-size-multiple 1 --max-tokens 8000 "${detokenize[@]}" "${generation[@]}" \
-        --lenpen 1.0 "${lenpen[@]}" "${asked[@]}"
-    take_finished
+        --lenpen 1.0 "${lenpen[@]}" "${extra_flags[@]}"
+    rename_finished
 fi
 
 say "score"

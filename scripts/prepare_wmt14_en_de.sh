@@ -1,29 +1,29 @@
 #!/usr/bin/env bash
-# WMT14 English-German, from the raw archives to fairseq's binary data.
+# Prepare WMT14 English-German, from the raw archives to fairseq's binary data.
 #
 #   bash scripts/prepare_wmt14_en_de.sh [--out DIR] [options]
 #
 #   1 download  the three training archives (1.6 GB) and newstest2010 to 2016 (by sacreBLEU); only this needs a network
-#   2 clean     unpack, check the number of pairs, leave out pairs that are empty, too long or of unlike lengths
+#   2 clean     unpack, check the number of pairs, remove pairs that are empty, too long or of very different lengths
 #   3 subwords  joint SentencePiece pieces (or Moses tokens and BPE) of training, validation and test text
-#   4 binarize  fairseq-preprocess with a joined dictionary; newstest2013 is for validation, all seven are for testing
+#   4 binarize  fairseq-preprocess with a joined dictionary; newstest2013 for validation, all seven sets for testing
 #   5 manifest  counts, sizes and checksums of all files: manifest.json
 #
-#   --out DIR              where everything goes (default: data/wmt14_en_de in the project); train from DIR/bin
-#   --archives DIR         take the archives from DIR instead of downloading them
+#   --out DIR              folder of all results (default: data/wmt14_en_de in the project); train from DIR/bin
+#   --archives DIR         read the archives from DIR instead of downloading them
 #   --news-commentary V    v9 of WMT14 (default), or v11 of WMT16, from which the papers' text was made
 #   --corpus PREFIX        use PREFIX.en and PREFIX.de (or .gz) instead of the archives; may be repeated
 #   --tokenization T       sentencepiece (default), or moses_bpe as in the papers
 #   --vocabulary N         sentencepiece: symbols of the dictionary (default: 32768); moses_bpe: merges (default: 32000)
 #   --max-words N          longest sentence on either side, in words (default: 80)
-#   --max-ratio R          largest ratio of the two sides' words (default: 9)
-#   --workers N            processes (default: one for each core)
-#   --stage N              begin with stage N, even if it was done before; --stop-stage M: end after stage M
-#   --table FILE           other archives than those of scripts/corpus/wmt14_archives.tsv
+#   --max-ratio R          largest ratio of the two sides' numbers of words (default: 9)
+#   --workers N            number of processes (default: one for each core)
+#   --stage N              begin with stage N, even if it is complete; --stop-stage M: stop after stage M
+#   --table FILE           a table of other archives, in the format of scripts/corpus/wmt14_archives.tsv
 #
-# A second call goes on where the first one stopped. Environment:
+# A second call continues where the first one stopped. Environment:
 #   WMT_MIRROR  replaces https://www.statmt.org and https://data.statmt.org; http, https or file
-#   SACREBLEU   sacreBLEU's cache of test sets (default: ~/.sacrebleu); one that is filled needs no network
+#   SACREBLEU   sacreBLEU's cache of test sets (default: ~/.sacrebleu); a complete one needs no network
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 out='' archives='' news_commentary=v9 corpora=() tokenization=sentencepiece vocabulary='' first=0 last=5
@@ -66,16 +66,16 @@ if [ "$first" -gt 5 ] || [ "$last" -lt 1 ] || [ "$last" -gt 5 ]; then die "the s
 for prefix in "${corpora[@]}"; do
     for language in en de; do
         [ -f "$prefix.$language" ] || [ -f "$prefix.$language.gz" ] ||
-            die "--corpus $prefix: neither $prefix.$language nor $prefix.$language.gz is there"
+            die "--corpus $prefix: neither $prefix.$language nor $prefix.$language.gz exists"
     done
 done
 out=${out:-$PROJECT/data/wmt14_en_de}
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
-[[ $out != *,* ]] || die "--out $out: fairseq-preprocess takes a comma for the end of a file name; give another folder"
+[[ $out != *,* ]] || die "--out $out: fairseq-preprocess splits file names at commas; give another folder"
 archives=${archives:+$(cd "$archives" && pwd)}
 
-# the rows of the table that are wanted
+# the rows of the table that are needed
 names=() urls=() members=() pairs=() sums=() megabytes=0
 if [ ${#corpora[@]} -eq 0 ]; then
     while IFS=$'\t' read -r name url member count size sum || [ -n "$name" ]; do
@@ -87,7 +87,7 @@ if [ ${#corpora[@]} -eq 0 ]; then
         megabytes=$((megabytes + size))
     done <"$table"
     [ ${#names[@]} -gt 0 ] || die "--table $table names no archive"
-    # packed, unpacked, cleaned, in pieces and binary; measured on text of newspapers
+    # the archives, and the text unpacked, cleaned, in pieces and binary; measured on newspaper text
     need=$((megabytes * 6))
 else
     for prefix in "${corpora[@]}"; do names+=("${prefix##*/}"); done
@@ -105,12 +105,10 @@ say "setup"
 # shellcheck disable=SC2119
 run_setup
 lock "$out/.lock" "another preparation is at work in $out; wait for it, or give another --out"
-# not all of $out: runs may be in there
+# not in all of $out, which may also contain runs
 for part in "$out"/{test,raw,clean,tokens,subwords,pieces}; do [ ! -d "$part" ] || remove_unfinished "$part"; done
 find "$out" -maxdepth 1 -type f -name '*.tmp[0-9]*' -delete
-[ "$tokenization" = sentencepiece ] || python -c 'import sacremoses, subword_nmt' 2>/dev/null ||
-    quietly "$out/pip.log" python -m pip install 'sacremoses>=0.1' 'subword-nmt>=0.3.8'
-# the corpora's checksums: a text that has changed is another one
+# with checksums, because a corpus that has changed is another setting
 described=$(for prefix in "${corpora[@]}"; do
     for file in "$prefix".{en,de}{,.gz}; do
         [ ! -f "$file" ] || echo "corpus ${file##*/} $(sha256sum <"$file" | cut -d ' ' -f 1)"
@@ -122,7 +120,7 @@ max-words $max_words
 max-ratio $max_ratio
 ${described:-$(printf 'archive %s\n' "${names[@]}")}" "$out"
 
-# archive_file I: where archive I lies
+# archive_file I: the path of archive I
 archive_file() {
     local name=${urls[$1]##*/}
     echo "${archives:-$out/archives}/$name"
@@ -143,7 +141,7 @@ download() {
             arguments+=("${urls[i]}" "$file" "${known:--}")
         elif [ -n "${known#-}" ]; then
             echo "$known  $file" | sha256sum --check --status - ||
-                die "$file does not have the checksum $known; replace it, or delete $out/archives.sha256 if it is meant"
+                die "$file does not have the checksum $known; replace it, or delete $out/archives.sha256 if this file is intended"
         fi
     done
     [ ${#arguments[@]} -eq 0 ] || python "$PROJECT/scripts/corpus/fetch.py" "${arguments[@]}"
@@ -165,10 +163,10 @@ unpack() {
         [ "$status" -ne 0 ] || continue
         file=$(archive_file "$i")
         wait
-        # 3: the archive is at fault; otherwise the disk, say
+        # 3: the archive is damaged; any other status: something else failed, for instance the disk
         [ "$status" -eq 3 ] || die "${file##*/} could not be unpacked, see above"
         [ -z "$archives" ] || die "$file cannot be used, see above; replace it"
-        # kept for a look, but no longer taken for the archive
+        # kept for inspection, but under another name
         mv "$file" "$file.refused"
         rm -f "$out/.done/1-download"
         die "${file##*/} cannot be used, see above, and is now $file.refused; the same command downloads it again"
@@ -225,15 +223,15 @@ subwords() {
 binarize() {
     local new=$out/bin.tmp dictionary=() sets
     rm -rf "$new"
-    # SentencePiece's own list: its size does not depend on which pieces occur
+    # from SentencePiece's own list, so that its size does not depend on which pieces occur in the text
     [ "$tokenization" != sentencepiece ] || dictionary=(--srcdict "$out/subwords/spm.dict.txt")
     sets=("$out"/pieces/newstest*.en)
-    # with the plugin, which makes it faster
+    # the plugin makes fairseq-preprocess faster
     quietly "$out/preprocess.log" fairseq-preprocess --user-dir "$PROJECT/b2t_fairseq" -s en -t de --joined-dictionary \
         --workers "$workers" "${dictionary[@]}" --destdir "$new" \
         --trainpref "$out/pieces/train" --validpref "$out/pieces/newstest2013" \
         --testpref "$(IFS=, && echo "${sets[*]%.en}")"
-    # what evaluate.sh and whoever translates need to know: which set is test, test1, ...; how tokens become text
+    # evaluate.sh needs to know which sets are test, test1, ..., and how tokens become text
     for file in "${sets[@]%.en}"; do echo "${file##*/}"; done >"$new/test_sets.txt"
     if [ "$tokenization" = sentencepiece ]; then
         cp "$out/subwords/spm.model" "$new"
@@ -258,11 +256,11 @@ for number in 1 2 3 4 5; do
     name=${stages[number - 1]}
     done_file=$out/.done/$number-$name
     if [ "$number" -lt "$first" ]; then
-        [ -e "$done_file" ] || die "--stage $first: stage $number ($name) has not been done in $out; leave --stage out"
+        [ -e "$done_file" ] || die "--stage $first: stage $number ($name) has not been done in $out; omit --stage"
         continue
     fi
     [ "$number" -gt "$last" ] && break
-    # from the first stage that is done anew, everything after it is
+    # a stage that runs again makes all later stages run again
     if [ "$first" -gt 0 ]; then rm -f "$done_file"; fi
     say "$number/5 $name"
     if [ ! -e "$done_file" ]; then
@@ -275,9 +273,9 @@ done
 
 [ "$last" -lt 5 ] || cat <<END
 
-everything lies in $out
+all results are in $out
 train from       $out/bin (newstest2013 for validation, newstest2010 to 2016 for testing)
 manifest         $out/manifest.json
-can be deleted   archives, raw, clean, tokens, pieces: what is in bin does not need them
+can be deleted   archives, raw, clean, tokens, pieces: bin does not need them
 next             bash scripts/train.sh configs/wmt14_en_de/b2t_18l_release.sh --data "$out/bin"
 END

@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
-# From nothing to a scored translation model: set up, make or fetch a corpus, train a small B2T model, translate, score.
+# From nothing to a scored translation model: set up, make or download a corpus, train a small B2T model, translate,
+# score, and write a report of the training.
 #
 #   bash scripts/quickstart.sh [--corpus grammar|multi30k] [--from DIR] [--config FILE] [--work DIR]
 #                              [--stop-stage N]
 #
-#   --corpus grammar   English-German from the project's own grammar; needs no network beyond pip (default)
-#   --corpus multi30k  Multi30k captions from their public repository, checksums verified
-#   --from DIR         take Multi30k's files (train.en.gz, ... or unpacked) from DIR instead of downloading them
-#   --config FILE      flags of another model (default: configs/quickstart/grammar.sh, configs/multi30k/b2t.sh)
-#   --work DIR         where everything goes (default: runs/quickstart-CORPUS in the project)
-#   --stop-stage N     end after stage N of 7; the data are ready after 4
+#   --corpus grammar   English-German made by the project's own grammar; needs no network except for pip (default)
+#   --corpus multi30k  Multi30k captions from their public repository; the checksums are verified
+#   --from DIR         read Multi30k's files (train.en.gz, ... or unpacked) from DIR instead of downloading them
+#   --config FILE      the flags of another model (default: configs/quickstart/grammar.sh, configs/multi30k/b2t.sh)
+#   --work DIR         folder of all results (default: runs/quickstart-CORPUS in the project)
+#   --stop-stage N     stop after stage N of 7; the data are ready after stage 4
 #
-# A second call goes on where the first one stopped and reuses what is finished.
-# MULTI30K_URL sets a mirror (https or file) of the folder with Multi30k's files.
+# A second call continues where the first one stopped.
+# MULTI30K_URL is a mirror (https or file) of the folder with Multi30k's files.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 corpus=grammar from='' config='' work='' stop_stage=7
@@ -45,16 +46,16 @@ work=$(cd "$work" && pwd)
 from=${from:+$(cd "$from" && pwd)}
 free_space "$work" 500
 
-# a small model is slower on many threads than on a few
+# a small model is slower with many threads than with a few
 cores=$(cores)
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores < 4 ? cores : 4))}
 export PYTHONUNBUFFERED=1 PYTHONWARNINGS=${PYTHONWARNINGS:-ignore}
 started=$SECONDS
 
-# begin STAGE WHAT: end if the stages that were asked for are done
+# begin STAGE TITLE: print the title, or exit if --stop-stage names an earlier stage
 begin() {
     [ "$1" -le "$stop_stage" ] || {
-        echo "ended after stage $stop_stage, as asked: $work"
+        echo "stopped after stage $stop_stage, as requested: $work"
         exit
     }
     say "$1/7 $2"
@@ -82,7 +83,7 @@ fetch_multi30k() {
         elif [ -f "$from/$name" ]; then
             cp "$from/$name" "$work/raw/$name.tmp$$" && mv "$work/raw/$name.tmp$$" "$work/raw/$name"
         else
-            die "--from $from: neither $name.gz nor $name is there"
+            die "--from $from: it has neither $name.gz nor $name"
         fi
     done <<'SUMS'
 d79cfa999dd4c51d2cb42499b6796d5a882c3a8a961923c25a898c90f8bbd56f train.en
@@ -102,7 +103,7 @@ SUMS
 
 make_corpus() {
     if [ "$corpus" = grammar ]; then make_grammar; else fetch_multi30k; fi
-    # the names of the files as they were given, where they were
+    # messages name the files that were given, not their copies
     local shown=$work/raw split
     for split in "${splits[@]}"; do
         [ -z "$from" ] || [ -f "$from/$split.en.gz" ] || shown=$from
@@ -130,14 +131,14 @@ preprocess() {
     mv "$work/data.tmp" "$work/data"
 }
 
-# the log is kept whole; on the screen one short line per report
+# the whole log goes to train.log; the screen shows one short line for each report
 train() {
     b2t train "$work/data" --user-dir "$plugin" --save-dir "$work/run" --distributed-world-size 1 \
         --seed 1 --num-workers 1 --required-batch-size-multiple 1 --log-format simple --log-interval 50 \
         --max-update "$max_update" "${model[@]}" "${training[@]}" 2>&1 |
         tee -a "$work/train.log" | python -m b2t_cli.runs.progress "$max_update" || {
         tail -n 20 "$work/train.log" >&2
-        die "training failed; the whole log is $work/train.log. The same command goes on from the last checkpoint"
+        die "training failed; the whole log is $work/train.log. The same command continues from the last checkpoint"
     }
 }
 
@@ -151,9 +152,9 @@ generate() {
     mv "$work/generated.tmp" "$work/generated.txt"
 }
 
-# what was made with other settings is neither mixed in nor overwritten; not all configurations set all of these
+# not every configuration sets all of these variables
 settings=$(declare -p corpus vocab_size max_update model training average generation 2>/dev/null || true)
-lock "$work/.lock" "another quickstart is at work in $work (or its training still is); wait for it, or give another --work"
+lock "$work/.lock" "another quickstart, or its training, is still running in $work; wait for it, or give another --work"
 same_settings "$work/settings.txt" "$settings" "the run in $work"
 
 test_set=$work/raw/${splits[2]}
@@ -169,15 +170,16 @@ stage "$work" train train
 begin 6 "averaging, and translating ${splits[2]} (about half a minute)"
 stage "$work" average b2t average "$work/run" --output "$work/averaged.pt" "${average[@]}"
 stage "$work" generate generate
-begin 7 "score on ${splits[2]}"
+begin 7 "score on ${splits[2]}, and a report of the training"
 b2t score "$work/generated.txt" --reference "$test_set.de" --output "$work/hypotheses.de" | tee "$work/score.txt"
+quietly "$work/report.log" b2t report "$work" --output "$work/report"
 
 say "some translations"
 paste -d '\n' "$test_set.en" "$work/hypotheses.de" "$test_set.de" /dev/null | awk '
     BEGIN { split("source translation reference", name) }
     NR <= 12 { if ($0 == "") print ""; else printf "%-12s %s\n", name[(NR - 1) % 4 + 1], $0 }'
 
-# what the README shows: the command, the score, the time and the end of the log, as measured here
+# what the README shows: the command, the end of the log, the score and the time, as measured here
 write_summary() {
     local seconds command="bash scripts/quickstart.sh"
     [ "$corpus" = grammar ] || command+=" --corpus $corpus${from:+ --from DIR}"
@@ -201,10 +203,11 @@ write_summary >"$work/summary.md"
 "
 
 cat <<END
-== everything lies in $work
+== all results are in $work
 model            averaged.pt (last checkpoint: run/checkpoint_last.pt)
 translations     hypotheses.de, with scores in generated.txt
 score            score.txt, summary.md
+report           report/report.html (also curves as PNG and SVG)
 training log     train.log
 vocabulary       spm.model, data/dict.en.txt
 time             $((SECONDS - started)) s, of them $((started_training - started)) s for the setup
@@ -213,3 +216,5 @@ Translate your own text:
 ${activate:-}    fairseq-interactive "$work/data" --user-dir "$plugin" --path "$work/averaged.pt" --beam 5 \\
         --bpe sentencepiece --sentencepiece-model "$work/spm.model"
 END
+echo
+echo "the report of the training, to be opened in a browser: $work/report/report.html"

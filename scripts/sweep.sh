@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Train and evaluate several configurations with several seeds, and set them side by side in one table.
+# Train and evaluate several configurations with several seeds, and compare them in one table.
 #
 #   bash scripts/sweep.sh [--seeds "1 2 3"] [--out DIR] [--data DIR] [--slurm] CONFIG... [-- fairseq flags]
 #
-#   CONFIG          for instance configs/wmt14_en_de/cycle_rev_12.sh; the first is what speed is compared with
+#   CONFIG          for instance configs/wmt14_en_de/cycle_rev_12.sh; speeds are relative to the first one
 #   --seeds "..."   seeds (default: 1)
-#   --out DIR       where the runs go, as DIR/CONFIG/seedN (default: runs/sweep)
-#   --data DIR      fairseq's binary data (default: each configuration's own)
+#   --out DIR       folder of the runs, DIR/CONFIG/seedN (default: runs/sweep)
+#   --data DIR      fairseq's binary data (default: data/NAME/bin, NAME being the configuration's folder)
 #   --slurm         submit the runs as one SLURM array, and the table as a job after it, instead of running them here;
-#                   SBATCH_... variables and scripts/slurm/sweep.sbatch set what each run gets
-#   fairseq flags   for every training, as in scripts/train.sh
+#                   SBATCH_... variables and scripts/slurm/sweep.sbatch set the resources of each run
+#   fairseq flags   passed to every training, as in scripts/train.sh
 #
 # The table is DIR/table.md, .json and .tex: BLEU of each test set as mean and standard deviation over the seeds,
-# parameters, and training speed relative to the first configuration. Runs that are finished are not done again.
+# parameters, and training speed relative to the first configuration. A second call skips the runs that are finished.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 seeds=(1) out=$PROJECT/runs/sweep data=() slurm='' configs=() flags=() only=''
@@ -22,7 +22,7 @@ while [ $# -gt 0 ]; do
         --out) need_value "$@" && out=$2 && shift ;;
         --data) need_value "$@" && data=(--data "$(realpath "$2")") && shift ;;
         --slurm) slurm=1 ;;
-        # one run of the array, or the table that follows it: used by sweep.sbatch
+        # used by sweep.sbatch: the number of one run, or "table"
         --only) need_value "$@" && only=$2 && shift ;;
         -h | --help) show_help ;;
         --)
@@ -42,7 +42,8 @@ names=()
 for config in "${configs[@]}"; do
     [ -f "$config" ] || die "$config: no such configuration"
     name=$(basename "$config" .sh)
-    [[ " ${names[*]} " != *" $name "* ]] || die "two configurations are named $name; their runs would go to one folder"
+    [[ " ${names[*]} " != *" $name "* ]] ||
+        die "two configurations are named $name; their runs would be written to the same folder"
     names+=("$name")
 done
 mkdir -p "$out"
@@ -52,27 +53,29 @@ runs=()
 for name in "${names[@]}"; do
     for seed in "${seeds[@]}"; do runs+=("$out/$name/seed$seed"); done
 done
-# a run that fails before it has a folder is a line of the table too
+# a run that fails early has a line in the table too, so its folder must exist
 mkdir -p "${runs[@]}"
 
-# the signals that end a training run end the sweep after it; exit status 75 as in train.sh: the same command goes on
+# A signal that stops a training run stops the sweep after it, with exit status 75 as in train.sh: the same command
+# continues.
 stopped='' child=''
-# pass_on SIGNAL: to the child, in case that it was sent to this process alone
+# pass_on SIGNAL: send it to the child too, which has not received it if only this process was signalled
 pass_on() {
     stopped=1
     [ -z "$child" ] || kill -s "$1" "$child" 2>/dev/null || true
 }
-# after SIGTERM a training has a minute; what runs in the background ignores Ctrl-C's signal
+# a training has a minute to end after SIGTERM; SIGINT becomes SIGTERM because background processes ignore SIGINT
 trap 'pass_on USR1' USR1
 trap 'pass_on TERM' TERM INT
 
-# follow COMMAND...: run it in the background, as bash looks after signals only between commands; return its status
+# follow COMMAND...: run it in the background, because bash handles signals only between foreground commands; return its
+# exit status
 follow() {
     local status=0
     "$@" &
     child=$!
     wait "$child" || status=$?
-    # a signal ends the first wait
+    # a signal interrupts "wait"
     while kill -0 "$child" 2>/dev/null; do
         status=0
         wait "$child" || status=$?
@@ -102,7 +105,7 @@ if [ -n "$slurm" ]; then
     [ ${#flags[@]} -eq 0 ] || again+=(-- "${flags[@]}")
     cd "$PROJECT"
     job=$(sbatch --parsable --array "0-$((${#runs[@]} - 1))" --output "$out/slurm-%A-%a.log" "${again[@]}")
-    # the table comes after all runs have ended, however they ended
+    # the table is made after all runs have ended, successfully or not
     sbatch --parsable --dependency "afterany:${job%%;*}" --gpus-per-node 0 --time 00:30:00 \
         --output "$out/slurm-table.log" "${again[@]}" >"$out/table.job"
     echo "array ${job%%;*} with ${#runs[@]} runs, then table job $(cat "$out/table.job"): $out/table.md"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set up and run all checks: ruff, shellcheck, pytest.
+# Set up and run all checks: ruff, shellcheck, codespell, mypy, pytest.
 #
 #   bash scripts/test.sh [--all] [pytest options]
 #
@@ -16,14 +16,16 @@ case ${1:-} in
     -h | --help) show_help ;;
 esac
 run_setup --dev
-say "ruff and shellcheck"
+say "ruff, shellcheck, codespell, mypy"
 ruff check .
 ruff format --check .
-shellcheck -x -P SCRIPTDIR .ci/run scripts/*.sh scripts/slurm/*.sbatch configs/*/*.sh
+shellcheck -x -P SCRIPTDIR .ci/run scripts/*.sh scripts/slurm/*.sbatch configs/*/*.sh claims/*.sh claims/configs/*.sh
+codespell
+mypy
 say "pytest"
-# a process for each core, up to four; all tests of a file in one, as they share what they are tested on, and the files in
-# the order of tests/conftest.py
+# A process for each core, up to four. All tests of a file run in one process, because they share what they are tested
+# on; the files are in the order of tests/conftest.py.
 cores=$(cores)
-# a test that hangs must not hold a machine for ever; where it hangs is printed before
+# a test that hangs is ended, after pytest has printed where it hangs
 exec timeout --foreground 40m python -m pytest --numprocesses $((cores < 4 ? cores : 4)) --dist loadfile --no-loadscope-reorder \
     "${selection[@]}" "$@"

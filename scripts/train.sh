@@ -1,49 +1,49 @@
 #!/usr/bin/env bash
-# Train the model of a configuration on whatever GPUs there are: one, several, or those of several nodes.
+# Train the model of a configuration on the GPUs that are available: one, several, or those of several nodes.
 #
 #   bash scripts/train.sh CONFIG [--data DIR] [--gpus N] [--dry-run] [fairseq flags]
 #
 #   CONFIG          for instance configs/wmt14_en_de/b2t_18l_release.sh
 #   --data DIR      fairseq's binary data (default: data/NAME/bin, NAME being the configuration's folder)
 #   --gpus N        GPUs to use on each node (default: all that are visible)
-#   --dry-run       print what would be run, and end
-#   fairseq flags   anything fairseq-train knows; these win over the configuration's, for instance
+#   --dry-run       print the command that would be run, and exit
+#   fairseq flags   any flag of fairseq-train; it overrides the configuration's, for instance
 #                   --save-dir DIR (default: runs/NAME/CONFIG), --max-tokens N, --seed N
 #
 # Gradients are accumulated so that an update stays at the configuration's tokens_per_update, whatever the number of
-# GPUs and --max-tokens; where that cannot be, this is refused with what can. --update-freq overrides it. bf16 where the
-# GPUs have it, fp16 on older ones.
+# GPUs and --max-tokens; where that is impossible, an error names a possible choice. --update-freq overrides this. The
+# precision is bf16 on GPUs that support it, fp16 on older ones.
 #
-# The same command goes on with a run that was stopped; SIGUSR1 to any process of a run stops all of it after the current
-# update, with a checkpoint and exit status 75. So does SIGTERM, if that takes no longer than a minute. Everything is also
-# logged to train.log and, for TensorBoard, to tensorboard/ in the run's folder.
+# The same command continues a run that was stopped. SIGUSR1 to any process of a run stops the whole run after the
+# current update, with a checkpoint and exit status 75. SIGTERM does the same if it takes no longer than a minute. The output is
+# also written to train.log and, for TensorBoard, to tensorboard/ in the run's folder.
 #
 # Several nodes:  sbatch scripts/slurm/train.sbatch CONFIG ...   (one task on each node)
 #                 torchrun --nnodes 2 --nproc-per-node 8 ... --no-python bash scripts/train.sh CONFIG ...
-#                 (torchrun passes on SIGTERM only, waits half a minute, and itself ends with status 1)
+#                 (torchrun forwards SIGTERM only, waits half a minute, and itself exits with status 1)
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-trap 'exit 75' USR1 TERM # nothing has begun
+trap 'exit 75' USR1 TERM # before the training starts, there is nothing to save
 
 case ${1:-} in
     "" | -h | --help) show_help ;;
     -*) die "the configuration comes first: bash scripts/train.sh CONFIG ...; see --help" ;;
 esac
-[ -f "$1" ] || die "$1: no such configuration; those of the papers are in configs/wmt14_en_de"
+[ -f "$1" ] || die "$1: no such configuration; the papers' configurations are in configs/wmt14_en_de"
 config=$(realpath "$1")
 shift
 
 name=$(basename "$(dirname "$config")")
 data=$PROJECT/data/$name/bin save_dir=$PROJECT/runs/$name/$(basename "$config" .sh)
-gpus='' dry_run='' cpu='' precision='' update_freq='' asked_max_tokens='' flags=() machine_flags=()
+gpus='' dry_run='' cpu='' precision='' update_freq='' given_max_tokens='' flags=() machine_flags=()
 while [ $# -gt 0 ]; do
-    # --flag=value is --flag value
+    # split --flag=value into --flag value
     if [[ $1 == --*=* ]]; then set -- "${1%%=*}" "${1#*=}" "${@:2}"; fi
     case $1 in
         --data) need_value "$@" && data=$2 && shift ;;
         --gpus) need_value "$@" && gpus=$2 && shift ;;
         --dry-run) dry_run=1 ;;
         --save-dir) need_value "$@" && save_dir=$2 && shift ;;
-        --max-tokens) need_value "$@" && asked_max_tokens=$2 && shift ;;
+        --max-tokens) need_value "$@" && given_max_tokens=$2 && shift ;;
         --update-freq) need_value "$@" && update_freq=$2 && shift ;;
         --distributed-world-size) die "--distributed-world-size follows from the machine; use --gpus N" ;;
         --cpu) cpu=1 machine_flags+=("$1") ;;
@@ -59,7 +59,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-for number in $gpus $asked_max_tokens $update_freq; do
+for number in $gpus $given_max_tokens $update_freq; do
     [[ $number =~ ^[1-9][0-9]*$ ]] || die "$number: --gpus, --max-tokens and --update-freq take a positive whole number"
 done
 
@@ -68,7 +68,7 @@ tokens_per_update='' max_tokens='' max_update='' model=() training=() average=()
 . "$config"
 [ ${#model[@]} -gt 0 ] || die "$config does not set model=(...): it is not a configuration"
 
-# the processes: how many in all, and which of them this script starts
+# how many processes there are in total, and which of them this script starts
 in_slurm_step=${SLURM_STEP_ID:-}
 if [ -n "${RANK:-}" ] && [ -n "${WORLD_SIZE:-}" ] && [ -n "${MASTER_ADDR:-}" ]; then
     launcher=torchrun
@@ -79,7 +79,7 @@ else
     launcher=spawn
 fi
 if [ "$launcher" != torchrun ] && [ -n "$in_slurm_step" ]; then
-    # the step's own numbers: a shell within a job has the job's besides
+    # the numbers of this step; a shell within a job has those of the job too
     tasks=${SLURM_STEP_NUM_TASKS:-${SLURM_NTASKS:-1}} nodes=${SLURM_STEP_NUM_NODES:-${SLURM_NNODES:-1}}
     [ "$tasks" -eq "$nodes" ] ||
         die "$tasks tasks on $nodes node(s): ask for --ntasks-per-node=1, fairseq starts a process for each GPU"
@@ -95,14 +95,8 @@ fi
 
 visible=0 has_bf16=False port=''
 if [ -z "$cpu" ]; then
-    found=$(python -c '
-import socket, torch
-count = torch.cuda.device_count()
-has_bf16 = all(torch.cuda.get_device_capability(i) >= (8, 0) for i in range(count))
-with socket.socket() as free:
-    free.bind(("localhost", 0))
-    print(count, has_bf16, free.getsockname()[1])')
-    read -r visible has_bf16 port <<<"$found"
+    machine=$(python "$PROJECT/scripts/visible_gpus.py")
+    read -r visible has_bf16 port <<<"$machine"
 fi
 if [ -n "$gpus" ] && [ "$gpus" -gt "$visible" ]; then
     [ -n "$dry_run" ] || die "--gpus $gpus, but $visible are visible here"
@@ -113,8 +107,8 @@ elif [ -z "$gpus" ]; then
 fi
 on_cpu=$([ "$gpus" -gt 0 ] || echo 1)
 if [ -n "$on_cpu" ] && [ -z "$cpu$dry_run" ] && [ "${tokens_per_update:-0}" -gt 100000 ]; then
-    die "no GPU is visible here, and for one update of $tokens_per_update tokens a CPU needs many minutes;" \
-        "--cpu trains on it all the same"
+    die "no GPU is visible here, and a CPU needs many minutes for one update of $tokens_per_update tokens;" \
+        "give --cpu to train on the CPU nevertheless"
 fi
 if [ -z "$precision" ] && [ -z "$on_cpu" ]; then
     if [ "$has_bf16" = True ]; then precision=--bf16; else precision=--fp16; fi
@@ -126,20 +120,20 @@ case $launcher in
     spawn)
         world=$((gpus > 0 ? gpus : 1))
         distributed=(--distributed-world-size "$world")
-        # explicit, because fairseq would take the variables of an interactive SLURM job for those of a launched one
+        # explicit, because fairseq would mistake an interactive SLURM job for one started by srun
         [ "$world" -eq 1 ] || distributed+=(--distributed-init-method "tcp://localhost:$port")
         ;;
     slurm)
         [ -z "$on_cpu" ] || die "no GPU is visible on ${SLURMD_NODENAME:-this node}; ask SLURM for some, for instance --gpus-per-node=8"
         [ "$gpus" -eq "$visible" ] || [ -n "$dry_run" ] ||
-            die "--gpus $gpus, but $visible are visible: on several nodes fairseq takes all of them; ask SLURM for fewer"
+            die "--gpus $gpus, but $visible are visible: on several nodes fairseq uses all of them; ask SLURM for fewer"
         world=$((SLURM_NNODES * gpus)) rank=$SLURM_NODEID
         # fairseq finds the first node's name and this node's ranks itself; all nodes must agree on the port
         distributed=(--distributed-world-size "$world" --distributed-port $((20000 + SLURM_JOB_ID % 20000)))
         ;;
     torchrun)
         world=$WORLD_SIZE rank=$RANK
-        # explicit, because fairseq would take a process that sees one GPU for a whole run
+        # explicit, because fairseq would start a separate run in each process that sees one GPU
         distributed=(
             --distributed-world-size "$world" --distributed-rank "$rank" --distributed-no-spawn
             --distributed-init-method env:// --device-id $((gpus > 0 ? ${LOCAL_RANK:-0} % gpus : 0))
@@ -150,7 +144,7 @@ if [ -n "$on_cpu" ] && [ "$world" -gt 1 ]; then
     distributed+=(--cpu --distributed-backend gloo --ddp-backend legacy_ddp)
 fi
 
-max_tokens=${asked_max_tokens:-$max_tokens}
+max_tokens=${given_max_tokens:-$max_tokens}
 batch=()
 [ -z "$max_tokens" ] || batch=(--max-tokens "$max_tokens")
 if [ -n "$tokens_per_update" ] && [ -n "$max_tokens" ] && [ -z "$update_freq" ]; then
@@ -195,16 +189,17 @@ fi
 if [ "$rank" -eq 0 ]; then
     mkdir -p "$save_dir"
     lock "$save_dir/.lock" "a run is at work in $save_dir; wait for it, or give another --save-dir"
-    # of a process that was killed; each is as large as a checkpoint
+    # files that a killed process left; each is as large as a checkpoint
     find "$save_dir" -maxdepth 1 -name 'checkpoint*.tmp[0-9]*' -delete
-    # evaluate.sh reads this too.  Neither flags that depend on the machine are in it nor max_update: a run may be prolonged
+    # evaluate.sh reads this file too. It has neither max_update, because a run may be extended, nor flags that depend on
+    # the machine.
     dictionaries=$(cat "${vocabulary[@]}" | sha256sum | cut -d ' ' -f 1)
     same_settings "$save_dir/settings.sh" \
         "$(declare -p update_size dictionaries model training flags average generation)" "the run in $save_dir"
     realpath "$data" >"$save_dir/data.txt"
-    # signals end the training, not the log of it
+    # signals must stop the training, but not the process that writes its log
     exec > >(trap '' INT TERM USR1 && exec tee -a "$save_dir/train.log" 9>&-) 2>&1
 fi
 export PYTHONUNBUFFERED=1 PYTHONWARNINGS=${PYTHONWARNINGS:-ignore}
-trap '' USR1 # until b2t train handles it, some seconds from now
+trap '' USR1 # until b2t train handles it itself, some seconds from now
 exec "${command[@]}"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Check that two files are the two sides of a parallel text.
+"""Check that two files are the two sides of a parallel text: UTF-8, not empty, and of equally many lines.
 
 check_parallel.py FILE FILE
 """
@@ -10,10 +10,10 @@ import sys
 
 
 def count_lines(name: str) -> int:
-    """Return the number of lines; only LF ends a line, and the last one may lack it.
+    """Return the number of lines; only LF ends a line, and it may be missing at the end of the last line.
 
     Raises:
-        ValueError: the file is empty or not UTF-8; the message says where.
+        ValueError: the file is empty or not UTF-8; the message names the line.
     """
     lines = 0
     with open(name, "rb") as file:

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Clean parallel text: write the pairs that are fit for training, both sides aligned, and count the others.
+"""Clean parallel text: write the pairs that are suitable for training, and count the others by reason.
 
 clean.py OUTPUT_PREFIX INPUT_PREFIX... [--max-words N] [--max-characters N] [--max-ratio R]
 
-PREFIX.en and PREFIX.de (or PREFIX.en.gz and PREFIX.de.gz) are read; OUTPUT_PREFIX.en, .de and .json are written.
+It reads PREFIX.en and PREFIX.de (or PREFIX.en.gz and PREFIX.de.gz), and writes OUTPUT_PREFIX.en, .de and .json.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from pathlib import Path
 
 import streams
 
-# what no text needs and some tool takes for the end of a line or of the file; tabs and line ends are white space
+# characters that no text needs and that some tools read as the end of a line or of the file; tabs and line ends are not
+# among them, because they are white space
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a pair must keep to: the default is about what the text of the papers was cut to."""
+    """The limits of a pair; the defaults are close to those of the papers' training text."""
 
     max_words: int = 80
     max_characters: int = 2000
@@ -33,7 +34,7 @@ class Limits:
 
 
 def normalized(line: bytes) -> str:
-    """Return a line with single blanks: every Unicode white space and control character is one, CR and U+2028 too.
+    """Return a line in which each run of Unicode white space and control characters (also CR, U+2028) is one blank.
 
     Raises:
         UnicodeDecodeError: the line is not UTF-8.
@@ -45,7 +46,7 @@ def normalized(line: bytes) -> str:
 
 
 def fault(source: str, target: str, limits: Limits) -> str | None:
-    """Return why a pair is left out, ``None`` if it is kept."""
+    """Return the reason why a pair is removed, ``None`` if it is kept."""
     lengths = source.count(" ") + 1, target.count(" ") + 1
     if not source or not target:
         return "empty"
@@ -57,8 +58,8 @@ def fault(source: str, target: str, limits: Limits) -> str | None:
 
 
 def clean(block: list[list[bytes]], limits: Limits) -> tuple[bytes, bytes, Counter]:
-    """Return the kept lines of both sides, and how many pairs were kept and left out for which reason."""
-    kept: tuple[list[str], list[str]] = [], []
+    """Return the kept lines of both sides, and the numbers of pairs kept and removed for each reason."""
+    sources, targets = [], []
     counts: Counter = Counter()
     for pair in zip(*block, strict=True):
         try:
@@ -69,35 +70,35 @@ def clean(block: list[list[bytes]], limits: Limits) -> tuple[bytes, bytes, Count
         reason = fault(source, target, limits)
         counts[reason or "kept"] += 1
         if reason is None:
-            kept[0].append(source)
-            kept[1].append(target)
-    return (*("".join(f"{line}\n" for line in side).encode() for side in kept), counts)
+            sources.append(f"{source}\n")
+            targets.append(f"{target}\n")
+    return "".join(sources).encode(), "".join(targets).encode(), counts
 
 
 def sides(prefix: Path, languages: list[str]) -> list[Path]:
     """Return the files of the two sides.
 
     Raises:
-        FileNotFoundError: a side is there neither plain nor packed.
+        FileNotFoundError: a side exists neither plain nor packed.
     """
-    found = []
+    paths = []
     for language in languages:
         candidates = [Path(f"{prefix}.{language}"), Path(f"{prefix}.{language}.gz")]
         present = [path for path in candidates if path.is_file()]
         if not present:
-            raise FileNotFoundError(f"neither {candidates[0]} nor {candidates[1].name} is there")
-        found.append(present[0])
-    return found
+            raise FileNotFoundError(f"neither {candidates[0]} nor {candidates[1].name} exists")
+        paths.append(present[0])
+    return paths
 
 
 def clean_corpora(
     output: Path, prefixes: list[Path], languages: list[str], limits: Limits, workers: int | None = None
 ) -> dict[str, dict[str, int]]:
-    """Write the kept pairs of all corpora, one after the other; return the counts of each corpus.
+    """Write the kept pairs of all corpora, in the order of the corpora; return the counts of each corpus.
 
     Raises:
-        ValueError: the sides of a corpus have unequal numbers of lines, or nothing is left.
-        OSError: a file is missing, cut short or cannot be written.
+        ValueError: the sides of a corpus have unequal numbers of lines, or no pair is kept.
+        OSError: a file is missing or truncated, or cannot be written.
     """
     corpora: dict[str, Counter] = {}
     with streams.whole_files(*(Path(f"{output}.{language}") for language in languages)) as files:
@@ -111,7 +112,7 @@ def clean_corpora(
                 for file, lines in zip(files, kept, strict=True):
                     file.write(lines)
             if not counts["kept"]:
-                raise ValueError(f"{prefix}: of {counts.total()} pairs none is fit for training ({dict(counts)})")
+                raise ValueError(f"{prefix}: none of {counts.total()} pairs is suitable for training ({dict(counts)})")
     return {name: {"pairs": counts.total(), **dict(sorted(counts.items()))} for name, counts in corpora.items()}
 
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Download files; a file under its final name is always whole.
+"""Download files; a file with its final name is always complete.
 
     fetch.py URL FILE SHA256 [URL FILE SHA256 ...]
 
-A file that is there with the right checksum is left alone.  URL is http, https or file, or the path of a file; SHA256
-is a dash where no checksum is known, and then the server's count of bytes has to be met.  A transfer that was cut goes
-on where it ended, in a later call too, if the server can do that and still has the same file.  FETCH_PAUSE sets the
-seconds to wait before the second attempt (default: 2), doubled before each later one.
+A file that exists with the right checksum is not downloaded again.  URL is http, https or file, or the path of a file.
+SHA256 is a dash if no checksum is known; then only the number of bytes is checked.  An interrupted transfer continues
+where it ended, also in a later call, if the server supports that and still has the same file.  The environment variable
+FETCH_PAUSE sets the seconds to wait before the second attempt (default: 2), doubled before each later one.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ def checksum(path: Path) -> str:
 
 
 def fetch(url: str, path: Path, sha256: str, pause: float = 2.0) -> bool:
-    """Download ``url`` to ``path`` unless it is there already; return whether it was downloaded.
+    """Download ``url`` to ``path`` unless ``path`` has the right content; return whether it was downloaded.
 
     Args:
-        url: where from; a path if it has no ``://``.
-        path: where to; written as ``path.part`` and renamed when it is complete and its checksum is right.
+        url: the source; a path if it has no ``://``.
+        path: the target; it is written as ``path.part``, and renamed when it is complete and its checksum is right.
         sha256: the expected checksum, or a dash.
         pause: seconds to wait before the second attempt, doubled before each later one.
 
     Raises:
-        ValueError: the server sent a whole file with another checksum.
-        OSError: no attempt got the whole file; what was there before is left as it was.
+        ValueError: the server sent a complete file with another checksum.
+        OSError: no attempt got the complete file; an earlier file at ``path`` is unchanged.
     """
     if path.exists() and sha256 in (UNKNOWN, checksum(path)):
         return False
@@ -60,15 +60,15 @@ def fetch(url: str, path: Path, sha256: str, pause: float = 2.0) -> bool:
             gone = isinstance(error, urllib.error.HTTPError) and error.code in (401, 403, 404, 410)
             if attempt == ATTEMPTS or gone or not remote:
                 if not _version_file(part).exists():
-                    part.unlink(missing_ok=True)  # no use to a later call
+                    part.unlink(missing_ok=True)  # without a version, a later call cannot continue it
                 raise OSError(f"{url} could not be fetched ({error}), attempts: {attempt}") from error
             time.sleep(pause * 2 ** (attempt - 1))
-    found = checksum(part)
+    actual = checksum(part)
     _version_file(part).unlink(missing_ok=True)
-    if sha256 not in (UNKNOWN, found):
+    if sha256 not in (UNKNOWN, actual):
         part.unlink()
         raise ValueError(
-            f"{url} has the checksum {found}, not {sha256}: the file was changed or something else was sent; "
+            f"{url} has the checksum {actual}, not {sha256}: the file was changed or the server sent something else; "
             "nothing was kept"
         )
     part.replace(path)
@@ -76,7 +76,7 @@ def fetch(url: str, path: Path, sha256: str, pause: float = 2.0) -> bool:
 
 
 def _version_file(part: Path) -> Path:
-    """The file beside a part that says which version of the remote file it is a part of."""
+    """Return the path of the file that records to which version of the remote file a part belongs."""
     return part.with_name(f"{part.name}.version")
 
 
@@ -93,19 +93,19 @@ def _download(url: str, part: Path) -> None:
     try:
         response = urllib.request.urlopen(request, timeout=60)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # there is nothing behind the part: begin anew, as the part may be of an older file
+        if error.code == 416:  # the part is at least as long as the file, so it may belong to an older one: start again
             part.unlink(missing_ok=True)
         raise
     with response:
-        goes_on = response.status == 206
+        continues = response.status == 206
         identity = response.headers.get("ETag") or response.headers.get("Last-Modified")
-        # a weak tag does not promise the same bytes
+        # a weak tag does not guarantee the same bytes
         if identity and not identity.startswith("W/"):
             version.write_text(identity)
         else:
             version.unlink(missing_ok=True)
         received = 0
-        with open(part, "ab" if goes_on else "wb") as file:
+        with open(part, "ab" if continues else "wb") as file:
             while chunk := response.read(1 << 20):
                 file.write(chunk)
                 received += len(chunk)
@@ -126,7 +126,7 @@ def main() -> None:
         except (OSError, ValueError) as error:
             sys.exit(f"error: {error}")
         checked = "no checksum known" if sha256 == UNKNOWN else "checksum right"
-        print(f"{name}: {'downloaded' if downloaded else 'there already'}, {checked}")
+        print(f"{name}: {'downloaded' if downloaded else 'already there'}, {checked}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Write down what a folder of prepared data holds: sizes, lines and checksums of files, settings, versions.
+"""Write a manifest of prepared data: size, number of lines and checksum of each file, settings, versions.
 
     manifest.py OUTPUT SETTINGS_FILE FILE_OR_FOLDER...
 
-The same data, settings and versions give the same manifest, wherever and whenever they were made.
+The same data, settings and versions give the same manifest, independent of place and time.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pathlib import Path
 
 import streams
 
-# what these hold differs from run to run: times, and names of folders
-_LEFT_OUT = (".log",)
+# logs hold times and names of folders, which differ from run to run
+_EXCLUDED = (".log",)
 _TEXT = (".en", ".de", ".txt", ".json", ".vocab", ".codes", ".sha256")
 
 
 def describe(path: Path) -> dict[str, int | str]:
-    """Return a file's size in bytes, SHA-256 and, of text, the number of lines."""
+    """Return a file's size in bytes and SHA-256 and, for text, its number of lines."""
     digest, size, lines = hashlib.sha256(), 0, 0
     with open(path, "rb") as file:
         while chunk := file.read(1 << 20):
@@ -34,11 +34,11 @@ def describe(path: Path) -> dict[str, int | str]:
 
 
 def manifest(settings: str, paths: list[Path]) -> dict:
-    """Return the manifest of files, and of all files in folders, named from the folder downwards."""
+    """Return the manifest of the files, and of all files in the folders, whose names begin with the folder's."""
     files: dict[str, Path] = {}
     for path in paths:
         inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-        files |= {str(p.relative_to(path.parent)): p for p in inside if p.is_file() and p.suffix not in _LEFT_OUT}
+        files |= {str(p.relative_to(path.parent)): p for p in inside if p.is_file() and p.suffix not in _EXCLUDED}
     versions = {name: metadata.version(name) for name in ("b2t_fairseq", "fairseq-fixed", "sacrebleu", "sentencepiece")}
     described = streams.parallel_map(describe, files.values())
     return {"settings": settings.splitlines(), "versions": versions, "files": dict(zip(files, described, strict=True))}

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Moses tokens and BPE (subword-nmt), as in the papers; every output is complete or absent.
+"""Make Moses tokens and BPE (subword-nmt), as in the papers; every output is complete or absent.
 
 moses_bpe.py tokenize LANGUAGE INPUT OUTPUT
 moses_bpe.py learn CODES --merges N FILE...      from tokenized files together
@@ -16,7 +16,8 @@ from pathlib import Path
 
 import streams
 
-# of more distinct words than this, those seen once are dropped while counting, so that memory stays bounded
+# BPE is learned from this many distinct words at most. Beyond twice as many, words seen once are dropped while counting,
+# so that memory stays bounded.
 MAX_WORDS = 1_500_000
 
 _worker = None
@@ -38,7 +39,7 @@ def _load_codes(codes: str) -> None:
 
 
 def _tokenize(block: list[bytes]) -> bytes:
-    # the settings of fairseq's --tokenizer moses, which turns the tokens back into text
+    # the settings of fairseq's --tokenizer moses, which later turns the tokens back into text
     lines = (_worker.tokenize(line.decode(), aggressive_dash_splits=True, return_str=True) for line in block)
     return "".join(f"{line}\n" for line in lines).encode()
 
@@ -52,7 +53,7 @@ def _count(block: list[bytes]) -> Counter:
 
 
 def convert(function, initializer, argument: str, source: Path, target: Path, workers: int | None) -> None:
-    """Write what ``function`` makes of every block of lines of ``source`` to ``target``."""
+    """Apply ``function`` to each block of lines of ``source``, and write the results to ``target``."""
     lines = (block for (block,) in streams.blocks(source))
     with streams.whole_files(target) as (file,):
         file.writelines(streams.parallel_map(function, lines, workers, initializer, (argument,)))
@@ -100,7 +101,7 @@ def main() -> None:
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     except ImportError as error:
-        sys.exit(f"error: {error}; install what is missing: pip install sacremoses subword-nmt")
+        sys.exit(f"error: {error}; install it: pip install sacremoses subword-nmt")
 
 
 if __name__ == "__main__":

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import streams
 
-# SentencePiece holds its training text in memory: so many lines of 25 words take less than 1.8 GB
+# SentencePiece keeps its training text in memory: two million lines of 25 words take less than 1.8 GB
 MAX_LINES = 2_000_000
 FAIRSEQ_SPECIAL_SYMBOLS = 4
 
 
 def sample(files: list[Path], max_lines: int) -> Iterator[str]:
-    """Yield the lines of all files or, of more than ``max_lines``, that many at even distances.
+    """Yield the lines of all files; if there are more than ``max_lines``, yield that many at equal distances.
 
     Raises:
         ValueError: a line is not UTF-8.
@@ -44,7 +44,7 @@ def decoded(line: bytes, file: Path, number: int) -> str:
     """Return a line as text.
 
     Raises:
-        ValueError: it is not UTF-8; the message says where.
+        ValueError: it is not UTF-8; the message names the line.
     """
     try:
         return line.decode("utf-8")
@@ -57,15 +57,15 @@ def decoded(line: bytes, file: Path, number: int) -> str:
 def train(prefix: Path, files: list[Path], vocab_size: int, model_type: str, max_lines: int = MAX_LINES) -> None:
     """Train one model on all files; write ``PREFIX.model``, ``PREFIX.vocab`` and, for fairseq, ``PREFIX.dict.txt``.
 
-    The same text gives the same files, whatever their names and the number of cores.
+    The same text gives the same model, independent of the files' names and of the number of cores.
 
     Raises:
         ValueError: a file is not UTF-8.
-        RuntimeError: from SentencePiece, for instance if the text is too small for ``vocab_size`` pieces.
+        RuntimeError: SentencePiece fails, for instance because the text is too small for ``vocab_size`` pieces.
     """
     import sentencepiece
 
-    # the model goes through memory because SentencePiece writes the names of its files into it
+    # written to memory, because SentencePiece would write the names of its files into the model
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=sample(files, max_lines),
@@ -83,7 +83,7 @@ def train(prefix: Path, files: list[Path], vocab_size: int, model_type: str, max
     with streams.whole_files(*outputs) as (model_file, vocab_file, dictionary):
         model_file.write(model.getvalue())
         vocab_file.writelines(f"{piece}\t{score:g}\n".encode() for piece, score in vocabulary)
-        # fairseq puts its own special symbols first, and wants a count behind every other
+        # fairseq adds its own special symbols, and needs a count after each symbol
         dictionary.writelines(f"{piece} 1\n".encode() for piece, _ in vocabulary[special:])
 
 
@@ -102,7 +102,7 @@ def _pieces(block: list[str]) -> bytes:
 
 
 def encode(model: Path, source: Path, target: Path, workers: int | None = None) -> int:
-    """Write the pieces of every line of ``source`` to ``target``, separated by blanks; return the number of lines.
+    """Write the pieces of each line of ``source`` to ``target``, separated by blanks; return the number of lines.
 
     Raises:
         ValueError: ``source`` is not UTF-8.
@@ -127,10 +127,12 @@ def main() -> None:
     trainer.add_argument("prefix", type=Path)
     trainer.add_argument("files", type=Path, nargs="+")
     size = trainer.add_mutually_exclusive_group(required=True)
-    size.add_argument("--vocab-size", type=int, help="number of pieces with SentencePiece's three special ones")
-    size.add_argument("--dictionary-size", type=int, help="number of symbols in fairseq's dictionary with its four")
+    size.add_argument("--vocab-size", type=int, help="number of pieces, including SentencePiece's three special ones")
+    size.add_argument(
+        "--dictionary-size", type=int, help="number of symbols in fairseq's dictionary, including its four special ones"
+    )
     trainer.add_argument("--model-type", choices=("bpe", "unigram"), default="bpe")
-    trainer.add_argument("--max-lines", type=int, default=MAX_LINES, help="of longer text, lines to train on")
+    trainer.add_argument("--max-lines", type=int, default=MAX_LINES, help="train on so many lines of a longer text")
     encoder = commands.add_parser("encode")
     encoder.add_argument("model", type=Path)
     encoder.add_argument("source", type=Path)

@@ -1,4 +1,4 @@
-"""Reading parallel text in blocks and working on the blocks with all cores; memory does not grow with the text."""
+"""Reads parallel text in blocks and processes the blocks on all cores; memory does not grow with the text."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from b2t_common.files import replacing
+
 MAX_LINES = 10_000
 MAX_BYTES = 4 << 20
 
 
 def open_text(path: Path) -> BinaryIO:
-    """Open a file, unpacking it on the way if its name ends in ``.gz``; read as bytes, only LF ends a line."""
+    """Open a file for reading bytes, in which only LF ends a line; if its name ends in ``.gz``, unpack it."""
     return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")  # type: ignore[return-value]
 
 
 def blocks(*paths: Path) -> Iterator[list[list[bytes]]]:
-    """Yield consecutive lines of files that belong together line by line: one list per file, without line ends.
+    """Yield blocks of consecutive lines of files that correspond line by line: a list for each file, without line ends.
 
     A block ends after ``MAX_LINES`` lines or ``MAX_BYTES`` bytes, whichever comes first.
 
     Raises:
         ValueError: one file ends before another.
-        OSError: a packed file is cut short or damaged.
+        OSError: a packed file is truncated or damaged.
     """
     with ExitStack() as stack:
         files = [stack.enter_context(open_text(path)) for path in paths]
@@ -71,7 +73,7 @@ def parallel_map(
 ) -> Iterator[Any]:
     """Yield ``function(item)`` in the order of the items, computed by several processes.
 
-    Only a few items a worker are read ahead, so that memory stays bounded whatever the number of items.
+    Only a few items for each worker are read ahead, so that memory stays bounded for any number of items.
 
     Args:
         workers: number of processes (default: one for each core).
@@ -90,13 +92,6 @@ def parallel_map(
 
 @contextmanager
 def whole_files(*paths: Path) -> Iterator[list[BinaryIO]]:
-    """Open files for writing that get their names only when all of them are complete."""
-    unfinished = [path.with_name(f"{path.name}.tmp{os.getpid()}") for path in paths]
-    try:
-        with ExitStack() as stack:
-            yield [stack.enter_context(open(path, "wb")) for path in unfinished]
-        for temporary, path in zip(unfinished, paths, strict=True):
-            temporary.replace(path)
-    finally:
-        for temporary in unfinished:
-            temporary.unlink(missing_ok=True)
+    """Open files for writing bytes; they get their names only when all of them are complete."""
+    with replacing(*paths) as unfinished, ExitStack() as stack:
+        yield [stack.enter_context(open(path, "wb")) for path in unfinished]

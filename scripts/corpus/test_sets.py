@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Write the sources and references of newstest2010 to 2016 as sacreBLEU has them, one file a side.
+"""Write the sources and references of newstest2010 to 2016, taken from sacreBLEU, one file for each side.
 
     test_sets.py FOLDER
 
-sacreBLEU downloads them into its cache: $SACREBLEU, or ~/.sacrebleu.
+sacreBLEU downloads them to its cache: $SACREBLEU, or ~/.sacrebleu.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def write(folder: Path, language_pair: str = "en-de") -> dict[str, int]:
     """Write FOLDER/newstest2010.en, .de, ...; return the number of segments of each set.
 
     Raises:
-        InputError: sacreBLEU has a set neither in its cache nor from the network.
+        InputError: sacreBLEU can get a set neither from its cache nor from the network.
     """
     folder.mkdir(parents=True, exist_ok=True)
     counts = {}

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Take the two sides of a parallel text out of a .tgz archive and check that they are whole.
+"""Extract the two sides of a parallel text from a .tgz archive, and check that they are complete.
 
 unpack.py ARCHIVE MEMBER OUTPUT_PREFIX [--pairs N]
 
@@ -17,11 +17,11 @@ from pathlib import Path
 
 import streams
 
-UNUSABLE = 3  # exit status: the archive is at fault, not the disk
+UNUSABLE = 3  # exit status: the archive is damaged; the disk is not the cause
 
 
 class UnusableArchive(ValueError):
-    """The archive is damaged, or is not the one that was meant."""
+    """The archive is damaged, or it is another archive than expected."""
 
 
 def unpack(archive: Path, member: str, output: Path, languages: list[str], pairs: int | None = None) -> int:
@@ -32,10 +32,10 @@ def unpack(archive: Path, member: str, output: Path, languages: list[str], pairs
         member: path inside the archive, without the language.
         output: path of the result, without the language.
         languages: endings of the two sides.
-        pairs: how many pairs there must be, ``None`` if that is not known.
+        pairs: the expected number of pairs, ``None`` if it is not known.
 
     Raises:
-        UnusableArchive: it is cut short or damaged, lacks a side, or the numbers of lines are wrong.
+        UnusableArchive: it is truncated or damaged, a side is missing, or the numbers of lines are wrong.
         OSError: the archive is missing, or the disk is full.
     """
     wanted = {f"{member}.{language}": i for i, language in enumerate(languages)}
@@ -43,7 +43,7 @@ def unpack(archive: Path, member: str, output: Path, languages: list[str], pairs
     outputs = [Path(f"{output}.{language}") for language in languages]
     with streams.whole_files(*outputs) as files:
         try:
-            # tarfile's own reader of packed files does not look at their checksum
+            # through gzip, because tarfile's own reader of packed files does not verify their checksum
             with gzip.open(archive) as unpacked:
                 with tarfile.open(fileobj=unpacked, mode="r|") as tar:
                     for info in tar:
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("member")
     parser.add_argument("output", type=Path)
     parser.add_argument("--languages", nargs=2, default=["en", "de"], metavar="LANG")
-    parser.add_argument("--pairs", type=int, help="how many there must be")
+    parser.add_argument("--pairs", type=int, help="the expected number of pairs")
     args = parser.parse_args()
     try:
         pairs = unpack(args.archive, args.member, args.output, args.languages, args.pairs)

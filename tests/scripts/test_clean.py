@@ -69,7 +69,7 @@ def test_sides_with_different_numbers_of_lines_are_refused(tmp_path, missing):
 
 
 def test_text_of_which_nothing_is_left_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="of 2 pairs none is fit"):
+    with pytest.raises(ValueError, match="none of 2 pairs is suitable"):
         cleaned(tmp_path, b"\n\n", b"a\nb\n")
 
 

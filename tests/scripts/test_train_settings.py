@@ -91,7 +91,7 @@ class TestPlan:
         [
             (["/nowhere.sh"], "/nowhere.sh: no such configuration"),
             (["--dry-run"], "the configuration comes first"),
-            ([str(ROOT / "setup.py")], "."),
+            ([str(ROOT / "scripts/lib.sh")], "lib.sh does not set model=(...): it is not a configuration"),
             ([str(ROOT / "configs/small/cpu.sh"), "--cpu", "--data", "/nowhere"], "--data /nowhere: no binary data"),
         ],
     )
