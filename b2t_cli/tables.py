@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,20 +54,38 @@ class Table:
 
     def markdown(self) -> str:
         """Return the table in Markdown, which has no lines between rows."""
-        alignment = ["---" if i < self.left else "--:" for i in range(len(self.header))]
-        rows = [[_markdown(cell) for cell in row] for row in [self.header, *filter(None, self.rows)]]
-        rows.insert(1, alignment)
+        header, *rows = [[_markdown(cell) for cell in row] for row in [self.header, *filter(None, self.rows)]]
         notes = [f"- `{note}`" if "|" in note else f"- {_markdown(note)}" for note in self.notes]
-        return "\n".join([f"**{self.title}**", "", *(f"| {' | '.join(row)} |" for row in rows), "", *notes])
+        return "\n".join([f"**{self.title}**", "", markdown_table(header, rows, self._columns()), "", *notes])
 
     def latex(self) -> str:
         r"""Return a ``tabular`` for ``\usepackage{booktabs}``; title and notes are comments."""
-        columns = "l" * self.left + "r" * (len(self.header) - self.left)
         rows = [self.header, RULE, *self.rows]
         lines = [" & ".join(map(_latex, row)) + r" \\" if row else r"\midrule" for row in rows]
         comments = [f"% {' '.join(line.split())}" for line in (self.title, *self.notes)]
-        tabular = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *lines, r"\bottomrule", r"\end{tabular}"]
+        tabular = [rf"\begin{{tabular}}{{{self._columns()}}}", r"\toprule", *lines, r"\bottomrule", r"\end{tabular}"]
         return "\n".join([r"% needs \usepackage{booktabs}", *comments, *tabular])
+
+    def _columns(self) -> str:
+        return "l" * self.left + "r" * (len(self.header) - self.left)
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], columns: str) -> str:
+    """Return a table in Markdown without title and notes.
+
+    Args:
+        header: names of the columns.
+        rows: the cells.  They are Markdown, such as links, so nothing in them is escaped.
+        columns: the alignment of each column, written as in LaTeX: ``"lrr"`` for one of text and two of numbers.
+
+    Raises:
+        ValueError: a row, the header or ``columns`` is shorter than the others.
+    """
+    rule = [{"l": "---", "r": "--:"}[column] for column in columns]
+    lines = [header, rule, *rows]
+    if {len(cells) for cells in lines} != {len(header)}:
+        raise ValueError(f"the rows of the table {' | '.join(header)} have different numbers of cells")
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def number(value: float | None, sign: str = "") -> str:

@@ -1,91 +1,93 @@
-#!/usr/bin/env python3
-"""What shared layers cost beside computation: gradients, the optimizer's state, checkpoints of fairseq's own trainer.
+"""Measure what depth costs a model with shared layers beside computation: gradients, optimizer state, checkpoints.
 
-python benchmarks/checkpoint_size.py --output benchmarks/results/checkpoint_size
+python -m benchmarks.checkpoint_size --output benchmarks/results/checkpoint_size
+
+The checkpoints are those of fairseq's own trainer.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
-import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-
 import torch
-import trainers
-from measuring import machine
-from synthetic_corpus import write_corpus
-from write_result import finish, markdown
+
+from b2t_cli.scoring.layout import millions
+from benchmarks import trainers
+from benchmarks.arguments import benchmark_parser, default_device
+from benchmarks.measuring import machine, parameter_count
+from benchmarks.synthetic_corpus import write_corpus
+from benchmarks.write_result import print_and_write, table_with_note
 
 TOKENS = 1024  # in the one update
-UNIQUE = 6
+UNIQUE_LAYERS = 6
+SENTENCE_PAIRS = 1000
 
 
-def models(layers: list[int]) -> dict[str, tuple[int, list[str]]]:
-    """Return what is compared, unshared layers first: name to depth N and flags."""
-    found: dict[str, tuple[int, list[str]]] = {f"M=N={UNIQUE}": (UNIQUE, [])}
-    for depth in layers:
+def models(depths: list[int]) -> dict[str, tuple[int, list[str]]]:
+    """Return the depth N and the flags of each model by name, the model without sharing first."""
+    compared: dict[str, tuple[int, list[str]]] = {f"M=N={UNIQUE_LAYERS}": (UNIQUE_LAYERS, [])}
+    for depth in depths:
         flags = ["--layer-sharing", "cycle_rev"]
-        flags += ["--encoder-unique-layers", str(UNIQUE), "--decoder-unique-layers", str(UNIQUE)]
-        found[f"M={UNIQUE}, N={depth}"] = (depth, flags)
-    return found
+        flags += ["--encoder-unique-layers", str(UNIQUE_LAYERS), "--decoder-unique-layers", str(UNIQUE_LAYERS)]
+        compared[f"M={UNIQUE_LAYERS}, N={depth}"] = (depth, flags)
+    return compared
 
 
-def measure(data: Path, layers: int, flags: list[str], width: int, device: str) -> dict:
-    """Train one update and save; return bytes of the gradients, of the optimizer's state and of the checkpoint."""
-    flags = [*trainers.model_flags("b2t_transformer", layers, width, dropout=0.1), *flags, *trainers.our_flags(device)]
+def measure(data: Path, depth: int, flags: list[str], width: int, device: str) -> dict:
+    """Train one update and save; return the bytes of the gradients, the optimizer state and the checkpoint."""
+    flags = [*trainers.model_flags("b2t_transformer", depth, width, dropout=0.1), *flags, *trainers.our_flags(device)]
     trainer = trainers.build_trainer(str(data), [*flags, "--save-dir", str(data)], device)
-    trainers.settle(trainer, next(trainers.updates(trainer, TOKENS, 1)))
+    trainers.train_until_updated(trainer, next(trainers.updates(trainer, TOKENS, 1)))
     trainer.consolidate_optimizer()
     trainer.save_checkpoint(str(data / "checkpoint.pt"), {"train_iterator": {"epoch": 1}})
-    parameters = list(trainer.model.parameters())
+    gradients = [parameter.grad for parameter in trainer.model.parameters() if parameter.grad is not None]
     moments = [
-        tensor
+        value
         for state in trainer.optimizer.optimizer.state.values()
-        for tensor in state.values()
-        if torch.is_tensor(tensor)
+        for value in state.values()
+        if torch.is_tensor(value)
     ]
     return {
-        "parameters": sum(parameter.numel() for parameter in parameters),
-        "gradient_bytes": sum(p.grad.numel() * p.grad.element_size() for p in parameters if p.grad is not None),
+        "parameters": parameter_count(trainer.model),
+        "gradient_bytes": sum(tensor.numel() * tensor.element_size() for tensor in gradients),
         "optimizer_bytes": sum(tensor.numel() * tensor.element_size() for tensor in moments),
         "checkpoint_bytes": (data / "checkpoint.pt").stat().st_size,
     }
 
 
-def table(result: dict) -> str:
+def markdown(result: dict) -> str:
     """Return the result as Markdown."""
     rows, first = [], result["rows"][0]
     for row in result["rows"]:
-        cells = [row["variant"], f"{row['parameters'] / 1e6:.1f}M"]
+        cells = [row["variant"], millions(row["parameters"])]
         for name in ("gradient_bytes", "optimizer_bytes", "checkpoint_bytes"):
             cells.append(f"{row[name] / 1e6:,.1f} MB, {row[name] / first[name]:.4f}")
         rows.append(cells)
-    note = f"Ratios to the first row, after one update. Width {result['width']}, vocabulary {result['vocabulary']}."
-    header = ["layers", "parameters", "gradients", "optimizer's state", "checkpoint"]
-    return markdown(header, rows, 1, result, note)
+    note = (
+        "After one update; the second number of a cell is its ratio to the first row. "
+        f"Width {result['width']}, vocabulary {result['vocabulary']}."
+    )
+    header = ["layers", "parameters", "gradients", "optimizer state", "checkpoint"]
+    return table_with_note(header, rows, "lrrrr", result, note)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--layers", type=int, nargs="+", default=[12, 18], help="depths N")
     parser.add_argument("--width", type=int, default=512, help="embedding dimension")
-    parser.add_argument("--vocabulary", type=int, default=32768)
-    parser.add_argument("--output", type=Path, help="write OUTPUT.json and OUTPUT.md")
+    parser.add_argument("--vocabulary", type=int, default=32768, help="symbols in the joined dictionary")
     args = parser.parse_args()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = default_device()
     rows = []
     with tempfile.TemporaryDirectory() as folder, trainers.quiet():
-        write_corpus(Path(folder), 1000, args.vocabulary)
-        for name, (layers, flags) in models(args.layers).items():
-            rows.append({"variant": name, **measure(Path(folder), layers, flags, args.width, device)})
+        write_corpus(Path(folder), SENTENCE_PAIRS, args.vocabulary)
+        for name, (depth, flags) in models(args.layers).items():
+            rows.append({"variant": name, **measure(Path(folder), depth, flags, args.width, device)})
             gc.collect()
     settings = {"machine": machine(device), "width": args.width, "vocabulary": args.vocabulary}
-    finish("checkpoint_size.py", {**settings, "rows": rows}, table, args.output)
+    print_and_write("checkpoint_size", {**settings, "rows": rows}, markdown, args.output)
 
 
 if __name__ == "__main__":

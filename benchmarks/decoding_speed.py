@@ -1,51 +1,55 @@
-#!/usr/bin/env python3
-"""Time translation: b2t generate against fairseq-generate with fairseq's own transformer of the same weights.
+"""Time translation: b2t generate against fairseq-generate with fairseq's own Transformer of the same weights.
 
-Without a checkpoint the model has the papers' base size and random weights, the sentences have the lengths of WMT's,
-and translations are as long as the longest source of their batch, for which both programs do the same work.  With a
-trained checkpoint they end where the model ends them.  Rounds alternate; what counts is the ratio within each round.
+    python -m benchmarks.decoding_speed --output benchmarks/results/decoding_speed
+    python -m benchmarks.decoding_speed --checkpoint runs/b2t/averaged.pt --data data-bin
 
-    python benchmarks/decoding_speed.py --output benchmarks/results/decoding_speed
-    python benchmarks/decoding_speed.py --checkpoint runs/b2t/averaged.pt --data data-bin --sentences 1000
+Without a checkpoint the model has the papers' base size and random weights, and the sentences have the lengths of those
+of WMT.  Then translations are as long as the longest source of their batch, so that both programs do the same work.  A
+trained model ends its translations itself.  The programs take turns, and each ratio is taken within one round.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-
 import torch
-from measuring import in_turn, machine, median_and_quartiles, ratios
-from synthetic_corpus import write_corpus
-from trainers import model_flags
-from translating import search, write_model
-from write_result import finish, markdown
 
 from b2t_cli.conversion.stock import to_stock
+from b2t_cli.scoring.layout import millions
 from b2t_common.errors import InputError
 from b2t_fairseq import checkpoints
 from b2t_fairseq.kernels import linear
+from benchmarks.arguments import (
+    add_model_size,
+    add_rounds,
+    add_threads,
+    benchmark_parser,
+    default_device,
+    model_size,
+)
+from benchmarks.measuring import machine, median_and_quartiles, ratios, rounds_in_turn
+from benchmarks.synthetic_corpus import write_corpus
+from benchmarks.trainers import model_flags
+from benchmarks.translating import search, write_model
+from benchmarks.write_result import interval, medians, print_and_write, table_with_note
 
 BASELINE = "fairseq-generate"
 OURS = "b2t generate"
-ON_MKL = "b2t generate, without oneDNN's products"
+WITHOUT_ONEDNN = "b2t generate, without oneDNN's products"
 
 Program = Callable[[list[str]], "tuple[float, dict[int, str]]"]
+"""Translates with some flags of fairseq-generate; returns the seconds and the translations by sentence number."""
 
 
 @contextmanager
 def without_onednn() -> Iterator[None]:
-    """Leave products to what PyTorch calls for them, as on a processor of Intel's."""
+    """Compute matrix products with what PyTorch calls for them, as this plugin does on Intel's processors."""
     before = linear.onednn_is_faster
     linear.onednn_is_faster = lambda: False
     try:
@@ -55,7 +59,11 @@ def without_onednn() -> Iterator[None]:
 
 
 def write_stock(model: Path, folder: Path) -> tuple[Path, list[str]]:
-    """Return a checkpoint of fairseq's own transformer, or the same one with fairseq's operations, and flags for it."""
+    """Return what fairseq-generate translates with: a checkpoint and flags.
+
+    If the model fits fairseq's own Transformer, it is converted.  If not, the checkpoint is the same, and the flags
+    select fairseq's operations.
+    """
     try:
         state, _ = to_stock(checkpoints.load(model))
     except InputError:
@@ -65,110 +73,118 @@ def write_stock(model: Path, folder: Path) -> tuple[Path, list[str]]:
 
 
 def programs(data: Path, model: Path, folder: Path) -> dict[str, Program]:
-    """Return what is compared: each translates with some flags and returns the seconds and the translations."""
+    """Return the programs to compare by name, the baseline first."""
     stock, overrides = write_stock(model, folder)
 
-    def on_mkl(flags: list[str]) -> tuple[float, dict[int, str]]:
+    def search_without_onednn(flags: list[str]) -> tuple[float, dict[int, str]]:
         with without_onednn():
             return search(data, model, folder, flags)
 
-    found = {
+    compared = {
         BASELINE: lambda flags: search(data, stock, folder, [*flags, *overrides]),
         OURS: lambda flags: search(data, model, folder, flags),
     }
     if not torch.cuda.is_available() and linear.onednn_is_faster():
-        found[ON_MKL] = on_mkl
-    return found
+        compared[WITHOUT_ONEDNN] = search_without_onednn
+    return compared
 
 
 def measure(compared: dict[str, Program], flags: list[str], setting: str, rounds: int) -> list[dict]:
-    """Return one row for each program, with the same batches."""
-    times: dict[str, list[float]] = {name: [] for name in compared}
+    """Return one row for each program; all translate the same batches.
+
+    Args:
+        compared: the programs.
+        flags: what all of them get.
+        setting: what the table calls these batches.
+        rounds: how often each program translates.
+    """
     translations: dict[str, dict[int, str]] = {}
-    names = list(compared)
-    for turn in range(rounds + 1):
-        for name in in_turn(names, turn):
-            seconds, translations[name] = compared[name](flags)
-            times[name].append(seconds)
-    rows, theirs = [], translations[BASELINE]
-    for name in names:
-        # the first round warms up
-        speed, quartiles = median_and_quartiles(ratios(times[BASELINE][1:], times[name][1:]))
+
+    def translate(name: str) -> float:
+        seconds, translations[name] = compared[name](flags)
+        return seconds
+
+    times = rounds_in_turn({name: lambda name=name: translate(name) for name in compared}, rounds, warmup=1)
+    rows, expected = [], translations[BASELINE]
+    for name, seconds in times.items():
+        speed, quartiles = median_and_quartiles(ratios(times[BASELINE], seconds))
         rows.append(
             {
                 "setting": setting,
                 "program": name,
-                "sentences_per_second": len(theirs) / statistics.median(times[name][1:]),
+                "sentences_per_second": len(expected) / statistics.median(seconds),
                 "speed_ratio": speed,
                 "speed_ratio_quartiles": quartiles,
-                "same_translations": sum(text == theirs[number] for number, text in translations[name].items()),
-                "sentences": len(theirs),
+                "same_translations": sum(text == expected[number] for number, text in translations[name].items()),
+                "sentences": len(expected),
             }
         )
     return rows
 
 
-def table(result: dict) -> str:
+def measure_random_model(folder: Path, flags: list[str], args: argparse.Namespace) -> tuple[str, list[dict]]:
+    """Return what a model of random weights is, in words, and the rows for large batches and for single sentences."""
+    # fewer sentences in batches of one, which take much longer
+    for subset, sentences in (("test", args.sentences), ("test1", max(1, args.sentences // 8))):
+        write_corpus(folder, sentences, args.vocabulary, subset)
+    size = model_flags("b2t_transformer", args.layers, args.width, dropout=0.1)
+    parameters = write_model(folder, folder / "model.pt", [*size, "--residual", "post_ln"])
+    compared = programs(folder, folder / "model.pt", folder)
+    flags = [*flags, "--max-len-a", "1", "--max-len-b", "0"]
+    batches = ["--max-tokens", str(args.max_tokens), "--gen-subset", "test"]
+    rows = measure(compared, [*flags, *batches], f"{args.max_tokens} tokens", args.rounds)
+    single = ["--batch-size", "1", "--gen-subset", "test1"]
+    rows += measure(compared, [*flags, *single], "1 sentence", args.rounds)
+    return f"{model_size(args)}, {millions(parameters)} parameters with random values", rows
+
+
+def measure_checkpoint(folder: Path, flags: list[str], args: argparse.Namespace) -> tuple[str, list[dict]]:
+    """Return what a trained model is, in words, and the rows for the test set of its data."""
+    compared = programs(args.data, args.checkpoint, folder)
+    batches = ["--max-tokens", str(args.max_tokens), "--gen-subset", "test"]
+    rows = measure(compared, [*flags, *batches], f"{args.max_tokens} tokens", args.rounds)
+    return f"A trained model: {args.checkpoint.name}", rows
+
+
+def markdown(result: dict) -> str:
     """Return the result as Markdown."""
     rows = []
     for row in result["rows"]:
-        low, high = row["speed_ratio_quartiles"]
         cells = [row["setting"], row["program"], f"{row['sentences_per_second']:.2f}", f"{row['speed_ratio']:.2f}"]
-        rows.append([*cells, f"{low:.2f} to {high:.2f}", f"{row['same_translations']} of {row['sentences']}"])
-    note = f"Medians over {result['rounds']} rounds; ratios within each round. {result['size']}; beam {result['beam']}."
+        same = f"{row['same_translations']} of {row['sentences']}"
+        rows.append([*cells, interval(row["speed_ratio_quartiles"]), same])
+    note = f"{medians(result, BASELINE)} {result['size']}; beam {result['beam']}."
     header = ["batches", "program", "sentences a second", "times as fast", "quartiles", "same translations"]
-    return markdown(header, rows, 2, result, note)
+    return table_with_note(header, rows, "llrrrr", result, note)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_args() -> argparse.Namespace:
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--checkpoint", type=Path, help="a trained model (default: random weights)")
-    parser.add_argument("--data", type=Path, help="its binarized data, of which the test set is translated")
-    parser.add_argument("--layers", type=int, default=6, help="layers of encoder and of decoder")
-    parser.add_argument("--width", type=int, default=512, help="embedding dimension")
-    parser.add_argument("--vocabulary", type=int, default=32768)
+    parser.add_argument("--data", type=Path, help="its binarized data; the test set is translated")
+    add_model_size(parser)
     parser.add_argument("--sentences", type=int, default=128, help="of a random test set")
     parser.add_argument("--max-tokens", type=int, default=4096, help="in a batch, padding included")
     parser.add_argument("--beam", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--output", type=Path, help="write OUTPUT.json and OUTPUT.md")
+    add_rounds(parser, 5)
+    add_threads(parser)
     args = parser.parse_args()
     if (args.checkpoint is None) != (args.data is None):
-        parser.error("--checkpoint and --data belong together")
+        parser.error("--checkpoint and --data belong together: give both or none of them")
+    return args
+
+
+def main() -> None:
+    args = parse_args()
     torch.set_num_threads(args.threads)
-    flags = ["--beam", str(args.beam), *([] if torch.cuda.is_available() else ["--cpu"])]
+    device = default_device()
+    flags = ["--beam", str(args.beam), *(["--cpu"] if device == "cpu" else [])]
     warnings.simplefilter("ignore")
-    with tempfile.TemporaryDirectory() as name:
-        folder, data, model = Path(name), args.data, args.checkpoint
-        if model is None:
-            data, model = folder, folder / "model.pt"
-            # a few for batches of one
-            for subset, sentences in (("test", args.sentences), ("test1", max(1, args.sentences // 8))):
-                write_corpus(folder, sentences, args.vocabulary, subset)
-            sizes = model_flags("b2t_transformer", args.layers, args.width, dropout=0.1)
-            parameters = write_model(data, model, [*sizes, "--residual", "post_ln"])
-            size = (
-                f"{args.layers}-{args.layers} layers, width {args.width}, vocabulary {args.vocabulary}, "
-                f"{parameters / 1e6:.1f}M parameters with random values"
-            )
-            flags += ["--max-len-a", "1", "--max-len-b", "0"]
-        else:
-            size = f"A trained model: {args.checkpoint.name}"
-        compared = programs(data, model, folder)
-        batches = ["--max-tokens", str(args.max_tokens), "--gen-subset", "test"]
-        rows = measure(compared, [*flags, *batches], f"{args.max_tokens} tokens", args.rounds)
-        if args.checkpoint is None:
-            single = ["--batch-size", "1", "--gen-subset", "test1"]
-            rows += measure(compared, [*flags, *single], "1 sentence", args.rounds)
-    result = {
-        "machine": machine("cuda" if torch.cuda.is_available() else "cpu"),
-        "size": size,
-        "beam": args.beam,
-        "rounds": args.rounds,
-        "rows": rows,
-    }
-    finish("decoding_speed.py", result, table, args.output)
+    with tempfile.TemporaryDirectory() as folder:
+        measure_model = measure_checkpoint if args.checkpoint else measure_random_model
+        size, rows = measure_model(Path(folder), flags, args)
+    result = {"machine": machine(device), "size": size, "beam": args.beam, "rounds": args.rounds, "rows": rows}
+    print_and_write("decoding_speed", result, markdown, args.output)
 
 
 if __name__ == "__main__":

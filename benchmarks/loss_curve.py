@@ -1,62 +1,58 @@
-#!/usr/bin/env python3
-"""Compare the loss of each update of fairseq's transformer and of this plugin's Post-LN model with its fastest flags.
+"""Compare the loss of each update: fairseq's Transformer against this plugin's Post-LN model with its fastest flags.
 
-Both start from the same weights, read the same batches in the same order, and train with fairseq's own trainer.
-Rounding alone makes two trainings part.  How far, is told by fairseq's model once more, from weights that differ in
-their last place: a difference of the same size as that one's is rounding.
+    python -m benchmarks.loss_curve DATA --output benchmarks/results/loss_curve
 
-    python benchmarks/loss_curve.py DATA --output benchmarks/results/loss_curve
+DATA is a folder that fairseq-preprocess --joined-dictionary wrote.
 
-DATA is a folder of fairseq-preprocess --joined-dictionary.
+Both models start from the same weights, read the same batches in the same order, and train with fairseq's own trainer.
+Rounding alone makes two such trainings drift apart.  How far, fairseq's model shows that trains once more, from weights
+that differ in their last digit: a difference of that size is rounding.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import shlex
 import statistics
-import sys
 import tempfile
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 import torch
-import trainers
-from measuring import machine
-from write_result import bare_table, finish, markdown
+
+from b2t_cli.tables import markdown_table
+from benchmarks import trainers
+from benchmarks.arguments import add_threads, benchmark_parser, default_device
+from benchmarks.measuring import machine
+from benchmarks.write_result import print_and_write, table_with_note
 
 BASELINE = "fairseq transformer"
 OURS = "b2t_transformer --residual post_ln"
 DISTURBED = "fairseq transformer, disturbed"
-NOISE = 1e-7  # in proportion to each weight: about one unit in the last place of float32
-WARMUP_UPDATES = 100  # so that 200 updates train
-SHOWN = (1, 10, 50, 100, 150, 200)
+NOISE = 1e-7  # relative to each weight: about one unit in the last place of float32
+WARMUP_UPDATES = 100  # so few that 200 updates are enough to learn something
+SHOWN = (1, 10, 50, 100, 150, 200)  # updates in the table
 
 
 def curves(args: argparse.Namespace) -> dict[str, list[float]]:
-    """Return for each model, fairseq's first, its loss at each update, in nats per target token."""
+    """Return the loss of each model at each update, in nats per target token; fairseq's model is the first."""
     size = (args.layers, args.width, args.dropout)
-    # fp16 would skip updates: in float32 on a GPU too
-    theirs = trainers.model_flags("transformer", *size) + trainers.fairseqs_flags("cpu")
+    # in float32, on a GPU too, because fp16 would skip updates
+    baseline = trainers.model_flags("transformer", *size) + trainers.fairseqs_flags("cpu")
     ours = [*trainers.model_flags("b2t_transformer", *size), "--residual", "post_ln", *trainers.our_flags(args.device)]
-    state = build(theirs, args).model.state_dict()
-    found = {
-        BASELINE: train(theirs, args, state),
+    state = build(baseline, args).model.state_dict()
+    losses = {
+        BASELINE: train(baseline, args, state),
         OURS: train(ours, args, state),
-        DISTURBED: train(theirs, args, state, NOISE),
+        DISTURBED: train(baseline, args, state, NOISE),
     }
     if args.device == "cuda":
-        # what of our difference bfloat16 explains
-        found[f"{BASELINE} --bf16"] = train([*theirs, "--bf16"], args, state)
-    return found
+        # shows which part of our difference bfloat16 explains
+        losses[f"{BASELINE} --bf16"] = train([*baseline, "--bf16"], args, state)
+    return losses
 
 
 def build(flags: list[str], args: argparse.Namespace) -> trainers.Trainer:
-    """Build a trainer of a model with weights from fairseq's seed."""
+    """Build a trainer whose model has the initial weights of fairseq's seed."""
     flags = [*flags, "--warmup-updates", str(WARMUP_UPDATES), "--save-dir", args.save_dir]
     return trainers.build_trainer(args.data, flags, args.device)
 
@@ -64,7 +60,14 @@ def build(flags: list[str], args: argparse.Namespace) -> trainers.Trainer:
 def train(
     flags: list[str], args: argparse.Namespace, state: dict[str, torch.Tensor], noise: float = 0.0
 ) -> list[float]:
-    """Train from the weights in ``state``, multiplied by 1 + ``noise`` x N(0, 1); return each update's loss."""
+    """Train a model and return the loss of each update.
+
+    Args:
+        flags: the model's and the training's.
+        args: the command line.
+        state: the initial weights; each is multiplied by 1 + ``noise`` N(0, 1).
+        noise: 0 leaves the weights as they are.
+    """
     trainer = build(flags, args)
     trainer.model.load_state_dict(state)
     generator = torch.Generator().manual_seed(1)
@@ -77,7 +80,7 @@ def train(
 
 
 def difference(curve: list[float], baseline: list[float]) -> dict[str, float]:
-    """Return how far a curve is from fairseq's: largest and mean distance, and largest in proportion."""
+    """Return the largest, the mean and the largest relative distance of a curve from fairseq's."""
     distances = [abs(loss - other) for loss, other in zip(curve, baseline, strict=True)]
     return {
         "max": max(distances),
@@ -86,57 +89,65 @@ def difference(curve: list[float], baseline: list[float]) -> dict[str, float]:
     }
 
 
-def table(result: dict) -> str:
-    """Return the result as Markdown."""
-    losses = result["curves"]
-    others = list(losses)[1:]
-    header = ["update", BASELINE, *(cell for name in others for cell in (f"`{name}`", "difference"))]
-    rows, updates = [], len(losses[BASELINE])
+def losses_table(losses: dict[str, list[float]]) -> str:
+    """Return the losses of some updates as Markdown."""
+    baseline, others = losses[BASELINE], [name for name in losses if name != BASELINE]
+    rows, updates = [], len(baseline)
     for update in sorted({update for update in SHOWN if update < updates} | {updates}):
-        loss = losses[BASELINE][update - 1]
-        cells = [str(update), f"{loss:.6f}"]
+        cells = [str(update), f"{baseline[update - 1]:.6f}"]
         for name in others:
-            other = losses[name][update - 1]
-            cells += [f"{other:.6f}", f"{other - loss:+.1e}"]
+            loss = losses[name][update - 1]
+            cells += [f"{loss:.6f}", f"{loss - baseline[update - 1]:+.1e}"]
         rows.append(cells)
-    distances = [
-        [f"`{name}`", *(f"{found[kind]:.1e}" for kind in ("max", "mean", "max_relative"))]
-        for name, found in result["differences"].items()
+    header = ["update", BASELINE]
+    for name in others:
+        header += [f"`{name}`", "difference"]
+    return markdown_table(header, rows, "r" * len(header))
+
+
+def markdown(result: dict) -> str:
+    """Return the result as Markdown: a table of losses and one of distances."""
+    updates = len(result["curves"][BASELINE])
+    rows = [
+        [f"`{name}`", *(f"{distances[kind]:.1e}" for kind in ("max", "mean", "max_relative"))]
+        for name, distances in result["differences"].items()
     ]
+    header = [f"distance from fairseq's loss over all {updates} updates", "largest", "mean", "largest, relative"]
     note = (
-        "Loss with label smoothing in nats per target token, same first weights and batches. Disturbed: fairseq's "
-        f"model again, in float32, from weights multiplied by 1 + {NOISE:.0e} N(0, 1). fairseq's transformer trains "
-        f"with `{result['fairseqs_flags']}`, this plugin's with `{result['our_flags']}`. {result['setting']}."
+        "The loss includes label smoothing and is in nats per target token. All models have the same initial weights "
+        "and batches, but for the disturbed one: it is fairseq's model in float32, with its initial weights multiplied "
+        f"by 1 + {NOISE:.0e} N(0, 1). fairseq's Transformer trains with `{result['fairseqs_flags']}`, this plugin's "
+        f"model with `{result['our_flags']}`. {result['setting']}."
     )
-    titles = [f"distance from fairseq's over all {updates} updates", "largest", "mean", "largest, relative"]
-    return f"{bare_table(header, rows, 0)}\n{markdown(titles, distances, 1, result, note)}"
+    return f"{losses_table(result['curves'])}\n\n{table_with_note(header, rows, 'lrrr', result, note)}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("data", metavar="DATA")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--layers", type=int, default=3, help="of encoder and of decoder")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default=default_device())
+    parser.add_argument("--layers", type=int, default=3, help="layers of the encoder, and of the decoder")
     parser.add_argument("--width", type=int, default=256, help="embedding dimension")
-    parser.add_argument("--dropout", type=float, default=0.0, help="its random numbers may differ between the models")
+    parser.add_argument("--dropout", type=float, default=0.0, help="may draw other random numbers in each model")
     parser.add_argument("--max-tokens", type=int, default=2048, help="in an update, which is one batch")
     parser.add_argument("--updates", type=int, default=200)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--output", type=Path, help="write OUTPUT.json and OUTPUT.md")
+    add_threads(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as args.save_dir, trainers.quiet():
-        found = curves(args)
+        losses = curves(args)
     result = {
         "machine": machine(args.device),
         "setting": f"{args.layers}-{args.layers} layers, width {args.width}, dropout {args.dropout}, "
         f"{args.max_tokens} tokens in an update, {WARMUP_UPDATES} updates of warm-up",
         "fairseqs_flags": shlex.join(trainers.fairseqs_flags("cpu")),
         "our_flags": shlex.join(trainers.our_flags(args.device)),
-        "curves": found,
-        "differences": {name: difference(curve, found[BASELINE]) for name, curve in found.items() if name != BASELINE},
+        "curves": losses,
+        "differences": {
+            name: difference(curve, losses[BASELINE]) for name, curve in losses.items() if name != BASELINE
+        },
     }
-    finish("loss_curve.py", result, table, args.output)
+    print_and_write("loss_curve", result, markdown, args.output)
 
 
 if __name__ == "__main__":

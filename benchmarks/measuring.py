@@ -1,8 +1,7 @@
-"""What the benchmarks do in one way: turns, times, ratios and their spread, peak memory, origin of the numbers."""
+"""What all benchmarks measure in the same way: times, ratios and their spread, peak memory, the machine."""
 
 from __future__ import annotations
 
-import os
 import platform
 import statistics
 import time
@@ -10,32 +9,29 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import torch
-from machine import processor
 
 import b2t_fairseq
+from b2t_cli.machine import processor
 
-# the profiler would print a line when it starts and when it stops
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-
-Compared = TypeVar("Compared")
+Item = TypeVar("Item")
 
 
 def machine(device: str) -> str:
-    """Describe where the numbers come from."""
+    """Return in words what the numbers were measured on, and with which versions."""
     where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} cores of {processor()}"
     return (
         f"{where}, torch {torch.__version__}, Python {platform.python_version()}, b2t_fairseq {b2t_fairseq.__version__}"
     )
 
 
-def in_turn(compared: Sequence[Compared], turn: int) -> list[Compared]:
-    """Return what is compared in the order of a round: over as many rounds as there are of them each is first once."""
-    first = turn % len(compared)
-    return [*compared[first:], *compared[:first]]
+def in_turn(items: Sequence[Item], turn: int) -> list[Item]:
+    """Return the items in the order of a round.  Each round starts with the next item, so that none is always first."""
+    first = turn % len(items)
+    return [*items[first:], *items[:first]]
 
 
 def seconds(step: Callable[[], None], device: str) -> float:
-    """Return the time of one step."""
+    """Return the time that one step takes."""
     start = time.perf_counter()
     step()
     if device == "cuda":
@@ -43,40 +39,58 @@ def seconds(step: Callable[[], None], device: str) -> float:
     return time.perf_counter() - start
 
 
+def rounds_in_turn(
+    measurements: Mapping[str, Callable[[], float]], rounds: int, warmup: int = 0
+) -> dict[str, list[float]]:
+    """Call every measurement once in each round, and return what it returned, by name and round.
+
+    Args:
+        measurements: functions that return a number, such as seconds.
+        rounds: how many rounds count.
+        warmup: rounds before them that do not count.
+    """
+    numbers: dict[str, list[float]] = {name: [] for name in measurements}
+    for turn in range(warmup + rounds):
+        for name in in_turn(list(measurements), turn):
+            numbers[name].append(measurements[name]())
+    return {name: values[warmup:] for name, values in numbers.items()}
+
+
 def times_in_turn(
     steps: Mapping[str, Callable[[], None]], warmup: int, rounds: int, device: str
 ) -> dict[str, list[float]]:
-    """Return the time of each step in each round, after some that do not count."""
+    """Return the time of every step in each round; before the first round each step runs ``warmup`` times."""
     for step in steps.values():
         for _ in range(warmup):
             step()
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(rounds):
-        for name in in_turn(list(steps), turn):
-            times[name].append(seconds(steps[name], device))
-    return times
+    return rounds_in_turn({name: lambda step=step: seconds(step, device) for name, step in steps.items()}, rounds)
 
 
 def ratios(numbers: Sequence[float], others: Sequence[float]) -> list[float]:
-    """Return the ratio of the numbers to the others within each round."""
+    """Return, for each round, the ratio of the number to the other one."""
     return [number / other for number, other in zip(numbers, others, strict=True)]
 
 
 def median_and_quartiles(values: Sequence[float]) -> tuple[float, list[float]]:
-    """Return the median, and the lower and the upper quartile."""
+    """Return the median, and a list of the lower and the upper quartile."""
     low, _, high = statistics.quantiles(values, n=4) if len(values) > 1 else (values[0],) * 3
     return statistics.median(values), [low, high]
 
 
+def parameter_count(model: torch.nn.Module) -> int:
+    """Return the number of parameters; tied ones count once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def standing_bytes(model: torch.nn.Module) -> int:
-    """Return the bytes of weights and Adam's two moments, all of the weights' precision, tied ones once."""
+    """Return the bytes of the weights and of Adam's two moments, both in the precision of the weights."""
     return 3 * sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
 
 
 def peak_growth(step: Callable[[], None], device: str) -> int:
-    """Return by how many bytes the fullest moment of a step exceeds what was in use before it.
+    """Return the peak memory of a step, in bytes, minus what was in use before it.
 
-    There must be no gradients before it: on a CPU nothing tells of what was there before and is freed in the step.
+    There must be no gradients before the step: a CPU's profiler does not see that the step frees older memory.
     """
     if device == "cuda":
         torch.cuda.synchronize()

@@ -1,40 +1,35 @@
-#!/usr/bin/env python3
-"""Time parts of an update by themselves on the CPU: products and Adam of this plugin against PyTorch's and fairseq's.
+"""Time parts of an update alone on the CPU: this plugin's matrix products and Adam against PyTorch's and fairseq's.
 
-python benchmarks/parts.py --output benchmarks/results/parts
+python -m benchmarks.parts --output benchmarks/results/parts
 """
 
 from __future__ import annotations
 
-import argparse
-import os
 import statistics
-import sys
 from collections.abc import Callable
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 import torch
 import torch.nn.functional as F
 from fairseq.optim.adam import Adam
-from measuring import in_turn, machine, median_and_quartiles, ratios, seconds
-from write_result import finish, markdown
 
 from b2t_fairseq.kernels.adam import FusedAdam
 from b2t_fairseq.kernels.linear import linear
+from benchmarks.arguments import add_rounds, add_threads, benchmark_parser
+from benchmarks.measuring import machine, median_and_quartiles, ratios, rounds_in_turn, seconds
+from benchmarks.write_result import interval, medians, print_and_write, table_with_note
 
-# of the papers' base model: tokens of a batch or hypotheses of a step, input and output dimensions
+# of the papers' base model: (tokens of a batch, input dimension, output dimension)
 IN_TRAINING = [(1024, 512, 1536), (1024, 512, 2048), (1024, 2048, 512), (1024, 512, 32768)]
+# (hypotheses of a step, input dimension, output dimension)
 IN_TRANSLATION = [(4, 512, 2048), (256, 512, 2048), (256, 512, 32768)]
 VOCABULARY, WIDTH, LAYERS = 32768, 512, 12
+WARMUP = 2  # rounds that do not count
 
 Step = Callable[[], None]
 
 
 def training_product(function: Callable, rows: int, inputs: int, outputs: int) -> Step:
-    """Return a product forward and backward."""
+    """Return a step that multiplies (rows, inputs) by (inputs, outputs) and computes both gradients."""
     x, weight = torch.randn(rows, inputs, requires_grad=True), torch.randn(outputs, inputs, requires_grad=True)
     gradient = torch.randn(rows, outputs)
 
@@ -46,7 +41,7 @@ def training_product(function: Callable, rows: int, inputs: int, outputs: int) -
 
 
 def product(function: Callable, rows: int, inputs: int, outputs: int) -> Step:
-    """Return a product forward only."""
+    """Return a step that multiplies (rows, inputs) by (inputs, outputs)."""
     x, weight = torch.randn(rows, inputs), torch.randn(outputs, inputs)
     return lambda: function(x, weight)
 
@@ -61,54 +56,48 @@ def optimizer_step(optimizer_class: type, vocabulary: int) -> Step:
     return lambda: optimizer.step()
 
 
-def compared() -> dict[str, tuple[Step, Step]]:
-    """Return what is compared: name to the step of PyTorch or fairseq and to this plugin's."""
-    found = {}
+def parts() -> dict[str, tuple[Step, Step]]:
+    """Return for each part, by name, the step of PyTorch or fairseq and the step of this plugin."""
+    steps = {}
     for sizes in IN_TRAINING:
         name = f"product of {' x '.join(map(str, sizes))}, with its gradients"
-        found[name] = training_product(F.linear, *sizes), training_product(linear, *sizes)
+        steps[name] = training_product(F.linear, *sizes), training_product(linear, *sizes)
     for sizes in IN_TRANSLATION:
-        found[f"product of {' x '.join(map(str, sizes))}"] = product(F.linear, *sizes), product(linear, *sizes)
+        steps[f"product of {' x '.join(map(str, sizes))}"] = product(F.linear, *sizes), product(linear, *sizes)
     for vocabulary in (VOCABULARY, VOCABULARY // 2):
         name = f"Adam, vocabulary {vocabulary}"
-        found[name] = optimizer_step(Adam, vocabulary), optimizer_step(FusedAdam, vocabulary)
-    return found
+        steps[name] = optimizer_step(Adam, vocabulary), optimizer_step(FusedAdam, vocabulary)
+    return steps
 
 
 def measure(theirs: Step, ours: Step, rounds: int) -> dict:
-    """Return the median times and their ratio within each round."""
-    times: list[list[float]] = [[], []]
-    for turn in range(rounds + 2):
-        for which in in_turn((0, 1), turn):
-            times[which].append(seconds((theirs, ours)[which], "cpu"))
-    # the first two rounds warm up
-    times = [each[2:] for each in times]
-    ratio, quartiles = median_and_quartiles(ratios(*times))
-    before, after = map(statistics.median, times)
+    """Return the median times of two steps, and the ratio of theirs to ours within each round."""
+    steps = {"theirs": lambda: seconds(theirs, "cpu"), "ours": lambda: seconds(ours, "cpu")}
+    times = rounds_in_turn(steps, rounds, WARMUP)
+    ratio, quartiles = median_and_quartiles(ratios(times["theirs"], times["ours"]))
+    before, after = statistics.median(times["theirs"]), statistics.median(times["ours"])
     return {"seconds": before, "our_seconds": after, "speed_ratio": ratio, "speed_ratio_quartiles": quartiles}
 
 
-def table(result: dict) -> str:
+def markdown(result: dict) -> str:
     """Return the result as Markdown."""
     rows = []
     for row in result["rows"]:
-        low, high = row["speed_ratio_quartiles"]
         times = [f"{row[name] * 1e3:.2f} ms" for name in ("seconds", "our_seconds")]
-        rows.append([row["part"], *times, f"{row['speed_ratio']:.2f}", f"{low:.2f} to {high:.2f}"])
-    note = f"Medians over {result['rounds']} rounds, ratios within each round, float32."
-    return markdown(["part", "PyTorch's or fairseq's", "here", "times as fast", "quartiles"], rows, 1, result, note)
+        rows.append([row["part"], *times, f"{row['speed_ratio']:.2f}", interval(row["speed_ratio_quartiles"])])
+    header = ["part", "PyTorch or fairseq", "this plugin", "times as fast", "quartiles"]
+    return table_with_note(header, rows, "lrrrr", result, f"{medians(result)} All numbers are float32.")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=21)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--output", type=Path, help="write OUTPUT.json and OUTPUT.md")
+    parser = benchmark_parser(__doc__)
+    add_rounds(parser, 21)
+    add_threads(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    rows = [{"part": name, **measure(*steps, args.rounds)} for name, steps in compared().items()]
+    rows = [{"part": name, **measure(*steps, args.rounds)} for name, steps in parts().items()]
     result = {"machine": machine("cpu"), "rounds": args.rounds, "rows": rows}
-    finish("parts.py", result, table, args.output)
+    print_and_write("parts", result, markdown, args.output)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The most floating-point operations that a device does in a second."""
+"""The peak of a device: how many floating-point operations it can do in a second at most."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 import torch
 
-# the vendor's, of dense bfloat16 matrix products
+# as the vendor states it for dense matrix products in bfloat16
 _GPUS = {
     "NVIDIA H200": 989.4e12,
     "NVIDIA H100 80GB HBM3": 989.4e12,
@@ -16,12 +16,12 @@ _GPUS = {
     "NVIDIA A100 80GB PCIe": 312e12,
 }
 
-_SIDE = 2048
+_SIDE = 2048  # of the square matrices that are multiplied on a CPU
 _REPETITIONS = 10
 
 
 def peak_flops(device: str) -> tuple[float | None, str]:
-    """Return the peak in FLOPs a second, ``None`` if unknown, and in words where it comes from."""
+    """Return the peak in FLOPs a second, ``None`` if it is not known, and its source in words."""
     if device == "cuda":
         name = torch.cuda.get_device_name()
         return _GPUS.get(name), f"the vendor's peak of {name} in dense bfloat16"
@@ -32,14 +32,14 @@ def peak_flops(device: str) -> tuple[float | None, str]:
 
 
 def measured_peak_flops() -> float:
-    """Return the FLOPs a second of the fastest float32 matrix product on the CPU, of two libraries."""
+    """Return the FLOPs a second of a float32 matrix product on the CPU: the fastest one of two libraries."""
     x, weight = torch.randn(_SIDE, _SIDE), torch.randn(_SIDE, _SIDE)
 
     def by_mkl() -> None:
         torch.mm(x, weight)
 
     def by_onednn() -> None:
-        # on AMD's processors MKL leaves AVX-512 unused, oneDNN does not
+        # on AMD's processors oneDNN uses AVX-512, which MKL does not
         torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
 
     times = []

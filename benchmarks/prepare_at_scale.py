@@ -1,15 +1,13 @@
-#!/usr/bin/env python3
-"""Time and memory of scripts/prepare_wmt14_en_de.sh on synthetic archives with the names and numbers of pairs of WMT14.
+"""Measure time and memory of scripts/prepare_wmt14_en_de.sh on synthetic archives of WMT14's names and sizes.
 
-    python benchmarks/prepare_at_scale.py FOLDER [--fraction 1.0] [--output benchmarks/results/prepare_at_scale]
+    python -m benchmarks.prepare_at_scale FOLDER [--fraction 1.0] [--output benchmarks/results/prepare_at_scale]
 
-Words are drawn from two made-up languages by Zipf's law, some of them new, so that text and vocabulary grow as those of
-real text do.  Only sacreBLEU's cache has to be there.  FOLDER gets about 12 GB, which may be deleted afterwards.
+The words of two made-up languages are drawn by Zipf's law, and some words are new, so that text and vocabulary grow as
+those of real text do.  Only sacreBLEU's cache must be there.  FOLDER gets about 12 GB, which may be deleted afterwards.
 """
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import os
 import resource
@@ -21,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
+from b2t_cli.machine import cores
+from b2t_cli.tables import markdown_table
+from benchmarks.arguments import benchmark_parser
+from benchmarks.write_result import print_and_write
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import machine  # noqa: E402
-from write_result import write_result  # noqa: E402
-
 PREPARE = ROOT / "scripts/prepare_wmt14_en_de.sh"
 STAGES = ("download", "clean", "subwords", "binarize", "write_manifest")
 SYLLABLES = {
@@ -35,24 +33,27 @@ SYLLABLES = {
 }
 WORD_TYPES = 400_000
 MEAN_WORDS = 25  # of a sentence
-POOL = 200_000  # half sentences from which all are made
+POOL = 200_000  # half sentences; every sentence is made of two of them
 
 
 def words(language: str, rng: np.random.Generator) -> np.ndarray:
-    """Return the words of a made-up language, frequent and short ones first."""
+    """Return the words of a made-up language; the first ones are the most frequent and the shortest."""
     syllables = np.array(SYLLABLES[language])
     lengths = 1 + (np.log2(np.arange(WORD_TYPES) + 2) / 4).astype(int)
     return np.array(["".join(rng.choice(syllables, n)) for n in lengths], dtype=object)
 
 
 def halves(vocabulary: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> list[str]:
-    """Return half sentences of the given numbers of words, drawn by Zipf's law."""
+    """Return half sentences of the given lengths, their words drawn by Zipf's law."""
     ranks = np.minimum(rng.zipf(1.2, lengths.sum()) - 1, WORD_TYPES - 1)
     return [" ".join(line) for line in np.split(vocabulary[ranks], np.cumsum(lengths)[:-1])]
 
 
 def write_text(path: Path, pool: list[str], vocabulary: np.ndarray, choices: np.ndarray, seed: int) -> None:
-    """Write one line for each row of ``choices``: two halves and, in every third line, a word that is new."""
+    """Write one line for each row of ``choices``, (lines, 2), the numbers of two half sentences.
+
+    Every third line, drawn at random, also gets a word that is new: two words of the vocabulary put together.
+    """
     rng = np.random.default_rng(seed)
     with open(path, "w", encoding="utf-8") as file:
         for block in np.array_split(choices, len(choices) // 10_000 + 1):
@@ -65,19 +66,18 @@ def write_text(path: Path, pool: list[str], vocabulary: np.ndarray, choices: np.
 
 
 def write_archives(folder: Path, table: Path, fraction: float) -> int:
-    """Write the archives of the table and a table for them; return the number of pairs."""
+    """Write synthetic archives into a folder and the table that describes them; return the number of pairs."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(1)
     lengths = 1 + rng.poisson(rng.gamma(3, MEAN_WORDS / 6, POOL))
     vocabularies = {language: words(language, rng) for language in SYLLABLES}
     pools = {language: halves(vocabulary, lengths, rng) for language, vocabulary in vocabularies.items()}
-    rows = [line.split("\t") for line in (ROOT / "scripts/corpus/wmt14_archives.tsv").read_text().splitlines()]
     total = 0
-    with open(table, "w") as adapted:
-        for seed, (name, url, member, pairs, *_) in enumerate(r for r in rows if r[0][0] != "#" and r[3] != "-"):
-            count = int(int(pairs) * fraction)
+    with open(table, "w") as described:
+        for seed, (name, url, member, pairs) in enumerate(training_archives()):
+            count = int(pairs * fraction)
             total += count
-            adapted.write("\t".join([name, url, member, str(count), str(count // 2000 + 1), "-"]) + "\n")
+            described.write("\t".join([name, url, member, str(count), str(count // 2000 + 1), "-"]) + "\n")
             choices = rng.integers(POOL, size=(count, 2))
             archive = folder / url.rsplit("/", 1)[1]
             with gzip.open(archive, "wb", compresslevel=1) as packed, tarfile.open(fileobj=packed, mode="w|") as tar:
@@ -89,8 +89,15 @@ def write_archives(folder: Path, table: Path, fraction: float) -> int:
     return total
 
 
+def training_archives() -> list[tuple[str, str, str, int]]:
+    """Return name, URL, member and number of pairs of WMT14's training archives whose number of pairs is known."""
+    table = (ROOT / "scripts/corpus/wmt14_archives.tsv").read_text()
+    rows = [line.split("\t") for line in table.splitlines() if not line.startswith("#")]
+    return [(name, url, member, int(pairs)) for name, url, member, pairs, *_ in rows if pairs != "-"]
+
+
 class Memory(threading.Thread):
-    """The largest memory, in bytes, that all processes of a session had at the same time."""
+    """Measures the peak memory, in bytes, of all processes of a session together."""
 
     def __init__(self, session: int) -> None:
         super().__init__(daemon=True)
@@ -106,7 +113,7 @@ class Memory(threading.Thread):
         try:
             if not process.isdigit() or os.getsid(int(process)) != self.session:
                 return 0
-            # shared pages count once: each process has its share of them
+            # Pss divides every shared page among the processes that use it, so the sum counts it once
             lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
         except OSError:
             return 0
@@ -114,7 +121,7 @@ class Memory(threading.Thread):
 
 
 def measure(out: Path, number: int, arguments: list[str]) -> dict[str, float]:
-    """Run one stage; return its seconds, the seconds of all its processors, and its peak memory."""
+    """Run one stage; return its seconds, its processor seconds on all cores together, and its peak memory in bytes."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     stage = [*arguments, "--stop-stage", str(number)]
     with open(out.parent / f"stage{number}.log", "w") as log:
@@ -132,41 +139,39 @@ def measure(out: Path, number: int, arguments: list[str]) -> dict[str, float]:
 
 
 def markdown(result: dict) -> str:
-    """Return the table for docs/reproduction.md."""
-    millions = result["pairs"] / 1e6
-    lines = ["| stage | minutes | processor seconds for a million pairs | peak memory |", "| --- | --: | --: | --: |"]
+    """Return the result as Markdown."""
+    millions_of_pairs = result["pairs"] / 1e6
+    rows = []
     for name, stage in result["stages"].items():
-        lines.append(
-            f"| {name} | {stage['seconds'] / 60:.1f} | {stage['processor_seconds'] / millions:.0f} "
-            f"| {stage['peak_bytes'] / 1e9:.2f} GB |"
-        )
-    text = (
-        f"\n{result['pairs']:,} synthetic pairs in archives of WMT14's names and sizes; {result['machine']}"
-        f"{'; ' + result['note'] if result['note'] else ''}. Processor seconds are those of all cores together. "
-        f"Command: `{result['command']}`"
+        processor_seconds = f"{stage['processor_seconds'] / millions_of_pairs:.0f}"
+        rows.append([name, f"{stage['seconds'] / 60:.1f}", processor_seconds, f"{stage['peak_bytes'] / 1e9:.2f} GB"])
+    header = ["stage", "minutes", "processor seconds for a million pairs", "peak memory"]
+    machine = "; ".join(filter(None, (result["machine"], result["note"])))
+    note = (
+        f"{result['pairs']:,} synthetic pairs in archives with WMT14's names and sizes; {machine}. "
+        f"Processor seconds are those of all cores together. Command: `{result['command']}`"
     )
-    return "\n".join(lines) + "\n" + text + "\n"
+    return f"{markdown_table(header, rows, 'lrrr')}\n\n{note}\n"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("--fraction", type=float, default=1.0, help="of WMT14's numbers of pairs")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/prepare_at_scale")
     parser.add_argument("--note", default="", help="what else the machine was doing")
     args = parser.parse_args()
     folder = args.folder.resolve()
     out, table = folder / "out", folder / "archives.tsv"
     if out.exists():
-        sys.exit(f"error: {out} is of an earlier call; delete it, or give another folder")
+        sys.exit(f"error: {out} is from an earlier call; delete it, or give another folder")
     pairs = write_archives(folder / "archives", table, args.fraction)
     arguments = ["--out", str(out), "--archives", str(folder / "archives"), "--table", str(table)]
     stages = {name: measure(out, number, arguments) for number, name in enumerate(STAGES, start=1)}
-    command = "python benchmarks/prepare_at_scale.py FOLDER"
+    # without the path of the folder, which means nothing elsewhere
+    command = "python -m benchmarks.prepare_at_scale FOLDER"
     command += f" --fraction {args.fraction}" if args.fraction != 1 else ""
-    result = {"pairs": pairs, "machine": machine.cores(), "note": args.note, "stages": stages, "command": command}
-    write_result(result, markdown(result), args.output)
-    print(markdown(result))
+    result = {"command": command, "pairs": pairs, "machine": cores(), "note": args.note, "stages": stages}
+    print_and_write("prepare_at_scale", result, markdown, args.output)
 
 
 if __name__ == "__main__":

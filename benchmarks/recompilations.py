@@ -1,7 +1,8 @@
-#!/usr/bin/env python3
-"""Count what --compile compiles while a model sees each sentence of a text once.
+"""Count how many graphs --compile compiles while a model reads each sentence of a text once.
 
-python benchmarks/recompilations.py DATA --output benchmarks/results/recompilations
+python -m benchmarks.recompilations DATA --output benchmarks/results/recompilations
+
+DATA is a folder that fairseq-preprocess --joined-dictionary wrote.
 """
 
 from __future__ import annotations
@@ -9,19 +10,17 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 import torch
-import trainers
-from measuring import machine
-from write_result import finish
+
+from benchmarks import trainers
+from benchmarks.arguments import benchmark_parser, default_device
+from benchmarks.measuring import machine
+from benchmarks.write_result import origin, print_and_write
 
 
 def measure(data: str, args: argparse.Namespace, device: str) -> dict:
-    """Train for one epoch and return how many graphs were compiled, and when the last one."""
+    """Train for one epoch; return the numbers of batches, shapes and graphs, and the batch of the last compilation."""
     flags = [*trainers.model_flags("b2t_transformer", args.layers, args.width, dropout=0.1), "--compile"]
     flags += [*trainers.our_flags(device), "--required-batch-size-multiple", "1", "--save-dir", data]
     trainer = trainers.build_trainer(data, flags, device)
@@ -39,28 +38,27 @@ def measure(data: str, args: argparse.Namespace, device: str) -> dict:
     return {"batches": number, "shapes": len(shapes), "graphs": graphs, "last_compiling_batch": last}
 
 
-def sentence(result: dict) -> str:
-    """Return the result as text."""
+def markdown(result: dict) -> str:
+    """Return the result as a sentence."""
     return (
-        f"In one epoch of {result['batches']:,} batches of {result['shapes']:,} different shapes, {result['graphs']} "
-        f"graphs were compiled for {result['layers']}-{result['layers']} layers, the last one in batch "
-        f"{result['last_compiling_batch']}. Machine: {result['machine']}. Command: `{result['command']}`\n"
+        f"In one epoch, a model of {result['layers']}-{result['layers']} layers read {result['batches']:,} batches of "
+        f"{result['shapes']:,} different shapes. {result['graphs']} graphs were compiled, the last one for batch "
+        f"{result['last_compiling_batch']}. {origin(result)}\n"
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", help="folder of binarized data")
-    parser.add_argument("--layers", type=int, default=6, help="layers of encoder and of decoder")
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("data", metavar="DATA")
+    parser.add_argument("--layers", type=int, default=6, help="layers of the encoder, and of the decoder")
     parser.add_argument("--width", type=int, default=64, help="embedding dimension")
     parser.add_argument("--max-tokens", type=int, default=2048, help="in a batch")
-    parser.add_argument("--output", type=Path, help="write OUTPUT.json and OUTPUT.md")
     args = parser.parse_args()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = default_device()
     with trainers.quiet():
-        found = measure(args.data, args, device)
-    result = {"machine": machine(device), "layers": args.layers, **found}
-    finish("recompilations.py", result, sentence, args.output)
+        counts = measure(args.data, args, device)
+    result = {"machine": machine(device), "layers": args.layers, **counts}
+    print_and_write("recompilations", result, markdown, args.output)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Binarized sentence pairs of random words whose lengths are distributed as those of WMT's."""
+"""Binarized sentence pairs of random words, with the distribution of lengths that WMT's sentences have."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import torch
 from fairseq.data import indexed_dataset
 
 MEAN_LENGTH = 27  # subwords of a sentence of WMT14 English-German
-LENGTH_DEVIATION = 0.6  # of the source length's logarithm
-RATIO_DEVIATION = 0.2  # of the logarithm of target length by source length
-LONGEST = 250  # subwords of a sentence, its end not counted
-SPECIAL_SYMBOLS = 4  # fairseq's, which stand in no dictionary's file
+LENGTH_DEVIATION = 0.6  # standard deviation of the logarithm of the source length
+RATIO_DEVIATION = 0.2  # of the logarithm of the ratio of target length to source length
+LONGEST = 250  # subwords of a sentence at most, without its end symbol
+SPECIAL_SYMBOLS = 4  # fairseq adds them to every dictionary; they are not in its file
 
 
 def write_corpus(folder: Path, pairs: int, vocabulary: int, subset: str = "train") -> None:
-    """Write sentence pairs as ``fairseq-preprocess --joined-dictionary`` does, from a fixed seed.
+    """Write sentence pairs in the format of ``fairseq-preprocess --joined-dictionary``, from a fixed seed.
 
     Args:
         folder: where ``SUBSET.en-de.*`` and the dictionaries go.
         pairs: number of sentence pairs.
         vocabulary: size of the dictionary, special symbols included.
-        subset: what fairseq calls them: ``train``, ``test``.
+        subset: their name in fairseq: ``train``, ``test``.
     """
     rng = np.random.default_rng(1)
     # the mean of a log-normal distribution is exp(mu + sigma^2 / 2)
@@ -40,6 +40,6 @@ def _write_sentences(prefix: Path, lengths: np.ndarray, vocabulary: int, rng: np
     builder = indexed_dataset.make_builder(f"{prefix}.bin", impl="mmap", vocab_size=vocabulary)
     for length in lengths:
         sentence = torch.from_numpy(rng.integers(SPECIAL_SYMBOLS, vocabulary, length + 1))
-        sentence[-1] = 2  # the end of a sentence
+        sentence[-1] = 2  # the end symbol
         builder.add_item(sentence)
     builder.finalize(f"{prefix}.idx")

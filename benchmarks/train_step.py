@@ -1,59 +1,62 @@
-#!/usr/bin/env python3
-"""Time one training step of each residual scheme and sharing strategy against fairseq's own transformer.
+"""Time one training step of each residual scheme and sharing strategy against fairseq's own Transformer.
 
-All models have the same size and live in one process; their steps alternate, so that a machine that slows down slows
-all of them down, and what counts is the ratio within each round.  A step is forward, label-smoothed loss, backward,
-gradient clipping and Adam, on the same batch.
+    python -m benchmarks.train_step                  a small model on the CPU, the base model on a GPU
+    python -m benchmarks.train_step --rounds 40 --output benchmarks/results/train_step
+    python -m benchmarks.train_step --only fused --vocabulary 32768 --output benchmarks/results/large_vocabulary
 
-    python benchmarks/train_step.py                  a small model on the CPU, the base model on a GPU
-    python benchmarks/train_step.py --rounds 40 --output benchmarks/results/train_step
-    python benchmarks/train_step.py --only fused --vocabulary 32768 --output benchmarks/results/large_vocabulary
+A step is forward, label-smoothed loss, backward, gradient clipping and Adam.  All models have the same size, are in the
+memory of one process and train on the same batch.  They take turns, so that a machine that becomes slow slows all of
+them, and each ratio is taken within one round.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 import torch
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
-from measuring import machine, median_and_quartiles, peak_growth, ratios, standing_bytes, times_in_turn
-from write_result import finish, markdown
 
+from b2t_cli.scoring.layout import millions
 from b2t_fairseq.dictionaries import placeholder
 from b2t_fairseq.kernels.cross_entropy import fused_label_smoothed_loss
 from b2t_fairseq.residual import SCHEMES
 from b2t_fairseq.sharing import STRATEGIES, none
+from benchmarks.arguments import add_model_size, add_rounds, add_threads, benchmark_parser, default_device, model_size
+from benchmarks.measuring import (
+    machine,
+    median_and_quartiles,
+    parameter_count,
+    peak_growth,
+    ratios,
+    standing_bytes,
+    times_in_turn,
+)
+from benchmarks.write_result import interval, medians, print_and_write, table_with_note
 
 BASELINE = "fairseq transformer (Post-LN)"
 FUSED = "--criterion label_smoothed_cross_entropy_fused"
 
 
 def variants(layers: int) -> dict[str, tuple[str, dict]]:
-    """Return what is compared: name to architecture and flags."""
-    found = {BASELINE: ("transformer", {})}
+    """Return architecture and flags of all models by name, the baseline first."""
+    compared = {BASELINE: ("transformer", {})}
     for scheme in SCHEMES:
-        found[f"--residual {scheme}"] = ("b2t_transformer", {"residual": scheme})
-    found[f"--residual b2t {FUSED}"] = ("b2t_transformer", {"residual": "b2t"})
+        compared[f"--residual {scheme}"] = ("b2t_transformer", {"residual": scheme})
+    compared[f"--residual b2t {FUSED}"] = ("b2t_transformer", {"residual": "b2t"})
     unique = max(1, layers // 2)
     for strategy in STRATEGIES:
         if strategy != none.__name__:
             flags = {"layer_sharing": strategy, "encoder_unique_layers": unique, "decoder_unique_layers": unique}
-            found[f"--residual b2t --layer-sharing {strategy}, M={unique}"] = ("b2t_transformer", flags)
-    return found
+            compared[f"--residual b2t --layer-sharing {strategy}, M={unique}"] = ("b2t_transformer", flags)
+    return compared
 
 
 def build(arch: str, flags: dict, args: argparse.Namespace) -> torch.nn.Module:
-    """Build one model from the same seed."""
+    """Build one model; its initial weights come from a fixed seed."""
     dictionary = placeholder(args.vocabulary)
     task = SimpleNamespace(source_dictionary=dictionary, target_dictionary=dictionary)
     settings = argparse.Namespace(
@@ -75,7 +78,7 @@ def build(arch: str, flags: dict, args: argparse.Namespace) -> torch.nn.Module:
 
 
 def make_batch(args: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return source, decoder input and target, ``(batch, seq_len)``, with padding of some sentences."""
+    """Return source, decoder input and target, each (batch, seq_len); every third sentence has padding."""
     generator = torch.Generator().manual_seed(1)
     sentences = max(1, args.tokens // args.length)
     source, target = (
@@ -91,7 +94,13 @@ def make_batch(args: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor, to
 
 
 def make_step(model: torch.nn.Module, batch: tuple[torch.Tensor, ...], fused: bool) -> Callable[[], None]:
-    """Return a function that makes one training step, with the loss fused with the output layer or fairseq's own."""
+    """Return a function that does one training step.
+
+    Args:
+        model: of this plugin or of fairseq.
+        batch: as :func:`make_batch` returns it.
+        fused: whether the loss is fused with the output layer, or fairseq's own.
+    """
     source, previous, target = batch
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-5, betas=(0.9, 0.98))
 
@@ -113,16 +122,18 @@ def make_step(model: torch.nn.Module, batch: tuple[torch.Tensor, ...], fused: bo
 
 
 def peak_memory(model: torch.nn.Module, step: Callable[[], None], device: str) -> int:
-    """Return the bytes in use at the fullest moment of a step: weights, gradients, Adam's state and activations."""
+    """Return the peak memory of a step in bytes: weights, gradients, Adam's state and activations."""
     model.zero_grad()
     return standing_bytes(model) + peak_growth(step, device)
 
 
 def measure(args: argparse.Namespace) -> list[dict]:
-    """Return one row per variant: median time, ratios to the baseline within each round, peak memory."""
+    """Return one row per model: median time, ratios to the baseline within each round, peak memory."""
     batch = make_batch(args)
-    chosen = {name: variant for name, variant in variants(args.layers).items() if args.only in name or name == BASELINE}
-    models = {name: build(arch, flags, args) for name, (arch, flags) in chosen.items()}
+    compared = {
+        name: variant for name, variant in variants(args.layers).items() if args.only in name or name == BASELINE
+    }
+    models = {name: build(arch, flags, args) for name, (arch, flags) in compared.items()}
     steps = {name: make_step(model, batch, FUSED in name) for name, model in models.items()}
     times = times_in_turn(steps, args.warmup, args.rounds, args.device)
     rows = []
@@ -132,7 +143,7 @@ def measure(args: argparse.Namespace) -> list[dict]:
         rows.append(
             {
                 "variant": name,
-                "parameters": sum(parameter.numel() for parameter in models[name].parameters()),
+                "parameters": parameter_count(models[name]),
                 "seconds": statistics.median(times[name]),
                 "time_ratio": ratio,
                 "time_ratio_quartiles": quartiles,
@@ -143,61 +154,62 @@ def measure(args: argparse.Namespace) -> list[dict]:
     return rows
 
 
-def table(result: dict) -> str:
+def markdown(result: dict) -> str:
     """Return the result as Markdown."""
     rows = []
     for row in result["rows"]:
-        low, high = row["time_ratio_quartiles"]
-        cells = [row["variant"], f"{row['parameters'] / 1e6:.1f}M", f"{row['time_ratio']:.3f}"]
-        rows.append([*cells, f"{low:.3f} to {high:.3f}", f"{row['memory_ratio']:.3f}"])
+        time = [f"{row['time_ratio']:.3f}", interval(row["time_ratio_quartiles"], 3)]
+        rows.append([row["variant"], millions(row["parameters"]), *time, f"{row['memory_ratio']:.3f}"])
     baseline = result["rows"][0]
     note = (
-        f"Ratios to the first row, whose step takes {baseline['seconds'] * 1e3:.0f} ms and "
-        f"{baseline['peak_bytes'] / 1e6:.0f} MB: medians over {result['rounds']} rounds. {result['size']}."
+        f"Time and memory are relative to the first row, whose step takes {baseline['seconds'] * 1e3:.0f} ms and "
+        f"{baseline['peak_bytes'] / 1e6:.0f} MB. {medians(result)} {result['size']}."
     )
-    return markdown(["model", "parameters", "step time", "quartiles", "peak memory"], rows, 1, result, note)
+    header = ["model", "parameters", "step time", "quartiles", "peak memory"]
+    return table_with_note(header, rows, "lrrrr", result, note)
 
 
-def arguments(description: str) -> argparse.ArgumentParser:
-    """Return a parser of what all benchmarks of single steps can be told."""
-    gpu = torch.cuda.is_available()
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if gpu else "cpu")
+def step_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser of the options of all benchmarks that time single steps."""
+    gpu = default_device() == "cuda"
+    parser = benchmark_parser(description)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default=default_device())
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16" if gpu else "float32")
-    parser.add_argument("--vocabulary", type=int, default=32768)
     parser.add_argument("--tokens", type=int, default=16384 if gpu else 1024, help="target tokens in a batch")
     parser.add_argument("--length", type=int, default=32, help="tokens in a sentence")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--warmup", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--output", type=Path, help="write OUTPUT.json and OUTPUT.md")
+    parser.add_argument("--warmup", type=int, default=3, help="steps of each model that do not count")
+    add_rounds(parser, 15)
+    add_threads(parser)
     return parser
 
 
-def prepared(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Return the command line's arguments, with the type itself for its name; threads are set."""
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Return the command line's arguments, ``dtype`` as PyTorch's type, and set the number of threads."""
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     args.dtype = getattr(torch, args.dtype)
     return args
 
 
+def dtype_name(args: argparse.Namespace) -> str:
+    """Return ``float32`` or ``bfloat16``."""
+    return str(args.dtype).removeprefix("torch.")
+
+
 def main() -> None:
-    gpu = torch.cuda.is_available()
-    parser = arguments(__doc__)
-    parser.add_argument("--layers", type=int, default=6, help="layers of encoder and of decoder")
-    parser.add_argument("--width", type=int, default=512 if gpu else 256, help="embedding dimension")
-    parser.add_argument("--only", default="", help="beside fairseq's, only the variants whose name has this in it")
-    parser.set_defaults(vocabulary=32768 if gpu else 4000, rounds=28)
-    args = prepared(parser)
+    gpu = default_device() == "cuda"
+    parser = step_parser(__doc__)
+    add_model_size(parser, width=512 if gpu else 256, vocabulary=32768 if gpu else 4000)
+    parser.add_argument("--only", default="", help="compare only the variants whose name contains this text")
+    parser.set_defaults(rounds=28)
+    args = parse(parser)
     result = {
         "machine": machine(args.device),
-        "size": f"{args.layers}-{args.layers} layers, width {args.width}, vocabulary {args.vocabulary}, "
-        f"{args.tokens} target tokens, {str(args.dtype).removeprefix('torch.')}",
+        "size": f"{model_size(args)}, {args.tokens} target tokens, {dtype_name(args)}",
         "rounds": args.rounds,
         "rows": measure(args),
     }
-    finish("train_step.py", result, table, args.output)
+    print_and_write("train_step", result, markdown, args.output)
 
 
 if __name__ == "__main__":

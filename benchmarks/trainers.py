@@ -1,4 +1,4 @@
-"""fairseq's own trainer, task and batches for the benchmarks, and what each side trains with."""
+"""fairseq's own trainer, task and batches for the benchmarks, and the flags that both sides train with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator
 
-import b2t_fairseq  # noqa: F401  (registers models, criterion and optimizer, and before fairseq logs that it loads)
+import b2t_fairseq  # noqa: F401  (registers models, criterion and optimizer; before fairseq, so that it logs nothing)
 
 # isort: split
 from fairseq import options, tasks, utils
@@ -17,31 +17,29 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.logging import metrics
 from fairseq.trainer import Trainer
 
-_BOTH = [
-    *("--label-smoothing", "0.1", "--adam-betas", "(0.9, 0.98)", "--clip-norm", "0.1", "--lr", "0.001"),
-    *("--lr-scheduler", "inverse_sqrt", "--warmup-updates", "4000", "--share-all-embeddings"),
-    # batches are made in the training process, where nothing else competes with it
-    *("--num-workers", "0", "--data-buffer-size", "0"),
-    # fairseq would take all GPUs that it sees
-    *("--distributed-world-size", "1"),
-]
+_BOTH = ["--label-smoothing", "0.1", "--adam-betas", "(0.9, 0.98)", "--clip-norm", "0.1", "--lr", "0.001"]
+_BOTH += ["--lr-scheduler", "inverse_sqrt", "--warmup-updates", "4000", "--share-all-embeddings"]
+# the training process makes its batches itself, so that no other process competes with it
+_BOTH += ["--num-workers", "0", "--data-buffer-size", "0"]
+# without it fairseq would use all GPUs that it sees
+_BOTH += ["--distributed-world-size", "1"]
 
-# the fastest flags of each side; on a CPU both train in float32
+# the flags with which each side trains fastest; on a CPU both train in float32
 _OURS = ["--criterion", "label_smoothed_cross_entropy_fused", "--optimizer", "adam_fused"]
 _OURS_ON_GPU = ["--bf16", "--compile"]
 _FAIRSEQS = ["--criterion", "label_smoothed_cross_entropy", "--optimizer", "adam"]
 _FAIRSEQS_ON_GPU = ["--fp16"]
 
-# at most so many updates are skipped before fp16's loss scale, halved at each of them, is low enough
+# fp16 skips an update whose gradients overflow and halves its loss scale; after this many the scale is low enough
 _SKIPPED_UPDATES = 30
 
 Update = list[dict]
-"""The batches, as fairseq collates them, whose gradients are summed before one step of the optimizer."""
+"""Batches, as fairseq collates them; their gradients are summed before one step of the optimizer."""
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what fairseq logs, and what libraries warn of, off the terminal."""
+    """Hide what fairseq logs and what libraries warn of."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     with warnings.catch_warnings():
@@ -63,7 +61,7 @@ def fairseqs_flags(device: str) -> list[str]:
 
 
 def model_flags(arch: str, layers: int, width: int, dropout: float) -> list[str]:
-    """Return the flags of a model with feed-forward layers of 4 x ``width`` and heads of 64 dimensions."""
+    """Return the flags of a model whose feed-forward layers have 4 x ``width`` dimensions and whose heads have 64."""
     flags = ["--arch", arch, "--dropout", str(dropout)]
     for stack in ("encoder", "decoder"):
         flags += [f"--{stack}-layers", str(layers), f"--{stack}-attention-heads", str(max(1, width // 64))]
@@ -81,13 +79,13 @@ def build_trainer(data: str, flags: list[str], device: str) -> Trainer:
     """
     flags = [data, *_BOTH, *(["--cpu"] if device == "cpu" else []), *flags]
     args = options.parse_args_and_arch(options.get_training_parser(), flags)
-    # fairseq takes --bf16 to mean a TPU
+    # fairseq-train takes --bf16 as a sign of a TPU
     args.tpu = False
     cfg = convert_namespace_to_omegaconf(args)
     task = tasks.setup_task(cfg.task)
     utils.set_torch_seed(cfg.common.seed)
     trainer = Trainer(cfg, task, task.build_model(cfg.model), task.build_criterion(cfg.criterion))
-    # with it fairseq would forget the peak of the memory at the end of each update
+    # otherwise fairseq would reset the peak of the memory at the end of each update
     trainer.cuda_env = None
     return trainer
 
@@ -114,13 +112,13 @@ def collate(data: LanguagePairDataset, sentences: Iterable[int]) -> dict:
 
 
 def train_step(trainer: Trainer, update: Update) -> float | None:
-    """Make one update with ``Trainer.train_step``.
+    """Do one update with ``Trainer.train_step``.
 
     Returns:
-        The criterion's loss in nats per target token, ``None`` if fp16 skipped the update to lower its loss scale.
+        The criterion's loss in nats per target token; ``None`` if fp16 skipped the update to lower its loss scale.
 
     Raises:
-        torch.OutOfMemoryError: which fairseq would answer by leaving the batch out.
+        torch.OutOfMemoryError: the GPU's memory is full.  By default fairseq would leave the batch out instead.
         FloatingPointError: the loss is not finite.
     """
     with metrics.aggregate() as logged:
@@ -133,8 +131,8 @@ def train_step(trainer: Trainer, update: Update) -> float | None:
     return loss
 
 
-def settle(trainer: Trainer, update: Update) -> None:
-    """Train until an update is made, so that the optimizer has its state and fp16 a loss scale that holds.
+def train_until_updated(trainer: Trainer, update: Update) -> None:
+    """Train until fp16 no longer skips the update; then the optimizer has its state, and fp16 a loss scale that fits.
 
     Raises:
         FloatingPointError: fp16 skips every update.

@@ -1,4 +1,4 @@
-"""Random models as checkpoints, and the time that fairseq-generate reports for its search."""
+"""Checkpoints of random models, and the time that fairseq-generate reports for its search."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def write_model(data: Path, path: Path, flags: list[str]) -> int:
     """Write a checkpoint of this plugin with random weights; return the number of its parameters.
 
     Args:
-        data: binarized data, English-German, with a joined dictionary.
-        path: where the checkpoint goes.
-        flags: the model's.
+        data: binarized English-German data with a joined dictionary.
+        path: the checkpoint to write.
+        flags: flags of the model.
     """
     flags = [str(data), "-s", "en", "-t", "de", "--share-all-embeddings", "--optimizer", "adam", *flags]
     cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_training_parser(), flags))
@@ -44,7 +44,7 @@ def search(data: Path, model: Path, folder: Path, flags: list[str]) -> tuple[flo
         data: binarized data.
         model: a checkpoint.
         folder: where the output goes.
-        flags: fairseq-generate's.
+        flags: further flags of fairseq-generate.
 
     Returns:
         The seconds that it reports for the search, and the best translation of each sentence by its number.
@@ -52,12 +52,12 @@ def search(data: Path, model: Path, folder: Path, flags: list[str]) -> tuple[flo
     flags = [str(data), "--path", str(model), "--num-workers", "0", "--no-progress-bar", *flags]
     flags += ["--required-batch-size-multiple", "1", "--results-path", str(folder)]
     cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_generation_parser(), flags))
-    # fairseq logs into the output, and only where no logging is set up yet
+    # fairseq-generate adds its own handler, for the output file, only if there is none
     logging.getLogger().handlers.clear()
     with contextlib.redirect_stdout(io.StringIO()):
         generate.main(cfg)
     report = (folder / f"generate-{cfg.dataset.gen_subset}.txt").read_text(encoding="utf-8")
-    found = re.search(r"Translated ([\d,]+) sentences .* in ([\d.]+)s", report)
+    reported = re.search(r"Translated ([\d,]+) sentences .* in ([\d.]+)s", report)
     translations = dict(re.findall(r"^H-(\d+)\t\S+\t(.*)$", report, flags=re.MULTILINE))
-    assert int(found[1].replace(",", "")) == len(translations)
-    return float(found[2]), {int(number): text for number, text in translations.items()}
+    assert int(reported[1].replace(",", "")) == len(translations)
+    return float(reported[2]), {int(number): text for number, text in translations.items()}

@@ -26,7 +26,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf  # noqa: E402
 from fairseq_cli import eval_lm  # noqa: E402
 
 from b2t_cli.runs import run as reporting  # noqa: E402
-from b2t_common.files import read_lines# noqa: E402
+from b2t_common.files import read_lines  # noqa: E402
 
 
 @dataclass(frozen=True)

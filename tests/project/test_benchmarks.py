@@ -11,22 +11,28 @@ import sys
 import pytest
 from helpers import ROOT
 
-sys.path.append(str(ROOT / "benchmarks"))
+import benchmarks
+from benchmarks import loss_curve, training_speed
+from benchmarks.rewrite_tables import RESULTS, current_table
+from benchmarks.synthetic_corpus import write_corpus
 
-import loss_curve
-import training_speed
-from synthetic_corpus import write_corpus
-
-RESULTS = sorted((ROOT / "benchmarks/results").glob("*.json"))
-TEXTS = {"prepare_at_scale": "markdown", "recompilations": "sentence"}  # functions that are not called table
+MODULES = sorted(path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py"))
+COMMANDS = [name for name in MODULES if "\ndef main(" in (ROOT / f"benchmarks/{name}.py").read_text()]
 
 TINY = ("--device", "cpu", "--layers", "1", "--width", "64", "--threads", "1")
 
 
-def run(monkeypatch, folder, script, *flags: str) -> dict:
+def benchmark(name):
+    """Import a benchmark; skip the test if a package is missing that only this benchmark needs."""
+    if name == "ctranslate2_speed":
+        pytest.importorskip("ctranslate2")
+    return importlib.import_module(f"benchmarks.{name}")
+
+
+def run(monkeypatch, folder, module, *flags: str) -> dict:
     """Run a benchmark in this process and return the result that it writes."""
-    monkeypatch.setattr(sys, "argv", [script.__name__, *flags, *TINY, "--output", str(folder / "result")])
-    script.main()
+    monkeypatch.setattr(sys, "argv", [module.__name__, *flags, *TINY, "--output", str(folder / "result")])
+    module.main()
     assert (folder / "result.md").read_text().count("\n| ") > 2
     return json.loads((folder / "result.json").read_text())
 
@@ -34,16 +40,32 @@ def run(monkeypatch, folder, script, *flags: str) -> dict:
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_tables_are_those_of_the_results(path):
     result = json.loads(path.read_text())
-    name = re.search(r"benchmarks/(\w+)\.py", result["command"])[1]
-    if name == "ctranslate2_speed":
-        pytest.importorskip("ctranslate2")
-    text = getattr(importlib.import_module(name), TEXTS.get(name, "table"))
-    assert text(result) == path.with_suffix(".md").read_text()
+    if "ctranslate2" in result["command"]:
+        benchmark("ctranslate2_speed")
+    text = path.with_suffix(".md").read_text()
+    assert current_table(result) == text, "run python -m benchmarks.rewrite_tables"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(monkeypatch, capsys, name):
+    module = benchmark(name)
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    # the commands in the description are of this module
+    assert re.findall(r"python -m ([\w.]+)", text)
+    assert set(re.findall(r"python -m ([\w.]+)", text)) == {f"benchmarks.{name}"}
+
+
+def test_the_package_names_all_its_modules():
+    assert sorted(re.findall(r"``(\w+)``", benchmarks.__doc__)) == sorted([*MODULES, "training_speed"])
 
 
 def test_training_speed_has_a_row_for_each_model(monkeypatch, tmp_path):
-    monkeypatch.setattr("training_speed.LEAST_PAIRS", 1000)
-    monkeypatch.setattr("peak_flops._REPETITIONS", 2)
+    monkeypatch.setattr("benchmarks.training_speed.LEAST_PAIRS", 1000)
+    monkeypatch.setattr("benchmarks.peak_flops._REPETITIONS", 2)
     flags = ("--sizes", "6l", "shared_12", "--vocabulary", "200", "--rounds", "1", "--warmup", "0")
     result = run(monkeypatch, tmp_path, training_speed, *flags, "--max-tokens", "512", "--update-tokens", "1024")
     rows = {(row["size"], row["variant"]): row for row in result["rows"]}

@@ -1,0 +1,29 @@
+"""What this project claims about speed and memory, as programs: ``python -m benchmarks.NAME``, from its root folder.
+
+Every program prints a table.  ``--output OUTPUT`` also writes it to OUTPUT.md, and its numbers to OUTPUT.json.  The
+results that the documentation shows are in ``benchmarks/results``.
+
+* ``training_speed``: whole updates of this plugin's models and of fairseq's own Transformer
+* ``training_steps``: the same, with one of the flags that speed up training after the other
+* ``train_step``: a single step of every residual scheme and of every sharing strategy
+* ``sharing_speed``: a single step of the sharing paper's models in their real size
+* ``parts``: matrix products and Adam alone
+* ``loss_curve``: whether this plugin's fastest flags train as fairseq does, loss by loss
+* ``decoding_speed``, ``ctranslate2_speed``: translation
+* ``checkpoint_size``: gradients, optimizer state and checkpoints of models with shared layers
+* ``recompilations``: how often ``--compile`` compiles
+* ``prepare_at_scale``: preparing as much text as WMT14 has
+* ``rewrite_tables``: writes the tables of ``benchmarks/results`` again from their numbers
+
+The programs share these modules: ``arguments`` (command lines), ``measuring`` (times, ratios, memory), ``write_result``
+(tables and files), ``trainers`` (fairseq's trainer), ``training_runs`` (models that train side by side),
+``training_sizes`` and ``training_speed_table`` (models and table of ``training_speed``), ``translating``
+(fairseq-generate), ``synthetic_corpus`` (random sentences), ``peak_flops``.
+"""
+
+import os
+
+# PyTorch reads both when it is imported, so they are set here.  Its profiler, which measures memory on a CPU, would
+# print a line whenever it starts and stops, and warn that it does not see when older memory is freed.
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

@@ -1,0 +1,1 @@
+"""The pages of documentation; ``docs.build`` writes what is generated in them."""
