@@ -1,0 +1,5 @@
+"""Lets old tools call ``python setup.py``; the metadata is in pyproject.toml."""
+
+from setuptools import setup
+
+setup()
