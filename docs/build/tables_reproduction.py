@@ -15,15 +15,15 @@ import torch
 from fairseq import options
 
 import b2t_fairseq  # noqa: F401  registers the architectures
-from b2t_fairseq.settings.fields import as_namespace
-from b2t_fairseq.dictionaries import placeholder
-from b2t_fairseq.flops import training_flops
-from b2t_fairseq.models.transformer import B2TTransformerModel
-from b2t_fairseq.residual import scheme_class
 from b2t_cli.scoring import published
 from b2t_cli.scoring.layout import YEARS, millions
 from b2t_cli.scoring.matching import matching
 from b2t_cli.tables import number
+from b2t_fairseq.dictionaries import placeholder
+from b2t_fairseq.flops import training_flops
+from b2t_fairseq.models.transformer import B2TTransformerModel
+from b2t_fairseq.residual import scheme_class
+from b2t_fairseq.settings.fields import as_namespace
 from b2t_fairseq.sharing import none
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -24,15 +24,15 @@ sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
 import tables_claims  # noqa: E402
 import tables_reproduction  # noqa: E402
-from claims import evidence  # noqa: E402
 
-from b2t_fairseq.settings.fields import B2TTransformerConfig  # noqa: E402
-from b2t_fairseq.settings.stock import StockTransformerConfig  # noqa: E402
 from b2t_common.files import write_whole  # noqa: E402
+from b2t_common.names import flag  # noqa: E402
 from b2t_fairseq.kernels import KERNELS  # noqa: E402
 from b2t_fairseq.residual import SCHEMES, PostLN  # noqa: E402
+from b2t_fairseq.settings.fields import B2TTransformerConfig  # noqa: E402
+from b2t_fairseq.settings.stock import StockTransformerConfig  # noqa: E402
 from b2t_fairseq.sharing import STRATEGIES, layer_indices, none  # noqa: E402
-from b2t_common.names import flag  # noqa: E402
+from claims import evidence  # noqa: E402
 
 
 def flags_table() -> str:
