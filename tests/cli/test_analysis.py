@@ -16,7 +16,8 @@ from xml.etree import ElementTree
 import pytest
 import torch
 from golden import release_loss
-from helpers import make_batch, make_lm, make_lm_batch, make_model, make_task, randomize
+from helpers import make_batch, make_model, make_task, randomize
+from language_models import make_lm, make_lm_batch
 from speech import make_speech_batch, make_speech_model
 from torch import nn
 from training import MODEL_FLAGS, SHARED, binarize, binarize_source, load, train, write_corpus

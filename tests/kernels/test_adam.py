@@ -1,4 +1,4 @@
-"""The fused optimizer gives fairseq's numbers: steps, checkpoints to and fro, and whole runs."""
+"""The fused optimizer gives fairseq's numbers in single steps and in whole runs, and reads fairseq's state."""
 
 import shutil
 
@@ -21,7 +21,11 @@ def settings(name="adam_fused", **changes):
 
 
 def parameters(dtype=torch.float32):
-    """The last ones have gradients from step to step, never, and another order in memory."""
+    """Return parameters of various shapes.
+
+    See :func:`take_steps`: the fifth has a gradient in some steps only, the sixth in none. The seventh is transposed in
+    memory.
+    """
     generator = torch.Generator().manual_seed(0)
     shapes = [(7, 5), (40,), (), (0,), (3,), (2,), (6, 4)]
     values = [torch.randn(shape, generator=generator).to(dtype) for shape in shapes]
@@ -30,14 +34,14 @@ def parameters(dtype=torch.float32):
 
 
 def take_steps(optimizer, parameters, steps):
-    """Steps with gradients that depend on the step only, and a learning rate that changes."""
+    """Take steps with gradients that depend on the number of the step only, and with a falling learning rate."""
     for step in steps:
         generator = torch.Generator().manual_seed(step)
         optimizer.set_lr(0.01 / (1 + step) ** 0.5)
         for index, parameter in enumerate(parameters):
             gradient = torch.randn(parameter.shape, generator=generator).to(parameter.dtype)
             given = index != 5 and (index != 4 or step % 3 == 1)
-            # dense, but never in the parameter's own order
+            # Gradients of matrices have another order in memory than their parameters.
             parameter.grad = gradient.t().contiguous().t() if given and gradient.dim() == 2 else gradient
             if not given:
                 parameter.grad = None
@@ -50,6 +54,7 @@ def assert_close(first, second, **tolerance):
 
 
 def averages(optimizer):
+    """Return the running averages of all parameters."""
     state = optimizer.state_dict()["state"]
     return [state[index][name] for index in sorted(state) for name in ("exp_avg", "exp_avg_sq")]
 
@@ -58,7 +63,7 @@ def averages(optimizer):
 @pytest.mark.parametrize("adam_eps", [1e-8, 1e-2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_steps_are_those_of_fairseq(weight_decay, adam_eps, dtype):
-    """To rounding, whatever epsilon is, from the first step on and with parameters of different ages."""
+    """They agree to rounding, whatever epsilon is, with parameters that have taken different numbers of steps."""
     ours, theirs = parameters(dtype), parameters(dtype)
     changes = {"weight_decay": weight_decay, "adam_eps": adam_eps}
     fused, stock = build_optimizer(settings(**changes), ours), build_optimizer(settings("adam", **changes), theirs)
@@ -73,8 +78,8 @@ def test_steps_are_those_of_fairseq(weight_decay, adam_eps, dtype):
 
 
 @pytest.mark.parametrize("names", [("adam", "adam_fused"), ("adam_fused", "adam"), ("adam_fused", "adam_fused")])
-def test_state_to_and_fro(names):
-    """Ten steps by one and ten by the other are twenty by fairseq's; the state has the same form."""
+def test_either_optimizer_goes_on_from_the_others_state(names):
+    """Ten steps of each are twenty steps of fairseq's; the state has the same form."""
     changes = {"weight_decay": 0.01, "adam_eps": 1e-3}
     whole, parts = parameters(), parameters()
     stock = build_optimizer(settings("adam", **changes), whole)
@@ -93,8 +98,8 @@ def test_state_to_and_fro(names):
         assert state["state"][index]["step"] == values["step"]
 
 
-def test_memory_efficient_half_precision():
-    """Parameters in bfloat16 with averages in float32, also after loading."""
+def test_memory_efficient_half_precision_gives_fairseqs_numbers():
+    """Parameters are in bfloat16 and averages in float32, also after loading."""
     cfg = {"common": {"bf16": True, "fp16_scale_window": 1}}
     results = []
     for name in ("adam", "adam_fused"):
@@ -108,13 +113,13 @@ def test_memory_efficient_half_precision():
     (theirs, their_averages), (ours, our_averages) = results
     assert {average.dtype for average in our_averages} == {torch.float32}
     assert_close(our_averages, their_averages, rtol=1e-5, atol=1e-7)
-    # a value between two of bfloat16 may be rounded to either
+    # A value between two numbers of bfloat16 may be rounded to either.
     assert_close(ours, theirs, rtol=2**-7)
 
 
 @pytest.mark.parametrize(("dtype", "expected"), [(torch.float32, [7]), (torch.bfloat16, [1] * 7)])
-def test_number_of_calls(monkeypatch, dtype, expected):
-    """One for all parameters, but one float32 copy at a time in half precision."""
+def test_all_parameters_are_updated_in_one_call(monkeypatch, dtype, expected):
+    """In half precision each parameter has its own call, so that only one float32 copy exists at a time."""
     calls = []
     adamw = adam.adamw
 
@@ -131,7 +136,7 @@ def test_number_of_calls(monkeypatch, dtype, expected):
     assert calls == expected
 
 
-# epsilon keeps gradients that are zero but for rounding, such as that of a key's bias, from being blown up
+# The large epsilon keeps Adam from enlarging gradients that are zero except for rounding, as that of a key's bias.
 RUN = [*SHARED, "--adam-eps", "1e-3", "--weight-decay", "0.01", "--update-freq", "2", "--no-epoch-checkpoints"]
 
 
@@ -139,8 +144,8 @@ def run(data, folder, name, updates, *flags, **how):
     return train(data, folder, *RUN, *flags, "--optimizer", name, "--max-update", str(updates), **how)
 
 
-def test_a_run_is_the_same_and_goes_on(data, tmp_path):
-    """With tied parameters and two batches an update; stopped in the middle, either goes on where the other was."""
+def test_a_run_is_fairseqs_and_either_goes_on_from_the_other(data, tmp_path):
+    """Parameters are tied, and an update has two batches; a run resumes with the same or with the other optimizer."""
     stock, fused = run(data, tmp_path / "adam", "adam", 8), run(data, tmp_path / "fused", "adam_fused", 8)
     assert_same_model(fused, stock, tolerance=1e-5)
     names = [state["optimizer_history"][-1]["optimizer_name"] for state in (stock, fused)]
@@ -159,10 +164,10 @@ def test_a_run_is_the_same_and_goes_on(data, tmp_path):
 
 
 @pytest.mark.parametrize("flags", [["--bf16"], ["--bf16", "--memory-efficient-bf16"]], ids=["copies", "none"])
-def test_bf16_runs(data, tmp_path, flags):
+def test_a_bf16_run_is_fairseqs(data, tmp_path, flags):
     states = [run(data, tmp_path / name, name, 6, *flags, command=b2t_train) for name in ("adam", "adam_fused")]
     assert states[1]["extra_state"]["val_loss"] == pytest.approx(states[0]["extra_state"]["val_loss"], rel=0.01)
-    # a few roundings of bfloat16, which the forward pass passes on
+    # A few roundings to bfloat16 differ.
     assert_same_model(*states, tolerance=0.01)
     state = states[1]["last_optimizer_state"]["state"]
     assert {values["exp_avg"].dtype for values in state.values()} == {torch.float32}
@@ -171,11 +176,19 @@ def test_bf16_runs(data, tmp_path, flags):
 @pytest.mark.parametrize(
     "betas",
     [
-        *("0.9", "(0.9,)", "(0.9, 1.0)", "(-0.1, 0.9)", "(0.9, 0.98, 0.99)", "('a', 'b')", "{0.9, 0.98}", "0.9 0.98"),
-        *("", "__import__('pathlib').Path('evaluated').touch() or (0.9, 0.98)"),
+        "",
+        "0.9",
+        "0.9 0.98",
+        "(0.9,)",
+        "(0.9, 1.0)",
+        "(-0.1, 0.9)",
+        "(0.9, 0.98, 0.99)",
+        "('a', 'b')",
+        "{0.9, 0.98}",
+        "__import__('pathlib').Path('evaluated').touch() or (0.9, 0.98)",
     ],
 )
-def test_wrong_betas(tmp_path, monkeypatch, betas):
+def test_wrong_betas_are_refused_and_never_evaluated(tmp_path, monkeypatch, betas):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError) as error:
         build_optimizer(settings(adam_betas=betas), parameters())
@@ -183,18 +196,18 @@ def test_wrong_betas(tmp_path, monkeypatch, betas):
     assert not list(tmp_path.iterdir())
 
 
-def test_wrong_betas_on_the_command_line(data, tmp_path):
+def test_wrong_betas_on_the_command_line_are_refused(data, tmp_path):
     with pytest.raises(InputError, match=r"--adam-betas \(0\.9, 98\): give two numbers"):
         train(data, tmp_path, *SHARED, "--optimizer", "adam_fused", "--adam-betas", "(0.9, 98)")
 
 
-def test_betas_as_a_list():
-    """So they come from a YAML file, and by default."""
+def test_betas_may_be_a_list():
+    """They are one in a YAML file, and by default."""
     optimizer = build_optimizer(settings(adam_betas=[0, 0.5]), parameters())
     assert optimizer.param_groups[0]["betas"] == (0.0, 0.5)
 
 
-def test_devices_without_a_kernel(monkeypatch, caplog):
+def test_a_device_without_a_fused_kernel_uses_fairseqs_adam(monkeypatch, caplog):
     def missing(*_, **__):
         raise RuntimeError("fused=True requires another device")
 
@@ -205,7 +218,7 @@ def test_devices_without_a_kernel(monkeypatch, caplog):
     assert "torch has no fused AdamW for cpu; using fairseq's Adam" in caplog.text
 
 
-def test_tpu_is_left_to_fairseq():
+def test_a_tpu_uses_fairseqs_adam():
     assert type(build_optimizer(settings(tpu=True), parameters()).optimizer) is Adam
 
 
@@ -222,7 +235,7 @@ def test_sparse_gradients_are_refused():
         build_optimizer(settings(), [table.weight]).step()
 
 
-def test_closure():
-    """fairseq may pass one, and expects its result."""
+def test_a_step_returns_the_result_of_its_closure():
+    """fairseq may pass a closure and use its result."""
     values = parameters()
     assert build_optimizer(settings(), values).optimizer.step(lambda: 3.5) == 3.5

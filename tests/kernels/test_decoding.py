@@ -10,7 +10,8 @@ from fairseq.data import LanguagePairDataset
 from fairseq.sequence_generator import SequenceGenerator
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from fairseq_cli import generate
-from helpers import make_dictionary, make_lm, make_model, make_task, randomize
+from helpers import make_dictionary, make_model, make_task, randomize
+from language_models import make_lm
 from speech import make_speech_batch, make_speech_model, make_speech_task
 from training import MODEL_FLAGS, SHARED, TRAIN_FLAGS, binarize, train, write_corpus
 

@@ -125,3 +125,21 @@ def assert_same_results(stock, ours, batch, same_order=True):
         assert torch.equal(stock_state, state)
     assert torch.equal(steps, ours_results[4])
     assert torch.equal(log_probs, ours_results[5])
+
+
+def logits_and_gradients(model, batch):
+    torch.manual_seed(3)
+    logits, _ = model(**batch["net_input"])
+    # padded positions count nothing in any loss
+    real = logits[batch["target"] != 1]
+    real.logsumexp(dim=-1).square().sum().backward()
+    return real.detach(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_close(first, second):
+    (logits, gradients), (other_logits, other_gradients) = first, second
+    assert torch.allclose(logits, other_logits, rtol=1e-5, atol=1e-5)
+    assert gradients.keys() == other_gradients.keys()
+    scale = max(gradient.abs().max() for gradient in gradients.values())
+    for name, gradient in gradients.items():
+        assert (gradient - other_gradients[name]).abs().max() < 2e-6 * scale, name

@@ -1,4 +1,4 @@
-"""Small models, batches and golden numbers for the tests."""
+"""Small translation models and batches, and where the project lies."""
 
 from __future__ import annotations
 
@@ -24,16 +24,6 @@ SMALL = {
 }
 
 
-SMALL_LM = {
-    "decoder_embed_dim": 16,
-    "decoder_ffn_embed_dim": 32,
-    "decoder_attention_heads": 4,
-    "decoder_layers": 6,
-    "dropout": 0.0,
-    "share_decoder_input_output_embed": True,
-}
-
-
 def make_dictionary(num_words: int = 20) -> Dictionary:
     """Return a dictionary of ``num_words`` words after fairseq's four special symbols."""
     dictionary = Dictionary()
@@ -43,22 +33,18 @@ def make_dictionary(num_words: int = 20) -> Dictionary:
 
 
 def make_task(num_words: int = 20) -> SimpleNamespace:
-    """Return what ``build_model`` reads of a translation task."""
+    """Return a stand-in for a translation task, with what ``build_model`` reads of it."""
     dictionary = make_dictionary(num_words)
     return SimpleNamespace(source_dictionary=dictionary, target_dictionary=dictionary)
 
 
 def make_model(arch: str = "b2t_transformer", task=None, seed: int = 1, **overrides):
     """Build a small model; keywords override ``SMALL``.  ``arch='transformer'`` builds fairseq's own."""
-    return _build(arch, {**SMALL, **overrides}, task, seed)
+    return build(arch, {**SMALL, **overrides}, task, seed)
 
 
-def make_lm(arch: str = "b2t_transformer_lm", task=None, seed: int = 1, **overrides):
-    """Build a small language model; keywords override ``SMALL_LM``."""
-    return _build(arch, {**SMALL_LM, **overrides}, task, seed)
-
-
-def _build(arch: str, settings: dict, task, seed: int):
+def build(arch: str, settings: dict, task=None, seed: int = 1):
+    """Build a model of an architecture whose other settings are the architecture's."""
     args = argparse.Namespace(arch=arch, **settings)
     ARCH_CONFIG_REGISTRY[arch](args)
     torch.manual_seed(seed)
@@ -66,9 +52,9 @@ def _build(arch: str, settings: dict, task, seed: int):
 
 
 def randomize(model, seed: int = 0):
-    """Overwrite every parameter, norms and biases too, so that no symmetry hides a mistake."""
+    """Overwrite every parameter with random numbers, norms and biases too, so that no symmetry hides a mistake."""
     generator = torch.Generator().manual_seed(seed)
-    # without norms a deep stack would overflow
+    # Without norms larger numbers would overflow in a deep stack.
     scale = 0.3 if any(isinstance(module, torch.nn.LayerNorm) for module in model.modules()) else 0.1
     with torch.no_grad():
         for parameter in model.parameters():
@@ -79,7 +65,7 @@ def randomize(model, seed: int = 0):
 
 
 def make_batch(dictionary: Dictionary | None = None, seed: int = 0, padding: bool = True) -> dict:
-    """Return fairseq's batch of 3 sentence pairs: source padded on the left, target on the right."""
+    """Return a batch of 3 sentence pairs as fairseq collates it: sources padded on the left, targets on the right."""
     dictionary = dictionary or make_dictionary()
     generator = torch.Generator().manual_seed(seed)
     lengths = [(5, 6), (7, 4), (3, 8)] if padding else [(6, 6)] * 3
@@ -99,14 +85,6 @@ def make_batch(dictionary: Dictionary | None = None, seed: int = 0, padding: boo
         shuffle=False,
     )
     return dataset.collater([dataset[i] for i in range(len(pairs))])
-
-
-def make_lm_batch(dictionary: Dictionary | None = None, seed: int = 0) -> dict:
-    """Return a language model's batch of 3 sentences, padded on the right, that start with the end of a sentence."""
-    batch = make_batch(dictionary, seed)
-    tokens = batch["net_input"]["prev_output_tokens"]
-    net_input = {"src_tokens": tokens, "src_lengths": tokens.ne(1).sum(dim=1)}
-    return {"id": batch["id"], "target": batch["target"], "net_input": net_input}
 
 
 def step_by_step_logits(model, batch: dict) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 import logging
 import multiprocessing
+import shlex
 import socket
 
 from training import train
@@ -9,25 +10,23 @@ from training import train
 from b2t_cli.train import main as b2t_train
 
 
-def one_of_two(rank, log, *arguments):
+def _train_as_rank(rank, log, *arguments):
     logging.getLogger().addHandler(logging.FileHandler(log))
     train(*arguments, "--distributed-rank", str(rank), command=b2t_train)
 
 
 def two_processes(data, save_dir, *flags):
-    """Train with two real processes over gloo; return what rank 0 logged."""
+    """Train by two processes that communicate over gloo; return the lines that rank 0 logged."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    distributed = [
-        *("--distributed-no-spawn", "--distributed-backend", "gloo", "--distributed-world-size", "2"),
-        *("--distributed-init-method", f"tcp://127.0.0.1:{port}"),
-    ]
-    # forked, so that nobody has to import fairseq again
+    distributed = shlex.split("--distributed-no-spawn --distributed-backend gloo --distributed-world-size 2")
+    distributed += ["--distributed-init-method", f"tcp://127.0.0.1:{port}"]
+    # Forked processes need not import fairseq again.
     context = multiprocessing.get_context("fork")
     logs = [save_dir.with_name(f"rank{rank}.log") for rank in range(2)]
     processes = [
-        context.Process(target=one_of_two, args=(rank, logs[rank], data, save_dir, *flags, *distributed))
+        context.Process(target=_train_as_rank, args=(rank, logs[rank], data, save_dir, *flags, *distributed))
         for rank in range(2)
     ]
     for process in processes:

@@ -23,12 +23,12 @@ SMALL = {
 
 
 def make_speech_task(num_words=20):
-    """What ``build_model`` reads of a task of fairseq's for speech."""
+    """Return a stand-in for fairseq's speech task, with what ``build_model`` reads of it."""
     return SimpleNamespace(source_dictionary=None, target_dictionary=make_dictionary(num_words))
 
 
 def make_speech_model(arch="b2t_s2t_transformer", task=None, seed=1, **overrides):
-    """A small model; the task of fairseq's sets the first three."""
+    """Build a small model; keywords override ``SMALL`` and the settings that fairseq's task would make."""
     given = {"input_feat_per_channel": MELS, "input_channels": 1, "max_source_positions": 100, **SMALL, **overrides}
     args = argparse.Namespace(arch=arch, max_target_positions=50, **given)
     ARCH_CONFIG_REGISTRY[arch](args)
@@ -37,7 +37,10 @@ def make_speech_model(arch="b2t_s2t_transformer", task=None, seed=1, **overrides
 
 
 def make_speech_batch(padding=True, seed=0):
-    """fairseq's batch of 3 utterances, the longest first: features with zeros as padding, and texts."""
+    """Return a batch of 3 utterances as fairseq collates it, the longest first.
+
+    Features are (batch, frames, MELS) with zeros as padding, texts (batch, tgt_len).
+    """
     generator = torch.Generator().manual_seed(seed)
     frames = torch.tensor([41, 33, 18] if padding else [40] * 3)
     features = torch.randn(3, int(frames.max()), MELS, generator=generator)
@@ -46,7 +49,7 @@ def make_speech_batch(padding=True, seed=0):
         features[utterance, frames[utterance] :] = 0
         target[utterance, : length - 1] = torch.randint(4, 24, (length - 1,), generator=generator)
         target[utterance, length - 1] = 2
-    # the end of the text before it, padding after it
+    # The decoder's input is the text after its end symbol, padded on the right.
     prev = torch.cat([torch.full((3, 1), 2), target.masked_fill(target == 2, 1)[:, :-1]], dim=1)
     net_input = {"src_tokens": features, "src_lengths": frames, "prev_output_tokens": prev}
     return {"net_input": net_input, "target": target, "target_lengths": (target != 1).sum(1)}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -76,7 +78,14 @@ def train(data: str, save_dir: Path, *flags: str, command=fairseq_train.cli_main
     return load(save_dir / "checkpoint_last.pt")
 
 
+def losses(lines: Iterable[str]) -> list[float]:
+    """Return the training losses that fairseq logged as JSON, one for each update."""
+    logged = [line[line.index("{") :] for line in lines if '"train_wall"' in line and '"update"' in line]
+    return [float(json.loads(entry)["loss"]) for entry in logged]
+
+
 def load(path: Path) -> dict:
+    """Return a checkpoint, from which no code is run."""
     return torch.load(path, weights_only=True)
 
 

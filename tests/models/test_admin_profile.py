@@ -1,4 +1,4 @@
-"""Admin's omegas come from the first batch of a fresh run, whatever the optimizer or the number of processes."""
+"""Admin's omegas are measured on the first batch of a new run, whatever its optimizer and its number of processes."""
 
 from types import SimpleNamespace
 
@@ -18,18 +18,19 @@ PROFILED = "profiled on the first batch"
 
 @pytest.fixture(scope="module")
 def run(data, tmp_path_factory):
-    """A run of three updates that writes its profile: its checkpoint and the file."""
+    """A run of three updates that writes its profile: its last checkpoint and the file of the profile."""
     folder = tmp_path_factory.mktemp("admin")
     state = train(data, folder / "run", *ADMIN, "--max-update", "3", "--admin-profile", str(folder / "profile"))
     return state, folder / "profile"
 
 
 def omegas(state):
+    """Return the omegas in a checkpoint by name."""
     return {name: tensor for name, tensor in state["model"].items() if name.endswith("omega")}
 
 
-def test_profile_is_that_of_the_first_update(data, run, tmp_path):
-    """One update at a rate of nothing: the omegas in the checkpoint are the file's, layer by layer."""
+def test_the_profile_has_the_omegas_of_the_first_update(data, run, tmp_path):
+    """After one update with almost no learning rate, the omegas in the checkpoint are those of the file."""
     _, profile = run
     state = train(data, tmp_path / "run", *ADMIN, "--max-update", "1", "--lr", "1e-12", "--warmup-init-lr", "0")
     lines = [line.split() for line in profile.read_text().splitlines()]
@@ -41,8 +42,8 @@ def test_profile_is_that_of_the_first_update(data, run, tmp_path):
     assert all(tensor == 1 for name, tensor in state["model"].items() if name.endswith("profiled"))
 
 
-def test_with_its_own_profile_a_run_is_the_same(data, run, tmp_path, caplog):
-    """Read from the file, or measured without one: bit by bit the same run."""
+def test_a_run_with_its_own_profile_is_the_same(data, run, tmp_path, caplog):
+    """Omegas that are read from the file give the same bits as omegas that are measured."""
     state, profile = run
     caplog.set_level("INFO")
     before = profile.read_text()
@@ -54,7 +55,7 @@ def test_with_its_own_profile_a_run_is_the_same(data, run, tmp_path, caplog):
 
 
 def test_a_resumed_run_needs_no_profile(data, run, tmp_path, caplog):
-    """Neither measured again nor read: the file is gone, and the batch another one."""
+    """It neither measures omegas again nor reads the file, which may be gone."""
     profile = tmp_path / "profile"
     train(data, tmp_path / "run", *ADMIN, "--max-update", "2", "--admin-profile", str(profile))
     profile.unlink()
@@ -66,8 +67,8 @@ def test_a_resumed_run_needs_no_profile(data, run, tmp_path, caplog):
     assert not profile.exists()
 
 
-def test_two_processes_agree(data, tmp_path):
-    """Each sees another batch; both take the first one's omegas, which are those of one process."""
+def test_two_processes_have_the_omegas_of_the_first(data, tmp_path):
+    """Each process has another batch; the run is that of one process."""
     flags = [*ADMIN, "--ddp-backend", "legacy_ddp", "--dropout", "0", "--max-tokens", "100000", "--batch-size", "30"]
     lines = two_processes(data, tmp_path / "two", *flags, "--max-update", "2")
     assert sum(PROFILED in line for line in lines) == 1
@@ -78,8 +79,8 @@ def test_two_processes_agree(data, tmp_path):
 @pytest.mark.parametrize(
     "flags", [["--bf16"], ["--store-ema", "--ema-decay", "0.9", "--ema-fp32"]], ids=["bf16", "ema"]
 )
-def test_copies_of_the_parameters_follow(data, run, tmp_path, flags):
-    """A half-precision optimizer steps from copies of the parameters, a moving average starts from one."""
+def test_copies_of_the_parameters_are_profiled_too(data, run, tmp_path, flags):
+    """A bf16 optimizer and a moving average have copies of the parameters."""
     rate = ["--lr", "1e-12", "--warmup-init-lr", "0", "--max-update", "2"]
     state = train(data, tmp_path, *ADMIN, *rate, *flags, command=b2t_train)
     profile = [float(line.split()[1]) for line in run[1].read_text().splitlines()]
@@ -90,7 +91,7 @@ def test_copies_of_the_parameters_follow(data, run, tmp_path, flags):
     assert torch.cat(stored)[:, 0].tolist() == pytest.approx(profile[:8], rel=0.01)
 
 
-def test_layerdrop_leaves_no_layer_unmeasured():
+def test_every_layer_is_measured_with_layerdrop_too():
     model = make_model(residual="admin", encoder_layerdrop=0.5, decoder_layerdrop=0.5).train()
     admin_profile.measure(model, make_batch()["net_input"])
     assert admin_profile.is_profiled(model)
@@ -99,7 +100,7 @@ def test_layerdrop_leaves_no_layer_unmeasured():
         assert (layer.residual.omega > 1).all()
 
 
-def test_a_failed_measurement_leaves_nothing_behind():
+def test_a_measurement_that_fails_changes_nothing():
     model = make_model(residual="admin")
     with pytest.raises(TypeError):
         admin_profile.measure(model, {"src_tokens": None})
@@ -126,7 +127,7 @@ def test_a_wrong_profile_is_refused(tmp_path, text, words):
     assert not admin_profile.is_profiled(model)
 
 
-def test_a_profile_that_cannot_be_written():
+def test_a_profile_that_cannot_be_written_is_an_error():
     with pytest.raises(InputError, match=r"/nowhere/profile cannot be written: there is no folder /nowhere"):
         admin_profile.write(make_model(residual="admin"), "/nowhere/profile")
 

@@ -1,8 +1,9 @@
-"""Flags: every one of fairseq's transformer is there, and every contradiction is refused with a reason."""
+"""Settings: every flag of fairseq's transformer is a flag here, and contradictions are refused with a reason."""
 
 import dataclasses
 
 import pytest
+import torch
 from fairseq.models import ARCH_MODEL_INV_REGISTRY
 from fairseq.models.transformer import TransformerConfig
 from flags import parse, stock_flags
@@ -10,11 +11,11 @@ from helpers import make_model, make_task
 
 from b2t_fairseq.models.transformer import B2TTransformerModel
 from b2t_fairseq.residual import SCHEMES
-from b2t_fairseq.settings.fields import B2TTransformerConfig
+from b2t_fairseq.settings.fields import B2TTransformerConfig, as_namespace
 from b2t_fairseq.sharing import STRATEGIES
 
 
-def test_every_stock_flag_is_a_flag_here():
+def test_every_flag_of_fairseqs_transformer_is_a_flag_here():
     added = stock_flags("b2t_transformer") - stock_flags("transformer")
     assert stock_flags("transformer") <= stock_flags("b2t_transformer")
     assert added == {
@@ -31,8 +32,8 @@ def test_every_stock_flag_is_a_flag_here():
     }
 
 
-def test_every_stock_setting_is_a_setting_here():
-    """A newer fairseq with another field, or with another default, must not pass unnoticed."""
+def test_every_setting_of_fairseqs_transformer_has_its_default():
+    """So a newer fairseq with another field or another default is noticed."""
     ours = {f.name: f.default for f in dataclasses.fields(B2TTransformerConfig)}
     derived = {"decoder_embed_dim", "decoder_ffn_embed_dim", "decoder_output_dim"}
 
@@ -60,7 +61,7 @@ SIZES = {
 
 
 @pytest.mark.parametrize("arch", SIZES)
-def test_architectures(arch):
+def test_an_architecture_has_its_sizes_and_b2t(arch):
     cfg = parse("--arch", arch)
     layers, width, ffn, heads = SIZES[arch]
     for stack in ("encoder", "decoder"):
@@ -74,7 +75,7 @@ def test_architectures(arch):
     assert cfg.encoder_word_dropout == cfg.decoder_word_dropout == 0
 
 
-def test_architectures_are_all_tested():
+def test_the_sizes_of_every_architecture_are_tested():
     assert sorted(ARCH_MODEL_INV_REGISTRY["b2t_transformer"]) == sorted(SIZES)
 
 
@@ -83,38 +84,30 @@ def test_flags_override_the_architecture():
     assert (cfg.encoder_layers, cfg.decoder_layers, cfg.decoder_embed_dim) == (12, 18, 256)
 
 
-def test_decoder_follows_the_encoder():
+def test_the_decoder_has_the_encoders_width_unless_told_otherwise():
     model = make_model(encoder_embed_dim=24, encoder_ffn_embed_dim=40)
     layer = model.decoder.layers[0]
     assert (layer.embed_dim, layer.fc1.out_features) == (24, 40)
 
 
-# vocabulary 32,768, all embeddings shared; the parameter columns of the papers' tables
+# In millions, as in the papers' tables, with a vocabulary of 32,768 and all embeddings shared.
+ONE_SET = {"encoder_unique_layers": 1, "decoder_unique_layers": 1}
+SIX_SETS = {"encoder_unique_layers": 6, "decoder_unique_layers": 6}
 COUNTS = [
     ("b2t_transformer_wmt_en_de", {}, "60.9"),
     ("b2t_transformer_wmt_en_de_18l", {}, "149.2"),
     ("b2t_transformer_wmt_en_de", {"encoder_layers": 12, "decoder_layers": 12}, "105.1"),
+    ("b2t_transformer_wmt_en_de_big", {}, "209.9"),
+    ("b2t_transformer_wmt_en_de_big", {"layer_sharing": "cycle", **ONE_SET}, "62.9"),
     *(
         (
             "b2t_transformer_wmt_en_de",
-            {
-                "layer_sharing": strategy,
-                "encoder_layers": n,
-                "decoder_layers": n,
-                "encoder_unique_layers": 6,
-                "decoder_unique_layers": 6,
-            },
+            {"layer_sharing": strategy, "encoder_layers": n, "decoder_layers": n, **SIX_SETS},
             "60.9",
         )
         for strategy in ("sequence", "cycle", "cycle_rev")
         for n in (12, 18)
     ),
-    (
-        "b2t_transformer_wmt_en_de_big",
-        {"layer_sharing": "cycle", "encoder_unique_layers": 1, "decoder_unique_layers": 1},
-        "62.9",
-    ),
-    ("b2t_transformer_wmt_en_de_big", {}, "209.9"),
 ]
 
 
@@ -124,11 +117,7 @@ def wmt_task():
 
 
 @pytest.mark.parametrize(("arch", "flags", "millions"), COUNTS)
-def test_parameter_counts(arch, flags, millions, wmt_task, monkeypatch):
-    import torch
-
-    from b2t_fairseq.settings.fields import as_namespace
-
+def test_parameter_counts_are_the_papers(arch, flags, millions, wmt_task):
     cfg = parse("--arch", arch, "--share-all-embeddings")
     args = as_namespace(cfg)
     for name, value in flags.items():
@@ -185,6 +174,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("flags", "quoted"), REFUSED)
 def test_contradictions_are_refused(flags, quoted):
+    """The message quotes the values that contradict each other."""
     with pytest.raises(ValueError, match="[a-z]") as error:  # noqa: RUF043
         make_model(**flags)
     for words in quoted:
@@ -199,7 +189,8 @@ def test_unknown_scheme_on_the_command_line_lists_the_known_ones(capsys):
     assert all(scheme in message for scheme in SCHEMES)
 
 
-def test_consistent_flags_are_accepted():
+def test_flags_that_agree_with_the_scheme_are_accepted():
+    """Pre-LN may be asked for by fairseq's flags too, and may do without the decoder's last norm."""
     make_model(residual="pre_ln", encoder_normalize_before=True, decoder_normalize_before=True)
     model = make_model(residual="pre_ln", no_decoder_final_norm=True)
     assert model.encoder.layer_norm is not None

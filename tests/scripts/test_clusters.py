@@ -12,14 +12,20 @@ from helpers import ROOT
 from planning import WMT, planned, settings
 
 SLURM = {
-    **{"SLURM_JOB_ID": "4711", "SLURM_NNODES": "2", "SLURM_NTASKS": "2", "SLURM_STEP_ID": "0", "SLURM_PROCID": "1"},
-    **{"SLURM_NODEID": "1", "SLURM_JOB_NODELIST": "gpu[07-08]", "SLURM_STEP_NODELIST": "gpu[07-08]"},
+    "SLURM_JOB_ID": "4711",
+    "SLURM_NNODES": "2",
+    "SLURM_NTASKS": "2",
+    "SLURM_STEP_ID": "0",
+    "SLURM_PROCID": "1",
+    "SLURM_NODEID": "1",
+    "SLURM_JOB_NODELIST": "gpu[07-08]",
+    "SLURM_STEP_NODELIST": "gpu[07-08]",
 }
 
 
 @pytest.mark.parametrize("node", [0, 1])
-def test_slurm(tmp_path, monkeypatch, node):
-    """Two nodes with 8 GPUs, one task on each: fairseq finds the first node, and each node's ranks."""
+def test_a_slurm_job_is_one_run_on_all_its_nodes(tmp_path, monkeypatch, node):
+    """On two nodes with 8 GPUs and one task each, fairseq finds the first node and the ranks of each node."""
     variables = {**SLURM, "SLURM_NODEID": str(node), "SLURM_PROCID": str(node)}
     text, flags = planned(f"{WMT}/b2t_18l.sh", folder=tmp_path, **variables)
     assert "16 GPU(s), bf16; updates of 458752 tokens = 16 x 3584 x 8" in text
@@ -44,13 +50,13 @@ def test_slurm(tmp_path, monkeypatch, node):
         ({}, 0, "no GPU is visible"),
     ],
 )
-def test_wrong_jobs(tmp_path, variables, gpus, message):
+def test_a_slurm_job_of_the_wrong_shape_is_refused(tmp_path, variables, gpus, message):
     text, _ = planned(f"{WMT}/b2t_18l.sh", folder=tmp_path, gpus=gpus, check=False, **{**SLURM, **variables})
     assert message in text
 
 
-def test_interactive_job(tmp_path, monkeypatch):
-    """One node with 4 GPUs and 4 tasks, no srun: fairseq spawns the processes, and asks nobody else."""
+def test_an_interactive_job_is_like_no_job(tmp_path, monkeypatch):
+    """On one node with 4 GPUs and 4 tasks but without srun, fairseq itself spawns the 4 processes."""
     variables = {"SLURM_JOB_ID": "4711", "SLURM_NNODES": "1", "SLURM_NTASKS": "4", "SLURM_JOB_NODELIST": "gpu07"}
     _, flags = planned(f"{WMT}/b2t_18l.sh", folder=tmp_path, gpus=4, **variables)
     for name, value in variables.items():
@@ -62,7 +68,7 @@ def test_interactive_job(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("visible", [1, 8])
-def test_torchrun(tmp_path, monkeypatch, visible):
+def test_torchrun_starts_one_run(tmp_path, monkeypatch, visible):
     """Each process is one rank of one run, whether it sees all of its node's GPUs or only its own."""
     variables = {"RANK": "11", "LOCAL_RANK": "3", "WORLD_SIZE": "16", "MASTER_ADDR": "gpu07", "MASTER_PORT": "1234"}
     _, flags = planned(f"{WMT}/b2t_18l.sh", folder=tmp_path, gpus=visible, **variables)
@@ -74,7 +80,8 @@ def test_torchrun(tmp_path, monkeypatch, visible):
 
 
 @pytest.mark.parametrize(("status", "requeued"), [(0, False), (1, False), (75, True)])
-def test_job_is_requeued_when_it_was_stopped(tmp_path, status, requeued):
+def test_a_job_that_was_stopped_is_requeued(tmp_path, status, requeued):
+    """A job that has ended, with success or with an error, is not."""
     stand_in(tmp_path / "bin", "srun", f'echo "srun $*"; exit {status}')
     path = stand_in(tmp_path / "bin", "scontrol", 'echo "scontrol $*"')
     result = subprocess.run(
@@ -89,8 +96,8 @@ def test_job_is_requeued_when_it_was_stopped(tmp_path, status, requeued):
     assert result.returncode == (0 if requeued else status)
 
 
-def test_sweep_as_an_array(tmp_path):
-    """One element for each configuration and seed, then the table; each element does its own run."""
+def test_a_sweep_is_a_job_array(tmp_path):
+    """It has an element for each configuration and seed, which does its own run, and then a job makes the table."""
     path = stand_in(tmp_path / "bin", "sbatch", 'printf "%q " "$@" >>"$CALLS"; echo >>"$CALLS"; echo "12;cluster"')
     configs = [ROOT / f"{WMT}/vanilla.sh", ROOT / f"{WMT}/b2t_6l.sh"]
     arguments = ("--seeds", "1 2 3", "--out", tmp_path / "out", "--slurm", *configs, "--", "--max-update", "5")
@@ -101,7 +108,7 @@ def test_sweep_as_an_array(tmp_path):
     assert table[table.index("--dependency") + 1] == "afterany:12"
     inner = array[array.index(str(ROOT / "scripts/slurm/sweep.sbatch")) + 1 :]
     assert inner == table[table.index(str(ROOT / "scripts/slurm/sweep.sbatch")) + 1 :]
-    # element 4 is the second configuration with the second seed
+    # Element 4 is the second configuration with the second seed.
     path = stand_in(tmp_path / "bin", "srun", 'shift; exec "$@"')
     stand_in(
         tmp_path / "bin",
@@ -121,8 +128,8 @@ def test_sweep_as_an_array(tmp_path):
 
 
 @pytest.mark.parametrize(("sent", "received"), [("USR1", "USR1"), ("TERM", "TERM"), ("INT", "TERM")])
-def test_stopped_sweep(tmp_path, sent, received):
-    """A signal to the sweep alone ends its training, and no other run begins; SIGTERM only where it was meant."""
+def test_a_sweep_that_is_stopped_ends_its_training(tmp_path, sent, received):
+    """The training gets the signal, SIGTERM for any other than SIGUSR1, and no other run begins."""
     traps = " ".join(f"trap 'echo {name} >>\"$SEEN\"; kill $!; exit 75' {name};" for name in ("USR1", "TERM"))
     training = f'echo begun >>"$SEEN"; {traps} sleep 100 & kill -s {sent} $PPID; wait'
     path = stand_in(tmp_path, "bash", f'case "$1" in */train.sh) {training};; *) exec /bin/bash "$@";; esac')

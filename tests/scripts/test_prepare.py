@@ -1,4 +1,4 @@
-"""From WMT's archives to binary data: whole runs, interrupted runs, and everything that raw text can have in it."""
+"""scripts/prepare_wmt14_en_de.sh: from WMT's archives to binary data, whatever interrupts it on the way."""
 
 import contextlib
 import functools
@@ -28,12 +28,13 @@ def sentences(folder, split, language):
 
 
 def text_of(pieces):
+    """Return the sentence of SentencePiece's pieces."""
     return pieces.replace(" ", "").replace("▁", " ").strip()
 
 
 class TestWholePath:
     def test_binary_data_is_the_text(self, world, prepared):
-        """Every pair of the three archives, in order, in pieces; newstest2013 to validate; all seven to test."""
+        """It has every pair of the three archives in order, newstest2013 to validate, and all seven sets to test."""
         expected = [pair for seed, (_, _, count) in enumerate([*PARTS.values()][:3]) for pair in pairs(count, seed)]
         for side, language in enumerate(("en", "de")):
             found = [text_of(line) for line in sentences(prepared, "train", language)]
@@ -46,7 +47,8 @@ class TestWholePath:
         assert len(Dictionary.load(str(prepared / "bin/dict.en.txt"))) == 120
         assert (prepared / "bin/dict.en.txt").read_bytes() == (prepared / "bin/dict.de.txt").read_bytes()
 
-    def test_manifest(self, prepared):
+    def test_the_manifest_lists_files_lines_and_counts(self, prepared):
+        """It does not name the folder, so that two preparations can be compared."""
         manifest = json.loads((prepared / "manifest.json").read_text())
         assert manifest["files"]["clean/train.en"]["lines"] == manifest["files"]["clean/train.de"]["lines"] == 350
         assert {"bin/train.en-de.de.bin", "subwords/spm.model", "archives.sha256"} <= manifest["files"].keys()
@@ -68,12 +70,12 @@ class TestWholePath:
 
     @pytest.mark.slow
     def test_interrupted_at_every_stage(self, world, prepared):
-        """Each command of each stage in turn is cut while it writes, and the script killed; then the same manifest."""
+        """However often a command is cut while it writes and the script is killed, the manifest becomes the same."""
         out = world / "interrupted"
         commands = ["fetch.py", "test_sets.py", "unpack.py", "clean.py", "spm.py train", "spm.py encode"]
         commands += ["fairseq-preprocess", "manifest.py"]
         for number, command in enumerate(commands):
-            # the first time that the command is called, its files may have 1,024 bytes and then its caller is killed
+            # In its first call the command may write 1,024 bytes to a file; then the script is killed.
             kill = (
                 f'case "$0 $*" in *"{command}"*) if mkdir "{out}.{number}" 2>/dev/null; then\n'
                 f'(ulimit -f 1; "{BIN}/$(basename "$0")" "$@") >/dev/null 2>&1; kill -9 $PPID; exit 1; fi;; esac\n'
@@ -89,20 +91,20 @@ class TestWholePath:
         leftovers = [path for path in out.rglob("*") if ".tmp" in path.name or ".part" in path.name]
         assert [path for path in leftovers if (out / "bin") in path.parents] == []
 
-    def test_own_text_packed(self, world, tmp_path):
+    def test_text_of_ones_own_may_be_packed(self, world, tmp_path):
         for side, language in enumerate(("en", "de")):
             with gzip.open(tmp_path / f"own.{language}.gz", "wt", encoding="utf-8") as file:
                 file.writelines(f"{pair[side]}\n" for pair in pairs(100, 7))
         arguments = ("--corpus", tmp_path / "own", "--stop-stage", 2)
         prepare(world, tmp_path / "out", *arguments)
         assert (tmp_path / "out/clean/train.de").read_text().splitlines() == [pair[1] for pair in pairs(100, 7)]
-        # other text under the same name is not taken for it
+        # Other text under the same name is noticed.
         with gzip.open(tmp_path / "own.de.gz", "at") as file:
             file.write("more\n")
         assert "now:   corpus own.de.gz" in prepare(world, tmp_path / "out", *arguments, check=False).stdout
 
     @pytest.mark.slow
-    def test_moses_bpe_and_news_commentary_v11(self, world, tmp_path):
+    def test_moses_bpe_and_another_news_commentary_can_be_chosen(self, world, tmp_path):
         prepare(world, tmp_path / "out", "--tokenization", "moses_bpe", "--news-commentary", "v11")
         found = [line.replace("@@ ", "") for line in sentences(tmp_path / "out", "train", "de")]
         expected = [pair[1] for seed in (0, 1, 3) for pair in pairs([*PARTS.values()][seed][2], seed)]
@@ -111,10 +113,11 @@ class TestWholePath:
 
 
 class TestDownload:
-    def test_a_server_with_faults(self, world, tmp_path):
-        """Each file is refused with 503, cut short, and then sent; one of them is other text, which line counts tell.
+    def test_a_server_with_faults_does_no_harm(self, world, tmp_path):
+        """The server answers each file first with 503, then with half of it, then with all of it.
 
-        The same command fetches that one again; and from then on the checksums are known.
+        One archive has other text, which its number of lines shows; the same command fetches it again. From then on
+        the checksums of all archives are known.
         """
         mirror = tmp_path / "mirror"
         shutil.copytree(world / "mirror", mirror)
@@ -145,13 +148,14 @@ class TestDownload:
         assert "could not be unpacked, see above" in result.stdout
         assert len(list((tmp_path / "out/archives").glob("*.tgz"))) == 3
 
-    def test_a_server_that_is_down(self, world, tmp_path):
+    def test_a_server_that_is_down_is_reported(self, world, tmp_path):
         result = prepare(world, tmp_path / "out", check=False, WMT_MIRROR="http://127.0.0.1:9", FETCH_PAUSE="0")
         assert result.returncode == 1
         assert "europarl-v7.tgz could not be fetched" in result.stdout
         assert "attempts: 4" in result.stdout
 
-    def test_local_archives(self, world, tmp_path):
+    def test_local_archives_are_used_and_never_deleted(self, world, tmp_path):
+        """A damaged or missing one is named."""
         archives = tmp_path / "my archives"
         archives.mkdir()
         for path in (world / "mirror").rglob("*.tgz"):
@@ -183,12 +187,12 @@ class TestDownload:
             (["--max-ratio"], "--max-ratio needs a value"),
         ],
     )
-    def test_wrong_options(self, world, tmp_path, arguments, message):
+    def test_wrong_options_are_refused(self, world, tmp_path, arguments, message):
         result = prepare(world, tmp_path / "out", *arguments, check=False)
         assert result.returncode == 1
         assert message in result.stdout
 
-    def test_too_little_space(self, world, tmp_path):
+    def test_too_little_disk_space_is_noticed_first(self, world, tmp_path):
         write_table(tmp_path / "huge.tsv", megabytes=10**9)
         result = prepare(world, tmp_path / "out", "--table", tmp_path / "huge.tsv", check=False)
         assert result.returncode == 1
@@ -218,7 +222,7 @@ class FaultyHandler(http.server.SimpleHTTPRequestHandler):
 
 @contextlib.contextmanager
 def served(folder):
-    """Serve a folder over http, with faults; give the address."""
+    """Serve a folder over http with the faults of FaultyHandler; yield the address."""
     FaultyHandler.requests.clear()
     handler = functools.partial(FaultyHandler, directory=str(folder))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)

@@ -1,10 +1,9 @@
 """scripts/train.sh on a small corpus: one run in a folder, which ends with a checkpoint."""
 
 import subprocess
-import sys
 
 import pytest
-from commands import environment, script
+from commands import BIN, environment, script
 from helpers import ROOT
 from planning import machine
 from training import binarize, load, write_corpus
@@ -13,6 +12,7 @@ from wmt import SMALL_CONFIG
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
+    """The small corpus in a folder whose name has a blank."""
     folder = tmp_path_factory.mktemp("corpus with a blank")
     write_corpus(folder)
     binarize(folder)
@@ -21,20 +21,12 @@ def corpus(tmp_path_factory):
 
 @pytest.mark.slow
 def test_two_processes_by_torchrun(corpus, tmp_path):
-    """torchrun starts the script twice; both are one run with the updates of one process that accumulates."""
+    """torchrun starts the script twice, and both processes make the updates of one process with --update-freq 2."""
     (tmp_path / "config.sh").write_text(SMALL_CONFIG)
     data = ("--data", corpus / "bin")
     result = subprocess.run(
         [
-            *(
-                sys.executable,
-                "-m",
-                "torch.distributed.run",
-                "--standalone",
-                "--nproc-per-node",
-                "2",
-                "--no-python",
-            ),
+            *f"{BIN}/python -m torch.distributed.run --standalone --nproc-per-node 2 --no-python".split(),
             *("bash", str(ROOT / "scripts/train.sh"), str(tmp_path / "config.sh"), *map(str, data)),
             *("--save-dir", str(tmp_path / "two")),
         ],
@@ -60,8 +52,8 @@ def test_two_processes_by_torchrun(corpus, tmp_path):
     assert list((tmp_path / "one/tensorboard").rglob("events*"))
 
 
-def test_one_run_in_a_folder(corpus, tmp_path):
-    """Not while another one is at work, not with another configuration; the same one is left alone when done."""
+def test_a_folder_holds_one_run(corpus, tmp_path):
+    """A second one at the same time or with other settings is refused; a finished one is left alone."""
     (tmp_path / "config.sh").write_text(SMALL_CONFIG.replace("max_update=6", "max_update=1"))
     arguments = (tmp_path / "config.sh", "--data", corpus / "bin", "--save-dir", tmp_path / "run", "--cpu")
     script("train.sh", *arguments)
@@ -71,34 +63,29 @@ def test_one_run_in_a_folder(corpus, tmp_path):
     assert result.returncode == 1
     assert "a run is at work" in result.stderr
     assert "nothing to do" in script("train.sh", *arguments).stdout
-    # refused before any model is made
     result = script("train.sh", *arguments, "--lr", "0.1", check=False)
     assert result.returncode == 1
     assert "was begun with other settings" in result.stdout
     assert (tmp_path / "run/checkpoint_last.pt").read_bytes() == before
 
 
-def test_the_papers_updates_are_not_for_a_cpu(tmp_path):
+def test_the_papers_updates_are_refused_on_a_cpu(tmp_path):
+    """They would take minutes each; --cpu says that this is wanted."""
     config = ROOT / "configs/wmt14_en_de/b2t_18l.sh"
     arguments = ("train.sh", config, "--data", tmp_path, "--save-dir", tmp_path / "run")
     result = script(*arguments, check=False, PATH=machine(tmp_path, gpus=0))
     assert result.returncode == 1
     assert "no GPU is visible here, and for one update of 458752 tokens a CPU needs many minutes" in result.stdout
-    # so the next thing to complain about is reached
+    # Then the next error is found.
     result = script(*arguments, "--cpu", check=False, PATH=machine(tmp_path, gpus=0))
     assert "no binary data" in result.stdout
     assert not (tmp_path / "run").exists()
 
 
-def test_no_checkpoint_is_an_error(corpus, tmp_path):
+def test_training_without_any_checkpoint_is_an_error(corpus, tmp_path):
     (tmp_path / "config.sh").write_text(SMALL_CONFIG)
     arguments = ("--data", corpus / "bin", "--save-dir", tmp_path / "run", "--cpu", "--max-epoch", "1")
-    result = script(
-        "train.sh",
-        tmp_path / "config.sh",
-        *arguments,
-        *("--no-last-checkpoints", "--no-epoch-checkpoints", "--disable-validation"),
-        check=False,
-    )
+    arguments += ("--no-last-checkpoints", "--no-epoch-checkpoints", "--disable-validation")
+    result = script("train.sh", tmp_path / "config.sh", *arguments, check=False)
     assert result.returncode == 1
     assert "training ended without any checkpoint" in result.stdout

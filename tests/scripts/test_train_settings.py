@@ -7,7 +7,8 @@ import subprocess
 import pytest
 import torch
 from commands import script
-from helpers import ROOT, make_lm, make_model, make_task
+from helpers import ROOT, make_model, make_task
+from language_models import make_lm
 from planning import WMT, machine, planned, settings
 
 from b2t_common.names import STACKS
@@ -43,17 +44,13 @@ class TestPlan:
     @pytest.mark.parametrize(
         ("gpus", "arguments", "message"),
         [
-            (
-                3,
-                [],
-                "3 processes with --max-tokens 3584 cannot make updates of 458752 tokens;.* 2 processes .* 3584 can",
-            ),
+            (3, [], "3 processes with .* 3584 cannot make updates of 458752 tokens;.* 2 processes .* 3584 can"),
             (8, ["--max-tokens", "5000"], "8 processes with --max-tokens 4096 can"),
             (8, ["--max-tokens", "0"], "0: .* take a positive whole number"),
             (8, ["--distributed-world-size", "4"], "use --gpus"),
         ],
     )
-    def test_refusals(self, tmp_path, gpus, arguments, message):
+    def test_updates_of_another_size_are_refused(self, tmp_path, gpus, arguments, message):
         text, flags = planned(f"{WMT}/b2t_18l.sh", *arguments, gpus=gpus, folder=tmp_path, check=False)
         assert flags is None
         assert re.search(f"error: .*{message}", text), text
@@ -68,7 +65,8 @@ class TestPlan:
             (8, True, ["--cpu"], ["cpu"]),
         ],
     )
-    def test_precision(self, tmp_path, gpus, bf16, arguments, expected):
+    def test_precision_follows_the_machine(self, tmp_path, gpus, bf16, arguments, expected):
+        """A GPU with bf16 uses it, another GPU fp16, a CPU neither, unless a flag of the command line says so."""
         _, flags = planned(f"{WMT}/vanilla.sh", *arguments, gpus=gpus, bf16=bf16, folder=tmp_path)
         common = settings(flags).common
         assert [name for name in ("bf16", "fp16", "cpu") if common[name]] == expected
@@ -95,7 +93,7 @@ class TestPlan:
             ([str(ROOT / "configs/small/cpu.sh"), "--cpu", "--data", "/nowhere"], "--data /nowhere: no binary data"),
         ],
     )
-    def test_wrong_arguments(self, tmp_path, arguments, message):
+    def test_wrong_arguments_leave_no_folder(self, tmp_path, arguments, message):
         path = machine(tmp_path, 0)
         result = script("train.sh", *arguments, "--save-dir", tmp_path / "run", check=False, PATH=path)
         assert result.returncode != 0
@@ -106,7 +104,7 @@ class TestPlan:
 class TestConfigurations:
     @pytest.fixture(scope="class")
     def parsed(self):
-        """A function from a configuration's name to fairseq's settings, read as train.sh reads them."""
+        """Return a function from a configuration's name to fairseq's settings, read as train.sh reads them."""
         shell = '. "$1"; printf "%s\\0" "${model[@]}" "${training[@]}" --max-update "$max_update"'
 
         @functools.cache
@@ -133,12 +131,19 @@ class TestConfigurations:
     @pytest.mark.parametrize(
         ("name", "millions"),
         [
-            *(("vanilla", 60.9), ("universal", 62.9), ("big", 209.9), ("sequence_12", 60.9), ("cycle_rev_18", 60.9)),
-            *(("b2t_18l_release", 149.2), ("b2t_100l", 752), ("b2t_cycle_rev_18", 60.9), ("pre_ln_6l", 60.9)),
+            ("vanilla", 60.9),
+            ("universal", 62.9),
+            ("big", 209.9),
+            ("sequence_12", 60.9),
+            ("cycle_rev_18", 60.9),
+            ("b2t_18l_release", 149.2),
+            ("b2t_100l", 752),
+            ("b2t_cycle_rev_18", 60.9),
+            ("pre_ln_6l", 60.9),
         ],
     )
     def test_parameters_are_the_papers(self, parsed, name, millions):
-        """On the meta device: no memory is taken for the 752M of the 100-layer model."""
+        """Models are built on the meta device, since the 100-layer model has 752M parameters."""
         cfg = parsed(f"wmt14_en_de/{name}")
         flags = {key: cfg.model[key] for key in cfg.model if key != "_name"}
         with torch.device("meta"):
@@ -154,11 +159,12 @@ class TestConfigurations:
         depth, sets = (12, 6) if name.endswith("12") else (6, 1 if name == "universal" else 6)
         assert (len(model.decoder.layers), len(set(model.decoder.indices))) == (depth, sets)
         assert (cfg.model.residual, cfg.model.adaptive_input, cfg.criterion._name) == ("pre_ln", True, "adaptive_loss")
-        # what 8 GPUs accumulate of 3 batches
+        # One GPU accumulates the batches of 8 GPUs with --update-freq 3.
         flags = planned(f"configs/wikitext_103/{name}.sh", gpus=1, folder=tmp_path)[1]
         assert flags[flags.index("--update-freq") + 1] == "24"
 
-    def test_recipes(self, parsed):
+    def test_recipes_are_the_papers(self, parsed):
+        """Dropout, word dropout, initialization, learning rate, warm-up and clipping are those of the papers."""
         release = parsed("wmt14_en_de/b2t_18l_release")
         assert (release.model.dropout, release.model.depth_scaled_init) == (0.5, True)
         assert (release.model.encoder_word_dropout, release.optimization.clip_norm) == (0.1, 0.1)

@@ -27,17 +27,20 @@ def trained(world, prepared):
 
 
 def evaluate(world, run, *arguments, check=True, **variables):
+    """Run scripts/evaluate.sh on a run."""
     flags = ("--cpu", "--max-len-b", "12")
     return script("evaluate.sh", run, *arguments, *flags, check=check, SACREBLEU=str(world / "sacrebleu"), **variables)
 
 
 @pytest.fixture(scope="module")
 def evaluated(world, trained):
+    """The run, with its scores, and what scripts/evaluate.sh printed."""
     return trained, evaluate(world, trained).stdout
 
 
 class TestEvaluate:
-    def test_table(self, evaluated):
+    def test_scores_of_all_sets_and_the_papers_rows(self, evaluated):
+        """Each set is translated with the papers' length penalty, and the average stands beside the papers' rows."""
         run, text = evaluated
         scores = json.loads((run / "evaluation/scores.json").read_text())
         assert list(scores["sets"]) == NEWSTESTS
@@ -48,20 +51,19 @@ class TestEvaluate:
         for name in NEWSTESTS:
             assert len((run / f"evaluation/{name}.de").read_text().splitlines()) == 5
             generated = (run / f"evaluation/{name}.generated.txt").read_text()
-            # the papers' length penalty for 2014
             assert f"'lenpen': {0.6 if name == 'newstest2014' else 1.0}" in generated
             assert "'beam': 2" in generated
             sources = [line.split("\t")[1] for line in generated.splitlines() if line.startswith("S-")]
             expected = [source for source, _ in pairs(5, 100 + NEWSTESTS.index(name))]
             assert sorted(sources) == sorted(expected)
 
-    def test_averaged_model_is_what_was_trained(self, evaluated):
+    def test_the_averaged_model_has_the_trained_parameters(self, evaluated):
         run, _ = evaluated
         averaged = load(run / "evaluation/averaged.pt")
         assert averaged["last_optimizer_state"] is None
         assert averaged["model"].keys() == load(run / "checkpoint_last.pt")["model"].keys()
 
-    def test_a_second_call_only_scores(self, world, evaluated):
+    def test_a_second_call_translates_nothing_again(self, world, evaluated):
         run, text = evaluated
         files = {path: path.stat().st_mtime_ns for path in run.glob("evaluation/*.generated.txt")}
         again = evaluate(world, run).stdout
@@ -70,8 +72,8 @@ class TestEvaluate:
         assert files == {path: path.stat().st_mtime_ns for path in files}
 
     @pytest.mark.slow
-    def test_interrupted_after_one_set(self, world, trained, tmp_path):
-        """Killed before the second set is translated: the first is kept, and not translated again."""
+    def test_an_interrupted_evaluation_keeps_the_sets_that_are_done(self, world, trained, tmp_path):
+        """A set that was translated before the script was killed is not translated again."""
         run = tmp_path / "run"
         shutil.copytree(trained, run, ignore=shutil.ignore_patterns("evaluation"))
         one_set = f'"{BIN}/b2t" "${{@/test,test1,test2/test}}"; kill -9 $PPID\n'
@@ -95,7 +97,7 @@ class TestEvaluate:
             (["--last", "9"], "has 0 checkpoints by updates, not 9"),
         ],
     )
-    def test_wrong_options(self, world, trained, tmp_path, arguments, message):
+    def test_wrong_options_are_refused(self, world, trained, tmp_path, arguments, message):
         run = tmp_path / "run"
         run.mkdir()
         for name in ("settings.sh", "data.txt", "checkpoint_last.pt"):
@@ -106,8 +108,8 @@ class TestEvaluate:
 
 
 class TestHub:
-    def test_the_readmes_three_lines(self, evaluated, monkeypatch, capsys):
-        """Plain sentences in, plain sentences out: the translations of scripts/evaluate.sh."""
+    def test_the_three_lines_of_the_readme_work(self, evaluated, monkeypatch, capsys):
+        """They translate plain sentences into plain sentences, the same as scripts/evaluate.sh."""
         run, _ = evaluated
         readme = (ROOT / "README.md").read_text()
         code = re.search(r"```python\n(import torch\n+model = .*?)```", readme, flags=re.DOTALL)[1]
@@ -122,7 +124,8 @@ class TestHub:
         expected = (run / "evaluation/newstest2010.de").read_text().splitlines()
         assert names["model"].translate(sources, beam=2, max_len_b=12) == expected
 
-    def test_what_is_found(self, evaluated, prepared, tmp_path):
+    def test_a_run_a_checkpoint_and_an_archive_are_loaded(self, evaluated, prepared, tmp_path):
+        """An archive is one folder with checkpoint, dictionaries and subword model."""
         run, _ = evaluated
         for given in (
             {"model": run},
@@ -133,7 +136,6 @@ class TestHub:
             assert model.bpe is not None
             assert not model.training
         assert len(from_pretrained(run, "checkpoint_last.pt:checkpoint_best.pt").models) == 2
-        # an archive: all in one folder
         for file in (run / "checkpoint_last.pt", *(prepared / "bin").glob("dict.*.txt"), prepared / "bin/spm.model"):
             shutil.copy(file, tmp_path)
         with pytest.raises(InputError, match="does not say its languages"):
@@ -150,7 +152,7 @@ class TestHub:
             (["RUN/tensorboard"], "has none of evaluation/averaged.pt"),
         ],
     )
-    def test_what_is_missing_is_said(self, trained, arguments, message):
+    def test_the_message_says_what_is_missing(self, trained, arguments, message):
         (trained / "evaluation").mkdir(exist_ok=True)
         shutil.copy(trained / "checkpoint_last.pt", trained / "evaluation/averaged.pt")
         with pytest.raises(InputError) as error:
@@ -159,8 +161,8 @@ class TestHub:
 
 
 @pytest.mark.slow
-def test_moses_bpe(world, tmp_path):
-    """Tokens and BPE become text again: what is scored has neither."""
+def test_translations_in_moses_bpe_are_scored_as_text(world, tmp_path):
+    """What is scored has neither BPE marks nor separated punctuation."""
     prepare(world, tmp_path / "data", "--tokenization", "moses_bpe")
     (tmp_path / "config.sh").write_text(SMALL_CONFIG.replace("max_update=6", "max_update=150"))
     script("train.sh", tmp_path / "config.sh", "--data", tmp_path / "data/bin", "--save-dir", tmp_path / "run", "--cpu")
@@ -173,13 +175,13 @@ def test_moses_bpe(world, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif("SACREBLEU" not in os.environ, reason="SACREBLEU names no cache of the real test sets")
-def test_real_test_sets(world, tmp_path):
-    """All 19,666 segments, translated by a model that knows next to nothing."""
+def test_all_segments_of_the_real_test_sets_are_scored(world, tmp_path):
+    """A model that has hardly been trained translates all 19,666 of them."""
     real = {"SACREBLEU": os.environ["SACREBLEU"]}
     prepare(world, tmp_path / "data", **real)
     (tmp_path / "config.sh").write_text(SMALL_CONFIG)
     arguments = ("--data", tmp_path / "data/bin", "--save-dir", tmp_path / "run", "--cpu")
-    # real sentences are long in the few pieces of this corpus
+    # With the few pieces of this small corpus, real sentences are long.
     arguments += ("--disable-validation", "--max-source-positions", "4096", "--max-target-positions", "4096")
     script("train.sh", tmp_path / "config.sh", *arguments)
     script("evaluate.sh", tmp_path / "run", "--cpu", "--beam", "1", "--max-len-b", "4", "--max-len-a", "0", **real)
@@ -189,8 +191,8 @@ def test_real_test_sets(world, tmp_path):
 
 
 @pytest.mark.slow
-def test_sweep(world, prepared, tmp_path):
-    """Two configurations and two seeds, one table; a second call finds everything done."""
+def test_a_sweep_ends_with_one_table(world, prepared, tmp_path):
+    """It has a row for each configuration, over two seeds; a second call finds everything done."""
     for name in ("post_ln", "b2t"):
         (tmp_path / f"{name}.sh").write_text(SMALL_CONFIG.replace("b2t ", f"{name} "))
     arguments = ["--seeds", "1 2", "--out", tmp_path / "sweep", "--data", prepared / "bin"]

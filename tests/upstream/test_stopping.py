@@ -1,4 +1,4 @@
-"""A run that is asked to stop ends on all ranks after the same update, with a checkpoint, and goes on from there."""
+"""A run that is asked to stop ends with a checkpoint, on all ranks after the same update, and can go on from there."""
 
 import multiprocessing
 import os
@@ -17,13 +17,13 @@ from b2t_fairseq.upstream import stopping
 FORK = multiprocessing.get_context("fork")
 
 
-def signal_at(monkeypatch, update, number, whom=lambda trainer: [os.getpid()]):
-    """Send a signal within an update, while it is being computed."""
+def signal_at(monkeypatch, update, number, receivers=lambda trainer: [os.getpid()]):
+    """Send a signal while an update is computed; ``receivers`` returns the ids of processes."""
     step = Trainer.train_step
 
     def train_step(self, *arguments, **keywords):
         if self.get_num_updates() == update - 1:
-            for process in whom(self):
+            for process in receivers(self):
                 os.kill(process, number)
         return step(self, *arguments, **keywords)
 
@@ -31,12 +31,14 @@ def signal_at(monkeypatch, update, number, whom=lambda trainer: [os.getpid()]):
 
 
 def updates(folder):
+    """Return how many updates a run's last checkpoint has."""
     return load(folder / "checkpoint_last.pt")["optimizer_history"][-1]["num_updates"]
 
 
 @pytest.mark.parametrize("number", stopping.SIGNALS)
 @pytest.mark.parametrize("update", [3, 8], ids=["within-an-epoch", "at-its-end"])
-def test_stopped_run_ends_with_the_same_weights(data, tmp_path, monkeypatch, capsys, number, update):
+def test_a_stopped_run_ends_with_the_same_weights(data, tmp_path, monkeypatch, capsys, number, update):
+    """Started again, it ends as a run that was never stopped; the exit status says that it was stopped."""
     flags = [data, tmp_path / "stopped", *SHARED, "--max-update", "12", "--encoder-word-dropout", "0.1"]
     handlers = [signal.getsignal(n) for n in stopping.SIGNALS]
     whole = train(data, tmp_path / "whole", *flags[2:])
@@ -50,7 +52,7 @@ def test_stopped_run_ends_with_the_same_weights(data, tmp_path, monkeypatch, cap
     assert "the same command goes on" in capsys.readouterr().out
     stopped = load(tmp_path / "stopped/checkpoint_last.pt")
     assert stopped["optimizer_history"][-1]["num_updates"] == update
-    # an hour at most: what tells the ranks to stop must not be taken for training time
+    # The value that tells the ranks to stop must not be added to the training time.
     assert stopped["extra_state"]["previous_training_time"] < 3600
     assert [signal.getsignal(n) for n in stopping.SIGNALS] == handlers
     # what ends a process that hangs must not end one whose training has ended
@@ -61,8 +63,8 @@ def test_stopped_run_ends_with_the_same_weights(data, tmp_path, monkeypatch, cap
     assert resumed["extra_state"]["best"] == whole["extra_state"]["best"]
 
 
-def test_signal_in_the_last_update_is_a_finished_run(data, tmp_path, monkeypatch):
-    """With the validation that belongs to its end."""
+def test_a_run_that_is_stopped_in_its_last_update_has_finished(data, tmp_path, monkeypatch):
+    """It is validated, as at the end of any run."""
     signal_at(monkeypatch, 2, signal.SIGUSR1)
     status = []
     train(data, tmp_path, "--max-update", "2", command=lambda argv: status.append(b2t_train(argv)))
@@ -70,8 +72,8 @@ def test_signal_in_the_last_update_is_a_finished_run(data, tmp_path, monkeypatch
     assert (tmp_path / "checkpoint_best.pt").exists()
 
 
-def test_one_rank_tells_the_other(data, tmp_path, monkeypatch):
-    """Only rank 1 gets the signal; both write and leave together, and the run goes on."""
+def test_one_rank_tells_the_other_to_stop(data, tmp_path, monkeypatch):
+    """Only rank 1 gets the signal; both end after the same update, and the run can go on."""
     flags = [*SHARED, "--ddp-backend", "legacy_ddp", "--dropout", "0", "--max-update", "6"]
     with monkeypatch.context() as patch:
         signal_at(patch, 3, signal.SIGUSR1, lambda trainer: [os.getpid()] * (trainer.data_parallel_rank == 1))
@@ -85,11 +87,11 @@ def test_one_rank_tells_the_other(data, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("number", stopping.SIGNALS)
-def test_processes_that_load_data_are_spared(data, tmp_path, monkeypatch, number):
-    """Batch systems signal them too; without their batches, more than are read ahead, no update could be completed."""
+def test_processes_that_load_data_go_on_until_the_run_ends(data, tmp_path, monkeypatch, number):
+    """Batch systems signal them too, but the update needs more batches than are read ahead."""
     loaders, groups = [], []
 
-    def everybody():
+    def all_processes():
         loaders.extend(multiprocessing.active_children())
         return [*(process.pid for process in loaders), os.getpid()]
 
@@ -100,10 +102,9 @@ def test_processes_that_load_data_are_spared(data, tmp_path, monkeypatch, number
     next_group = GroupedIterator.__next__
 
     def signal_before_second(self):
-        # before the batches of the second update are collected
         groups.append(self)
         if len(groups) == 2:
-            sender = FORK.Process(target=send_from_outside, args=(everybody(),))
+            sender = FORK.Process(target=send_from_outside, args=(all_processes(),))
             sender.start()
             sender.join()
         return next_group(self)
@@ -113,14 +114,16 @@ def test_processes_that_load_data_are_spared(data, tmp_path, monkeypatch, number
     train(data, tmp_path, "--max-update", "40", *flags, command=b2t_train)
     assert len(loaders) >= 2
     assert updates(tmp_path) == 2
-    # nor do they outlive the run, which ends them with SIGTERM
+    # SIGTERM ends them at the end of the run.
     for process in loaders:
         process.terminate()
         process.join(30)
         assert process.exitcode is not None
 
 
-def test_launcher_passes_signals_on():
+def test_a_launcher_passes_signals_on_to_its_processes():
+    """SIGTERM arrives as SIGUSR1, which asks for a checkpoint."""
+
     def wait_for_signal(ready):
         signal.pthread_sigmask(signal.SIG_BLOCK, stopping.SIGNALS)
         ready.set()
@@ -138,8 +141,8 @@ def test_launcher_passes_signals_on():
 
 
 @pytest.mark.parametrize("early", [False, True], ids=["while-it-starts", "before-it-starts"])
-def test_a_spawned_process_that_has_no_handler_yet(early):
-    """The signal waits until there is one; here, until the process asks for it."""
+def test_a_signal_waits_until_a_spawned_process_can_handle_it(early):
+    """So it is not lost, and does not kill the process, while the process starts."""
     child = multiprocessing.get_context("spawn").Process(target=signal.sigwait, args=([signal.SIGUSR1],))
     with stopping.forwarded_to_spawned():
         if early:
@@ -153,7 +156,8 @@ def test_a_spawned_process_that_has_no_handler_yet(early):
 
 
 @pytest.mark.parametrize("numbers", [[signal.SIGTERM], stopping.SIGNALS])
-def test_a_process_that_hangs_does_not_outlive_sigterm(monkeypatch, numbers):
+def test_a_process_that_hangs_is_ended_after_sigterm(monkeypatch, numbers):
+    """SIGTERM means that the machine is taken away soon."""
     monkeypatch.setattr(stopping, "SECONDS_AFTER_SIGTERM", 0.1)
 
     def hang():

@@ -1,0 +1,93 @@
+"""``--compile`` compiles each stack once, and gives the same numbers."""
+
+import pytest
+import torch
+from checks import assert_close, logits_and_gradients
+from helpers import make_batch, make_model, randomize
+
+from b2t_common.errors import InputError
+from b2t_fairseq import admin_profile
+from b2t_fairseq.kernels import compilation
+from b2t_fairseq.kernels.compilation import CompiledInTraining
+
+
+@pytest.fixture(autouse=True)
+def compiler(monkeypatch):
+    """Compile without generating code, which takes a minute; PyTorch captures the same graphs."""
+    monkeypatch.setattr(CompiledInTraining, "is_unavailable", False)
+    compile_with = torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda self, **flags: compile_with(self, backend="aot_eager", **flags)
+    )
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+def test_one_graph_for_each_stack_gives_the_same_numbers():
+    """Batches of other lengths and other numbers of sentences use the same graph."""
+    plain, compiled = (randomize(make_model(compile=on)).train() for on in (False, True))
+    assert list(plain.state_dict()) == list(compiled.state_dict())
+    for seed, sentences in enumerate((3, 2, 3)):
+        batch = make_batch(seed=seed)
+        batch["net_input"] = {name: tensor[:sentences] for name, tensor in batch["net_input"].items()}
+        batch["target"] = batch["target"][:sentences]
+        results = []
+        for model in (plain, compiled):
+            model.zero_grad()
+            results.append(logits_and_gradients(model, batch))
+        assert_close(*results)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+
+
+@pytest.mark.parametrize("scheme", ["admin", "ln_scaling", "mix_ln"])
+def test_layers_of_all_depths_share_a_graph(scheme):
+    """Schemes that depend on the depth must not need a graph for each layer: PyTorch gives up after eight."""
+    model = randomize(make_model(compile=True, residual=scheme, encoder_layers=4, decoder_layers=4)).train()
+    for layer in (*model.encoder.layers, *model.decoder.layers):
+        # Graphs are captured but not compiled, which is enough to count them.
+        layer._compiled_call_impl = torch.compile(layer._call_impl, backend="eager", dynamic=True)
+    if scheme == "admin":
+        # The pass that measures the profile compiles nothing.
+        admin_profile.measure(model, make_batch()["net_input"])
+        assert not torch._dynamo.utils.counters["stats"]
+    model(**make_batch()["net_input"])
+    # Mix-LN has two kinds of layers in each stack.
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == (4 if scheme == "mix_ln" else 2)
+
+
+def test_only_training_is_compiled():
+    model = make_model(compile=True).eval()
+    with torch.no_grad():
+        model(**make_batch()["net_input"])
+    assert not torch._dynamo.utils.counters["stats"]
+
+
+def test_training_goes_on_without_a_compiler(monkeypatch, caplog):
+    class Failure(Exception):
+        pass
+
+    def fail(*args, **kwargs):
+        raise Failure("no compiler\nand why")
+
+    monkeypatch.setattr(compilation, "_failures", lambda: (Failure,))
+    plain, compiled = (randomize(make_model(compile=on)).train() for on in (False, True))
+    for layer in (*compiled.encoder.layers, *compiled.decoder.layers):
+        layer._compiled_call_impl = fail
+    logits = [model(**make_batch()["net_input"])[0] for model in (plain, compiled)]
+    assert torch.equal(*logits)
+    warnings = [record.getMessage() for record in caplog.records if "--compile" in record.getMessage()]
+    assert warnings == ["--compile: this machine cannot compile (no compiler); training goes on without"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"kernels": "fairseq"}, "--compile cannot work with --kernels fairseq"),
+        ({"checkpoint_activations": True}, "--compile cannot work with --checkpoint-activations"),
+    ],
+)
+def test_flags_that_cannot_be_compiled_are_refused(flags, message):
+    with pytest.raises(InputError, match=message):
+        make_model(compile=True, **flags)
