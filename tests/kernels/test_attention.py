@@ -1,4 +1,4 @@
-"""``--kernels fast`` computes what ``--kernels fairseq`` does, within rounding; ``--compile`` too."""
+"""``--kernels fast`` gives the numbers of ``--kernels fairseq``, to rounding."""
 
 import pytest
 import torch
@@ -22,6 +22,7 @@ FLAGS = [
 
 
 def pair(**flags):
+    """Return a model with fairseq's kernels and one with the fast ones, with the same parameters."""
     return [randomize(make_model(kernels=kernels, **flags)) for kernels in ("fairseq", "fast")]
 
 
@@ -48,7 +49,7 @@ def test_validation_gives_the_same_logits(onednn):
     assert torch.allclose(*logits, rtol=1e-5, atol=1e-5)
 
 
-def test_language_model_gives_the_same(onednn):
+def test_a_language_model_gives_the_same_logits(onednn):
     tokens = torch.randint(4, 24, (3, 9), generator=torch.Generator().manual_seed(1))
     logits = []
     for kernels in ("fairseq", "fast"):
@@ -56,7 +57,7 @@ def test_language_model_gives_the_same(onednn):
     assert torch.allclose(*logits, rtol=1e-5, atol=1e-5)
 
 
-def test_bfloat16_gives_the_same():
+def test_bfloat16_gives_the_same_logits():
     logits = [model.bfloat16().eval()(**make_batch()["net_input"])[0].float() for model in pair()]
     assert (logits[0] - logits[1]).abs().max() < 0.03 * logits[0].abs().max()
 
@@ -68,7 +69,7 @@ def test_parameters_are_those_of_fairseqs_kernels():
 
 
 def test_targets_padded_on_the_right_need_no_mask(monkeypatch):
-    """What the mask would hide comes later than whatever could see it."""
+    """Padding comes after the words, so that the causal mask hides it already; padding on the left needs a mask."""
     task = make_task()
     for left_pad_target, masks in ((False, 0), (True, 6)):
         task.cfg = type("Settings", (), {"left_pad_target": left_pad_target})
@@ -94,14 +95,14 @@ def test_targets_padded_on_the_right_need_no_mask(monkeypatch):
 
 @pytest.mark.parametrize("no_cross_attention", [True, False])
 def test_one_attention_to_both_sides_does_not_see_the_sources_padding(no_cross_attention):
-    """With --cross-self-attention, where targets, as all of fairseq's for translation, are padded on the right."""
+    """This is so with --cross-self-attention, with targets padded on the right, as fairseq pads them."""
     task = make_task()
     task.cfg = type("Settings", (), {"left_pad_target": False})
     flags = {"task": task, "cross_self_attention": True, "no_cross_attention": no_cross_attention}
     assert_close(*(logits_and_gradients(model.train(), make_batch()) for model in pair(**flags)))
 
 
-def test_attention_weights_are_still_there():
+def test_attention_weights_can_still_be_asked_for():
     exact, fast = pair()
     weights = [model.eval()(**make_batch()["net_input"], alignment_layer=2)[1]["attn"][0] for model in (exact, fast)]
     assert torch.allclose(*weights, atol=1e-5)

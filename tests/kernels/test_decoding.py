@@ -1,4 +1,4 @@
-"""The beam search of ``--kernels fast`` finds what fairseq's finds, with the same scores."""
+"""The beam search of ``--kernels fast`` finds the hypotheses of fairseq's, with the same scores."""
 
 import re
 import sys
@@ -13,7 +13,7 @@ from fairseq_cli import generate
 from helpers import make_dictionary, make_model, make_task, randomize
 from language_models import make_lm
 from speech import make_speech_batch, make_speech_model, make_speech_task
-from training import MODEL_FLAGS, SHARED, TRAIN_FLAGS, binarize, train, write_corpus
+from training import SHARED, train
 
 from b2t_fairseq.decoding import BeamSearchGenerator
 from b2t_fairseq.decoding.candidates import candidates, largest, log_normalizers
@@ -34,7 +34,7 @@ SETTINGS = [
 
 
 def make_sentences(sentences=9, dictionary=None):
-    """A batch of sentences of many lengths, so that their translations end one after another."""
+    """Return a batch of sentences of many lengths, so that their translations end one after another."""
     dictionary = dictionary or make_dictionary(WORDS)
     generator = torch.Generator().manual_seed(2)
     sources = [
@@ -47,25 +47,28 @@ def make_sentences(sentences=9, dictionary=None):
 
 
 def make_undecided(scheme, seed):
-    """A random model that finds most symbols likely, the end among them, and so ends here and there."""
+    """Return a random model that finds most symbols likely, so that hypotheses end after various numbers of words."""
     model = randomize(make_model(task=make_task(WORDS), residual=scheme, share_all_embeddings=False), seed).eval()
     decoder = model.decoder
     norm = decoder.layer_norm or decoder.layers[-1].final_layer_norm
     with torch.no_grad():
         weight = decoder.output_projection.weight
-        # its logit is 1.5 on the average
+        # The mean logit of the end symbol becomes 1.5.
         weight[2] += (1.5 - weight[2] @ norm.bias) * norm.bias / norm.bias.square().sum()
     return model
 
 
 def make_generators(model, **settings):
-    """fairseq's generator and ours."""
+    """Return fairseq's generator and ours."""
     dictionary = make_dictionary(WORDS)
     return [kind([model], dictionary, **settings) for kind in (SequenceGenerator, BeamSearchGenerator)]
 
 
 def assert_same_hypotheses(theirs, ours):
-    """Compare all hypotheses; where scores are equal but for rounding, their order is left open."""
+    """Compare all hypotheses; return the set of their lengths.
+
+    Hypotheses whose scores are equal to rounding may come in another order, or replace one another in the last place.
+    """
     assert len(theirs) == len(ours)
     lengths = set()
     for their_hypotheses, hypotheses in zip(theirs, ours, strict=True):
@@ -74,7 +77,6 @@ def assert_same_hypotheses(theirs, ours):
             assert torch.allclose(their["score"], own["score"], atol=1e-4)
             twins = [h for h in their_hypotheses if torch.equal(h["tokens"], own["tokens"])]
             if not twins:
-                # one of two equally good ones, of which only one fits
                 gaps = [abs(their["score"] - other["score"]) for other in their_hypotheses if other is not their]
                 assert place > 0
                 assert min(gaps) < 1e-4 or place == len(hypotheses) - 1
@@ -88,7 +90,7 @@ def assert_same_hypotheses(theirs, ours):
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: " ".join(settings))
 @pytest.mark.parametrize("scheme", ["b2t", "pre_ln"])
-def test_same_hypotheses(scheme, settings):
+def test_hypotheses_and_scores_are_fairseqs(scheme, settings):
     lengths = set()
     for seed in range(3):
         model = make_undecided(scheme, seed)
@@ -100,7 +102,7 @@ def test_same_hypotheses(scheme, settings):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_every_scheme_with_shared_layers(scheme):
+def test_every_scheme_with_shared_layers_decodes_as_fairseq(scheme):
     flags = {"layer_sharing": "cycle_rev", "encoder_unique_layers": 3, "decoder_unique_layers": 2}
     model = randomize(make_model(task=make_task(WORDS), residual=scheme, **flags)).eval()
     theirs, ours = make_generators(model, beam_size=4, max_len_b=20)
@@ -118,7 +120,7 @@ def test_every_scheme_with_shared_layers(scheme):
     ],
     ids=lambda flags: " ".join(flags),
 )
-def test_flags(flags):
+def test_models_with_other_settings_decode_as_fairseq(flags):
     model = randomize(make_model(task=make_task(WORDS), **flags)).eval()
     theirs, ours = make_generators(model, beam_size=4, max_len_b=20)
     assert ours._is_plain()
@@ -126,7 +128,7 @@ def test_flags(flags):
     assert_same_hypotheses(theirs.generate([model], batch), ours.generate([model], batch))
 
 
-def test_source_without_padding():
+def test_sources_without_padding_decode_as_fairseq():
     model = randomize(make_model(task=make_task(WORDS))).eval()
     theirs, ours = make_generators(model, beam_size=3, max_len_b=20)
     batch = make_sentences(1)
@@ -134,7 +136,7 @@ def test_source_without_padding():
 
 
 @pytest.mark.parametrize("padding", [True, False])
-def test_speech(padding):
+def test_speech_decodes_as_fairseq(padding):
     model = randomize(make_speech_model(task=make_speech_task(WORDS))).eval()
     theirs, ours = make_generators(model, beam_size=4, max_len_b=20)
     batch = make_speech_batch(padding)
@@ -158,7 +160,7 @@ def test_shared_layers_share_packed_weights(monkeypatch):
 
 
 def test_weights_that_change_are_seen():
-    """In validation one generator translates with the weights of each update."""
+    """In validation one generator translates with the weights of later and later updates."""
     model = randomize(make_model(task=make_task(WORDS)), 1).eval()
     theirs, ours = make_generators(model, beam_size=4, max_len_b=20)
     batch = make_sentences(4)
@@ -170,16 +172,18 @@ def test_weights_that_change_are_seen():
 
 
 class TestLeftToFairseq:
-    """What changes the plain beam search is fairseq's business."""
+    """Anything but plain beam search is done by fairseq's generator."""
 
     @pytest.fixture(autouse=True)
     def no_step_decoder(self, monkeypatch):
+        """Make our own search fail."""
+
         def fail(*args):
             raise AssertionError("not fairseq's search")
 
         monkeypatch.setattr("b2t_fairseq.decoding.generator.StepDecoder", fail)
 
-    def test_fails_otherwise(self):
+    def test_plain_beam_search_is_not_fairseqs(self):
         model = make_model(task=make_task(WORDS)).eval()
         with pytest.raises(AssertionError, match="not fairseq's search"):
             make_generators(model)[1].generate([model], make_sentences(2))
@@ -195,7 +199,7 @@ class TestLeftToFairseq:
         ],
         ids=["ngrams", "sampling", "diverse", "language model", "few symbols"],
     )
-    def test_searches(self, settings):
+    def test_other_searches(self, settings):
         model = make_model(task=make_task(WORDS)).eval()
         assert make_generators(model, max_len_b=5, **settings)[1].generate([model], make_sentences(2))
 
@@ -209,7 +213,7 @@ class TestLeftToFairseq:
         ],
         ids=lambda flags: " ".join(flags),
     )
-    def test_models(self, flags):
+    def test_models_of_other_kinds(self, flags):
         model = make_model(task=make_task(WORDS), **flags).eval()
         assert make_generators(model, max_len_b=5)[1].generate([model], make_sentences(2))
 
@@ -227,9 +231,9 @@ class TestLeftToFairseq:
 
 
 class TestCandidates:
-    def test_largest_equals_topk(self):
+    def test_largest_equals_pytorchs_topk(self):
         logits = torch.randn(7, 5000, generator=torch.Generator().manual_seed(1))
-        # in the rest that fills no block
+        # The last columns do not fill a block.
         logits[0, -1] = 9
         for k in (1, 8, 16):
             theirs, ours = logits.topk(k), largest(logits, k)
@@ -240,7 +244,7 @@ class TestCandidates:
         logits = 50 * torch.randn(37, 90, generator=torch.Generator().manual_seed(1))
         assert torch.allclose(log_normalizers(logits), logits.logsumexp(dim=1))
 
-    def test_rules(self):
+    def test_rules_forbid_force_and_penalize_symbols(self):
         logits, scores = torch.zeros(2, 30), torch.tensor([[-1.0, -2.0]])
         logits[:, 5], logits[:, 6], logits[:, 7] = 3, 2, 1
         rules = {"never": [5], "only": None, "penalties": {6: 1.5}}
@@ -255,17 +259,15 @@ class TestCandidates:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(data, tmp_path_factory):
+    """A trained model of 2 shared layers in each stack: its data and its checkpoint."""
     folder = tmp_path_factory.mktemp("decoding")
-    write_corpus(folder)
-    data = binarize(folder)
-    flags = ["--encoder-layers", "2", "--decoder-layers", "2", "--decoder-unique-layers", "1"]
-    basis = [*MODEL_FLAGS, *SHARED, *TRAIN_FLAGS]
-    train(data, folder / "run", *flags, "--encoder-unique-layers", "1", "--max-epoch", "4", basis=basis)
-    return data, str(folder / "run/checkpoint_last.pt")
+    layers = "--encoder-layers 2 --decoder-layers 2 --encoder-unique-layers 1 --decoder-unique-layers 1"
+    train(data, folder, *SHARED, *layers.split(), "--max-epoch", "4")
+    return data, str(folder / "checkpoint_last.pt")
 
 
-def test_fairseq_generate_writes_the_same(run, monkeypatch, capsys):
+def test_fairseq_generate_writes_the_same_translations(run, monkeypatch, capsys):
     data, checkpoint = run
     outputs = []
     for kernels in ("fairseq", "fast"):
@@ -283,7 +285,8 @@ def test_fairseq_generate_writes_the_same(run, monkeypatch, capsys):
             assert own.split("\t")[1] == theirs.split("\t")[1]
 
 
-def test_all_commands_search_with_it():
+def test_all_of_fairseqs_commands_use_it():
+    """They ask the translation task for a generator, which is fairseq's for anything but plain beam search."""
     task = TranslationTask(TranslationConfig(), make_dictionary(WORDS), make_dictionary(WORDS))
     models = [make_model(task=make_task(WORDS))]
     generation = type("Generation", (), {"beam": 2})

@@ -9,14 +9,14 @@ from b2t_fairseq.kernels import linear
 
 @pytest.mark.parametrize("shape", [(5, 7), (2, 3, 7), (1, 7), (0, 7)])
 @pytest.mark.parametrize("bias", [True, False])
-def test_equals_pytorchs(shape, bias, onednn):
+def test_a_linear_map_equals_pytorchs(shape, bias, onednn):
     generator = torch.Generator().manual_seed(1)
     x, weight, offset = (torch.randn(size, generator=generator) for size in (shape, (11, 7), (11,)))
     results = []
     for function in (F.linear, linear.linear):
         inputs = [tensor.clone().requires_grad_() for tensor in ((x, weight, offset) if bias else (x, weight))]
         output = function(*inputs)
-        # expanded, with no memory of its own
+        # The gradient of a sum is an expanded tensor without memory of its own.
         output.sum().backward()
         results.append([output.detach(), *(tensor.grad for tensor in inputs)])
     for theirs, ours in zip(*results, strict=True):
@@ -24,8 +24,8 @@ def test_equals_pytorchs(shape, bias, onednn):
         assert torch.allclose(theirs, ours, atol=1e-5)
 
 
-def test_frozen_weights(onednn):
-    """Only what is trained gets a gradient, a bias alone too."""
+def test_only_trained_parameters_get_gradients(onednn):
+    """This may be the bias alone, or the input alone."""
     bias = torch.zeros(3, requires_grad=True)
     linear.linear(torch.ones(4, 2), torch.ones(3, 2), bias).sum().backward()
     assert bias.grad.tolist() == [4, 4, 4]
@@ -36,7 +36,7 @@ def test_frozen_weights(onednn):
     assert weight.grad is None
 
 
-def test_product_equals_pytorchs(onednn):
+def test_a_product_equals_pytorchs(onednn):
     first, second = torch.randn(5, 7), torch.randn(7, 3)
     assert torch.allclose(linear.matmul(first, second), first @ second, atol=1e-5)
     assert torch.allclose(linear.matmul(second.t(), first.t()), (first @ second).t(), atol=1e-5)
@@ -50,7 +50,8 @@ def test_a_layer_with_hooks_is_called():
     assert not torch.equal(linear.linear_layer(layer, x), F.linear(x, layer.weight, layer.bias))
 
 
-def test_chosen_by_the_processor(monkeypatch):
+def test_onednn_is_used_where_it_is_faster(monkeypatch):
+    """This is on processors with AVX-512 that are not Intel's."""
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)

@@ -128,15 +128,17 @@ def assert_same_results(stock, ours, batch, same_order=True):
 
 
 def logits_and_gradients(model, batch):
+    """Return the logits of all words and the gradients by name, of a function of those logits."""
     torch.manual_seed(3)
     logits, _ = model(**batch["net_input"])
-    # padded positions count nothing in any loss
+    # No loss reads the logits of padding.
     real = logits[batch["target"] != 1]
     real.logsumexp(dim=-1).square().sum().backward()
     return real.detach(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
 def assert_close(first, second):
+    """Check that two results of :func:`logits_and_gradients` are equal to rounding."""
     (logits, gradients), (other_logits, other_gradients) = first, second
     assert torch.allclose(logits, other_logits, rtol=1e-5, atol=1e-5)
     assert gradients.keys() == other_gradients.keys()
