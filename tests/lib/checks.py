@@ -10,8 +10,6 @@ from b2t_fairseq.residual import SCHEMES
 from b2t_fairseq.sharing import STRATEGIES
 
 PAIRS = [(scheme, strategy) for scheme in SCHEMES for strategy in STRATEGIES]
-
-
 CYCLE_REV = {"layer_sharing": "cycle_rev", "encoder_unique_layers": 3, "decoder_unique_layers": 3}
 
 

@@ -12,8 +12,6 @@ from fairseq.sequence_generator import SequenceGenerator
 from helpers import ROOT
 
 GOLDEN = ROOT / "tests/golden"
-
-
 RATIOS = ("attention_ratio_change", "self_ratio_change", "encoder_ratio_change", "fc_ratio_change")
 
 

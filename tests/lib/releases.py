@@ -1,4 +1,4 @@
-"""Checkpoints as the papers' releases wrote them, made from recorded numbers; real ones where they lie beside."""
+"""Checkpoints as the papers' releases wrote them: made from recorded numbers, or real ones in the folder REAL."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def raw_state(golden: Golden, prefix: str = "state/") -> OrderedDict:
 
 
 def release_checkpoint(name: str, state: dict | None = None, **overrides) -> dict:
-    """Return the checkpoint of a recorded configuration as its release writes it, optimizer state aside."""
+    """Return the checkpoint of a recorded model as its release writes it, without the state of the optimizer."""
     golden = Golden(name)
     model = raw_state(golden)
     model.update(state or {})
@@ -50,7 +50,7 @@ def release_checkpoint(name: str, state: dict | None = None, **overrides) -> dic
 def save_as_release(
     checkpoint: dict, path: Path, old: bool = True, meters=("AverageMeter",), module="fairseq.meters"
 ) -> Path:
-    """Write a checkpoint in torch's old format, with objects of classes that fairseq no longer has."""
+    """Write a checkpoint with objects of classes that fairseq no longer has, in torch's old format or its new one."""
     classes = {name: type(name, (), {"__module__": module}) for name in meters}
     objects = {}
     for name, cls in classes.items():
@@ -70,20 +70,20 @@ def save_as_release(
 
 
 def load_model(path: Path, data: Path):
-    """Return the model and the task of a checkpoint as fairseq's commands load it."""
+    """Return the model, the settings and the task of a checkpoint, as fairseq's commands load it."""
     models, cfg, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], arg_overrides={"data": str(data)})
     return models[0].eval(), cfg, task
 
 
 def write_dictionaries(symbols: list[str], folder: Path) -> Path:
-    """Write ``dict.en.txt`` and ``dict.de.txt`` of fairseq's four symbols and these."""
+    """Write ``dict.en.txt`` and ``dict.de.txt`` with these symbols; fairseq adds four of its own."""
     for language in ("en", "de"):
         (folder / f"dict.{language}.txt").write_text("".join(f"{symbol} 1\n" for symbol in symbols))
     return folder
 
 
 def sentence_pairs(folder: Path, split: str, dictionary: Dictionary) -> LanguagePairDataset:
-    """Return the pairs of a text split under a dictionary."""
+    """Return the sentence pairs of a split of text, encoded by a dictionary."""
     sides = []
     for language in ("en", "de"):
         lines = (folder / f"{split}.{language}").read_text(encoding="utf-8").splitlines()
@@ -100,14 +100,15 @@ def batches(dataset: LanguagePairDataset, size: int = 25):
 
 
 def decode(model, dataset: LanguagePairDataset, beam: int, lenpen: float, **settings) -> dict[int, list[dict]]:
-    """Return the hypotheses of each sentence by number, best first."""
+    """Return the hypotheses of each sentence by its number, best first."""
     dictionary = dataset.tgt_dict
     generator = SequenceGenerator([model], dictionary, beam_size=beam, len_penalty=lenpen, max_len_b=200, **settings)
-    found = {}
+    hypotheses = {}
     for batch in batches(dataset):
-        found.update(zip(batch["id"].tolist(), generator.generate([model], batch), strict=True))
-    return found
+        hypotheses.update(zip(batch["id"].tolist(), generator.generate([model], batch), strict=True))
+    return hypotheses
 
 
 def expected(name: str) -> dict:
+    """Return what the release's own programs computed with a real checkpoint."""
     return json.loads((REAL / name / "expected.json").read_text(encoding="utf-8"))

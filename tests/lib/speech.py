@@ -8,8 +8,6 @@ from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
 from helpers import make_dictionary
 
 MELS = 80
-
-
 SMALL = {
     "conv_channels": 16,
     "encoder_embed_dim": 16,

@@ -38,8 +38,6 @@ MODELS = {
     "cross-self-attention": {"no_cross_attention": True, "cross_self_attention": True},
     "pruned": {"encoder_layers_to_keep": "0,2,5", "decoder_layers_to_keep": "1,3"},
 }
-
-
 VOCABULARY = 33
 
 

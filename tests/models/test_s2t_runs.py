@@ -59,8 +59,6 @@ TRAINING = shlex.split(
     "--criterion label_smoothed_cross_entropy --label-smoothing 0.1 "
     "--optimizer adam --lr 0.01 --lr-scheduler inverse_sqrt --warmup-updates 4 --clip-norm 10.0 --no-progress-bar"
 )
-
-
 train = functools.partial(train_in_process, basis=MODEL + TRAINING, command=b2t_train)
 
 

@@ -10,8 +10,6 @@ from b2t_common.errors import InputError
 
 # In millions, with a vocabulary of 10,000, as in the table of fairseq's recipe for LibriSpeech.
 COUNTS = {"s": 29.5, "m": 71.2, "l": 267.8}
-
-
 SIZES = {
     "b2t_s2t_transformer": (12, 6, 512, 2048, 8),
     "b2t_s2t_transformer_xs": (6, 3, 256, 1024, 4),

@@ -9,8 +9,6 @@ import fetch
 import pytest
 
 CONTENT = b"a file of which the server may send a part only\n" * 1000
-
-
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
