@@ -178,7 +178,7 @@ def test_average_refuses_mixed_models_and_missing_files(trained, tmp_path, capsy
     assert f"there is no folder {tmp_path}/nowhere" in capsys.readouterr().err
 
 
-def test_averaged_checkpoint_translates(trained, tmp_path, generated):
+def test_an_averaged_checkpoint_translates_every_sentence(trained, tmp_path, generated):
     output = tmp_path / "averaged.pt"
     checkpoints.save(average(last_checkpoints(trained, 2)), output)
     assert len(best(generated("--path", str(output)))) == 21

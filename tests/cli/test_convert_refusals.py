@@ -55,6 +55,7 @@ class TestRefusals:
         assert message in refused(edited(name, **changes), tmp_path, capsys)
 
     def test_missing_settings(self, tmp_path, capsys):
+        """The message lists the settings that a checkpoint of a release would have."""
         for name, missing in ((POST, ["encoder_layers", "activation_fn"]), (SEQUENCE, ["share_type"])):
             checkpoint = release_checkpoint(name)
             for setting in missing:
@@ -104,6 +105,7 @@ class TestReading:
 
     @pytest.mark.parametrize("old", [True, False])
     def test_code_is_not_run(self, old, tmp_path, capsys):
+        """A checkpoint that would run code is not opened."""
         checkpoint = {**release_checkpoint(POST), "last_optimizer_state": Attack(tmp_path / "ran")}
         path = tmp_path / "attack.pt"
         torch.save(checkpoint, path, _use_new_zipfile_serialization=not old)

@@ -103,7 +103,7 @@ class TestKinds:
         for name, tensor in average(files)["model"].items():
             assert torch.allclose(converted[name], tensor, atol=1e-6), name
 
-    def test_half_precision_stays(self, tmp_path):
+    def test_a_model_in_half_precision_stays_so(self, tmp_path):
         checkpoint = release_checkpoint(SEQUENCE)
         whole = checkpoint["model"]
         checkpoint["model"] = {name: tensor.half() for name, tensor in whole.items()}
@@ -146,7 +146,7 @@ class TestKinds:
         assert cfg.model.residual == "b2t_no_ln"
         assert (f"left out: {len(norms)} tensors of norms" in capsys.readouterr().out) == stored
 
-    def test_unknown_settings_are_named(self, tmp_path, capsys):
+    def test_settings_that_are_left_out_are_named(self, tmp_path, capsys):
         extra = {"one_more_trick": 0.5, "another": False, "sampling_method": "uniform", "enc_replace_rate": 0.1}
         checkpoint = release_checkpoint(B2T, optimizer="of_the_fork", **extra)
         convert(checkpoint, tmp_path)

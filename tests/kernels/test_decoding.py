@@ -183,7 +183,7 @@ class TestLeftToFairseq:
 
         monkeypatch.setattr("b2t_fairseq.decoding.generator.StepDecoder", fail)
 
-    def test_plain_beam_search_is_not_fairseqs(self):
+    def test_plain_beam_search_is_ours(self):
         model = make_model(task=make_task(WORDS)).eval()
         with pytest.raises(AssertionError, match="not fairseq's search"):
             make_generators(model)[1].generate([model], make_sentences(2))
@@ -199,7 +199,7 @@ class TestLeftToFairseq:
         ],
         ids=["ngrams", "sampling", "diverse", "language model", "few symbols"],
     )
-    def test_other_searches(self, settings):
+    def test_sampling_and_other_searches_are_fairseqs(self, settings):
         model = make_model(task=make_task(WORDS)).eval()
         assert make_generators(model, max_len_b=5, **settings)[1].generate([model], make_sentences(2))
 
@@ -213,18 +213,18 @@ class TestLeftToFairseq:
         ],
         ids=lambda flags: " ".join(flags),
     )
-    def test_models_of_other_kinds(self, flags):
+    def test_models_that_our_search_does_not_know_are_fairseqs(self, flags):
         model = make_model(task=make_task(WORDS), **flags).eval()
         assert make_generators(model, max_len_b=5)[1].generate([model], make_sentences(2))
 
-    def test_several_models_and_prefixes(self):
+    def test_several_models_and_given_prefixes_are_fairseqs(self):
         models = [make_model(task=make_task(WORDS), seed=seed).eval() for seed in (1, 2)]
         batch = make_sentences(2)
         assert BeamSearchGenerator(models, make_dictionary(WORDS), max_len_b=5).generate(models, batch)
         ours = BeamSearchGenerator(models[:1], make_dictionary(WORDS), max_len_b=5)
         assert ours.generate(models[:1], batch, prefix_tokens=batch["target"][:, :2])
 
-    def test_retained_dropout(self):
+    def test_dropout_that_is_retained_is_fairseqs(self):
         model = make_model(task=make_task(WORDS), dropout=0.1).eval()
         model.decoder.layers[0].dropout_module.apply_during_inference = True
         assert make_generators(model, max_len_b=5)[1].generate([model], make_sentences(2))

@@ -36,7 +36,7 @@ def test_only_trained_parameters_get_gradients(onednn):
     assert weight.grad is None
 
 
-def test_a_product_equals_pytorchs(onednn):
+def test_a_product_of_two_matrices_equals_pytorchs(onednn):
     first, second = torch.randn(5, 7), torch.randn(7, 3)
     assert torch.allclose(linear.matmul(first, second), first @ second, atol=1e-5)
     assert torch.allclose(linear.matmul(second.t(), first.t()), (first @ second).t(), atol=1e-5)

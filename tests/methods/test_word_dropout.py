@@ -31,6 +31,7 @@ def test_positions_are_dropped_independently():
 
 
 def test_evaluation_drops_nothing():
+    """Neither does a probability of 0 in training."""
     x = torch.randn(3, 4, 5)
     assert WordDropout(0.9).eval()(x) is x
     assert WordDropout(0.0)(x) is x

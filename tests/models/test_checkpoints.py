@@ -26,7 +26,7 @@ class TestCheckpointThatCarriesCode:
         yield path
         assert not (tmp_path / "ran").exists()
 
-    def test_the_attack_would_work(self, tmp_path):
+    def test_the_attack_would_work_without_our_loader(self, tmp_path):
         pickle.loads(pickle.dumps(Attack(tmp_path / "ran")))
         assert (tmp_path / "ran").exists()
 

@@ -193,7 +193,7 @@ def test_the_summary_has_the_perplexity_per_word(data, run, monkeypatch):
 
 
 @pytest.mark.parametrize("target", ["stock", "safetensors"])
-def test_conversion_is_refused(run, tmp_path, capsys, target):
+def test_conversion_of_a_language_model_is_refused(run, tmp_path, capsys, target):
     with pytest.raises(InputError, match="of the model b2t_transformer_lm_small; only translation models"):
         b2t_convert([str(run / "checkpoint_last.pt"), str(tmp_path / "converted"), "--to", target])
     assert not list(tmp_path.iterdir())

@@ -156,7 +156,7 @@ def test_initializations_reach_both_stacks():
             assert torch.equal(ours.self_attn.q_proj.weight, theirs.self_attn.q_proj.weight * 6**-0.5)
 
 
-def test_admins_profile_is_measured():
+def test_admins_profile_is_measured_in_both_stacks():
     model = make_speech_model(residual="admin", **sharing("cycle")).train()
     admin_profile.measure(model, make_speech_batch()["net_input"])
     assert admin_profile.is_profiled(model)

@@ -104,7 +104,7 @@ def test_resumed_run_equals_uninterrupted_run(data, run, tmp_path):
 
 
 @pytest.mark.parametrize("to", ["stock", "safetensors"])
-def test_conversion_is_refused(run, tmp_path, to):
+def test_conversion_of_a_speech_model_is_refused(run, tmp_path, to):
     with pytest.raises(InputError, match=r"model b2t_s2t_transformer_s; only translation models"):
         b2t_convert([str(run[0] / "checkpoint_last.pt"), str(tmp_path / "out"), "--to", to])
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from helpers import ROOT
+from longest import LONGEST
 
 import b2t_fairseq
 from b2t_fairseq.residual import SCHEMES
@@ -171,6 +172,26 @@ class TestRegistries:
                     f"{place(path, line)} names {name}: read the registry instead" for line, name in sorted(found)
                 ]
         assert not broken, "\n" + "\n".join(broken)
+
+
+class TestTests:
+    def test_every_test_says_what_it_promises(self):
+        """Its name is a sentence of four words or more, or it has a docstring."""
+        broken = [
+            f"{place(path, node.lineno)}: give {node.name} a name that says what it promises, or a docstring"
+            for path in files_of("tests/**/test_*.py")
+            for node in ast.walk(parsed(path))
+            if isinstance(node, ast.FunctionDef)
+            and node.name.startswith("test_")
+            and len(node.name.split("_")) < 5
+            and not ast.get_docstring(node)
+        ]
+        assert not broken, "\n" + "\n".join(broken)
+
+    def test_the_longest_files_exist(self):
+        """tests/lib/longest.py would have no effect for a file that was renamed."""
+        missing = set(LONGEST) - {path.stem for path in files_of("tests/**/test_*.py")}
+        assert not missing, f"tests/lib/longest.py names files that are not there: {missing}"
 
 
 def test_this_checkout_is_tested():

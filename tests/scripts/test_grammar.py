@@ -65,7 +65,7 @@ def both(made, mode="main", mark="."):
         (("girl", "the", "p", []), "die Mädchen, die Mädchen, den Mädchen, der Mädchen"),
     ],
 )
-def test_german_declension(arguments, expected):
+def test_german_noun_phrases_are_declined(arguments, expected):
     forms = expected.split(", ")
     made = phrase(*arguments)
     assert [made.de[case] for case in CASES[: len(forms)]] == forms
@@ -86,7 +86,7 @@ def test_german_declension(arguments, expected):
         (("tea", "no"), "tea"),
     ],
 )
-def test_english_noun_phrase(arguments, expected):
+def test_english_noun_phrases_are_spelled(arguments, expected):
     assert phrase(*arguments).en == expected
 
 
@@ -112,13 +112,13 @@ def test_owner_is_in_the_genitive():
         ("have", "habe hast hat haben"),
     ],
 )
-def test_german_present(verb, expected):
+def test_german_verbs_are_conjugated_in_the_present(verb, expected):
     entry = VERBS[verb]
     forms = [conjugate(entry.de, entry.third, agreement) for agreement in ("1s", "2s", "3s", "3p")]
     assert " ".join(forms) == expected
 
 
-def test_lexicon_is_consistent():
+def test_every_entry_of_the_lexicon_is_complete_and_unique():
     # no name twice
     assert len(NOUNS) == len(rows(NOUN_TABLE))
     assert len(VERBS) == len(rows(VERB_TABLE))
@@ -234,7 +234,7 @@ YESTERDAY, TODAY = ("yesterday", "gestern"), ("today", "heute")
         ),
     ],
 )
-def test_clause(made, mode, expected):
+def test_clauses_are_spelled_in_both_languages(made, mode, expected):
     assert both(made, mode, "?" if mode == "question" else ".") == expected
 
 
@@ -247,7 +247,7 @@ def test_clause(made, mode, expected):
         ("they", "are", "were", "sind waren"),
     ],
 )
-def test_copula(name, present, past, german_forms):
+def test_the_copula_is_conjugated_in_both_languages(name, present, past, german_forms):
     young = ((ADJECTIVES["young"].en, ADJECTIVES["young"].de),)
     forms = zip(("present", "past"), (present, past), german_forms.split(), strict=True)
     for tense, form, german_form in forms:
@@ -257,7 +257,7 @@ def test_copula(name, present, past, german_forms):
         assert both(made) == expected
 
 
-def test_relative_clauses():
+def test_relative_clauses_are_spelled_in_both_languages():
     boys = phrase("boy", number="p")
     assert relative_clause(boys, clause(boys, "fall_asleep")) == ("who fall asleep", "die einschlafen")
     assert relative_clause(boys, clause("I", "help", gap=True)) == ("whom I help", "denen ich helfe")

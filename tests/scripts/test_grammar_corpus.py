@@ -52,7 +52,8 @@ def test_a_source_has_one_target(drawn):
     assert len(targets) > 11000
 
 
-def test_surface_form(drawn):
+def test_sentences_have_the_form_of_sentences(drawn):
+    """They begin with a capital, end with the same mark, and have the right article and contraction."""
     for source, target in drawn:
         assert source[-1] == target[-1]
         for text in (source, target):
@@ -63,6 +64,7 @@ def test_surface_form(drawn):
 
 
 def test_all_constructions_occur(drawn):
+    """Every conjunction, modal verb, separable prefix and noun of the grammar occurs."""
     text = "\n".join(target for _, target in drawn)
     words = "weil obwohl wenn während bevor dass ob um denen keinen nicht möchte musste jeden im nie schon"
     for word in words.split():
@@ -88,7 +90,7 @@ def test_subordinate_clauses_end_in_the_verb(drawn):
     assert checked > 300
 
 
-def test_infinitive_after_a_verb(monkeypatch):
+def test_an_infinitive_follows_a_verb_that_takes_one(monkeypatch):
     pronouns = {pronoun.en: pronoun for pronoun in PRONOUNS}
     promise = next(verb for verb in program.CLAUSE_VERBS if verb.en == "promise")
     main = Clause(pronouns["he"], promise, "perfect")
@@ -113,7 +115,7 @@ def test_files_sizes_and_disjoint_splits(small):
         assert all(4 <= len(text.split()) <= 22 for text in texts)
 
 
-def test_bytes_are_fixed(small):
+def test_the_bytes_of_a_small_corpus_are_fixed(small):
     # When the grammar is changed on purpose, the new value is taken from the failure message.
     assert digest(small) == "ea441caa9876df59a2ebdabd4224826aefc542eb1d2f8d5b8140c78ac809be0a"
 

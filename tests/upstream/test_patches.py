@@ -45,7 +45,7 @@ def test_a_patch_is_in_force_and_applied_once(patch):
     assert ORIGINALS[patch.target] is current
 
 
-def test_static_methods_stay_static():
+def test_a_patched_static_method_stays_static():
     (copy,) = (patch for patch in REPLACED if patch.attribute == "copy")
     assert isinstance(inspect.getattr_static(copy.resolve(), "copy"), staticmethod)
 
