@@ -25,8 +25,8 @@ def layers_of(run):
     for stack in layer_stacks(run.model):
         numbers = run.result["stacks"][stack.name]["layers"]
         assert [layer["layer"] for layer in numbers] == list(range(1, len(stack.layer_list()) + 1))
-        for layer, found in zip(stack.layer_list(), numbers, strict=True):
-            yield stack, layer, found
+        for layer, measured in zip(stack.layer_list(), numbers, strict=True):
+            yield stack, layer, measured
 
 
 def close(value):
@@ -38,16 +38,16 @@ class TestNumbers:
     @each_kind_and_scheme
     def test_gradients_at_the_ends_of_layers(self, kind, scheme):
         run = observed(kind, scheme)
-        for _, layer, found in layers_of(run):
+        for _, layer, measured in layers_of(run):
             _, _, at_input, at_output = run.seen[layer]
-            assert found["positions"][0]["gradient"] == close(root_mean_square(at_input))
-            assert found["positions"][-1]["gradient"] == found["gradient"] == close(root_mean_square(at_output))
+            assert measured["positions"][0]["gradient"] == close(root_mean_square(at_input))
+            assert measured["positions"][-1]["gradient"] == measured["gradient"] == close(root_mean_square(at_output))
 
     @each_kind_and_scheme
     def test_gradients_on_the_way_through_a_layer(self, kind, scheme):
         """They are measured at the layer's input and output and before and after each norm, each tensor once."""
         run = observed(kind, scheme)
-        for stack, layer, found in layers_of(run):
+        for stack, layer, measured in layers_of(run):
             names = ["self-attention", "feed-forward"]
             if kind != "language model" and stack.name == "decoder":
                 names.insert(1, "cross-attention")
@@ -57,18 +57,18 @@ class TestNumbers:
                 for name, norm in zip(names, norms(layer), strict=False)
                 for where, gradient in zip(("before norm", "after norm"), run.seen[norm][2:], strict=True)
             ]
-            post = scheme in NORM_AFTER or (scheme == "mix_ln" and found["layer"] <= len(stack.layer_list()) // 4)
+            post = scheme in NORM_AFTER or (scheme == "mix_ln" and measured["layer"] <= len(stack.layer_list()) // 4)
             if post:
                 expected = [("input", names[0], at_input), *inside]
             elif scheme in (*NORM_BEFORE, "mix_ln"):
                 expected = [("input", names[0], at_input), *inside[1:], ("output", names[-1], at_output)]
             else:
                 assert not inside
-                labels = [(place["where"], place["sublayer"]) for place in found["positions"]]
+                labels = [(place["where"], place["sublayer"]) for place in measured["positions"]]
                 assert labels == [*(("input", name) for name in names), ("output", names[-1])]
                 continue
-            assert len(found["positions"]) == len(expected) == 2 * len(names) + 1
-            for place, (where, name, gradient) in zip(found["positions"], expected, strict=True):
+            assert len(measured["positions"]) == len(expected) == 2 * len(names) + 1
+            for place, (where, name, gradient) in zip(measured["positions"], expected, strict=True):
                 assert (place["where"], place["sublayer"]) == (where, name)
                 assert place["gradient"] == close(root_mean_square(gradient))
 
@@ -76,7 +76,7 @@ class TestNumbers:
     def test_how_much_a_layer_changes_its_input(self, kind, scheme):
         """This is the angle, the relative distance, and the variances before and after the layer."""
         run = observed(kind, scheme)
-        for _, layer, found in layers_of(run):
+        for _, layer, measured in layers_of(run):
             angles, changes, variances = [], [], []
             for x, y in zip(*run.seen[layer][:2], strict=True):
                 cosine = float(x @ y / (x @ x).sqrt() / (y @ y).sqrt())
@@ -84,10 +84,10 @@ class TestNumbers:
                 changes.append(math.dist(x.tolist(), y.tolist()) / math.hypot(*x.tolist()))
                 variances.append([statistics.pvariance(vector.tolist()) for vector in (x, y)])
             # The arc cosine loses half of the digits at small angles.
-            assert found["angle"] == pytest.approx(statistics.fmean(angles), abs=1e-5)
-            assert found["change"] == close(statistics.fmean(changes))
+            assert measured["angle"] == pytest.approx(statistics.fmean(angles), abs=1e-5)
+            assert measured["change"] == close(statistics.fmean(changes))
             for name, values in zip(("input_variance", "variance"), zip(*variances, strict=True), strict=True):
-                assert found[name] == close(statistics.fmean(values))
+                assert measured[name] == close(statistics.fmean(values))
 
     @each_kind
     def test_the_loss_is_the_mean_over_target_tokens_in_bits(self, kind):
@@ -163,13 +163,13 @@ class TestSharing:
         for model in (tied, untied):
             sum(loss_of(model, batch) for batch in batches).backward()
         for stack, separate in zip(layer_stacks(tied), layer_stacks(untied), strict=True):
-            found = result["stacks"][stack.name]
+            measured = result["stacks"][stack.name]
             indices = layer_indices(strategy, len(stack.layers), sets[f"{stack.name}_unique_layers"])
-            assert [layer["set"] for layer in found["layers"]] == indices
+            assert [layer["set"] for layer in measured["layers"]] == indices
             uses = [shared_gradient(layer, result["tokens"]) for layer in separate.layer_list()]
-            assert [layer["parameter_gradient"] for layer in found["layers"]] == [close(use.norm()) for use in uses]
-            assert [one["set"] for one in found["sets"]] == sorted(set(indices))
-            for one in found["sets"]:
+            assert [layer["parameter_gradient"] for layer in measured["layers"]] == [close(use.norm()) for use in uses]
+            assert [one["set"] for one in measured["sets"]] == sorted(set(indices))
+            for one in measured["sets"]:
                 layers = [depth for depth, index in enumerate(indices) if index == one["set"]]
                 assert one["layers"] == [depth + 1 for depth in layers]
                 together = shared_gradient(stack.layer_list()[layers[0]], result["tokens"])

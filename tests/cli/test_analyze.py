@@ -78,9 +78,9 @@ class TestCommand:
             assert path.read_bytes().startswith(b"\x89PNG")
         for path in out.glob("*.svg"):
             ElementTree.parse(path)
-        found = numbers(out)
-        assert (found["data"], found["subset"]) == (str(runs / "bin"), "valid")
-        models = {model["name"]: model for model in found["models"]}
+        written = numbers(out)
+        assert (written["data"], written["subset"]) == (str(runs / "bin"), "valid")
+        models = {model["name"]: model for model in written["models"]}
         assert list(models) == ["shared", "checkpoint_last.pt", "Pre-LN"]
         assert [model["updates"] for model in models.values()] == [2, 2, 0]
         assert [model["residual"] for model in models.values()] == ["b2t", "b2t", "pre_ln"]
@@ -175,9 +175,9 @@ class TestCommand:
 class TestSentences:
     def test_all_models_read_the_same_sentences(self, runs):
         data, read = str(runs / "bin"), []
-        found = [subjects.trained(name, runs / name / "checkpoint_last.pt", data) for name in ("plain", "admin")]
-        found.append(subjects.fresh(data, [*MODEL_FLAGS, "--decoder-layers", "7"], "post_ln"))
-        for subject in found:
+        models = [subjects.trained(name, runs / name / "checkpoint_last.pt", data) for name in ("plain", "admin")]
+        models.append(subjects.fresh(data, [*MODEL_FLAGS, "--decoder-layers", "7"], "post_ln"))
+        for subject in models:
             read.append(list(subjects.batches(subject, "train", 300, "cpu")))
         for first, *others in zip(*read, strict=True):
             for other in others:

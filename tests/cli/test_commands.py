@@ -102,8 +102,8 @@ def test_validate_gives_the_loss_of_training(data, trained):
         *("--log-format", "json"),
     )
     expected = load(trained / "checkpoint_last.pt")["extra_state"]["val_loss"]
-    found = re.search(r'"valid_loss": "([0-9.]+)"', result.stdout)
-    assert float(found.group(1)) == pytest.approx(expected, abs=1e-3)
+    loss = re.search(r'"valid_loss": "([0-9.]+)"', result.stdout)
+    assert float(loss.group(1)) == pytest.approx(expected, abs=1e-3)
 
 
 def test_pruned_layers_keep_their_parameter_sets(data, trained):

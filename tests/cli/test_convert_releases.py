@@ -191,10 +191,10 @@ class TestRealCheckpoints:
         dataset = sentence_pairs(REAL / name, "test", task.source_dictionary)
         recorded = expected(name)["decode"][file]
         for key, beam, lenpen in (("beam4_lenpen0.6", 4, 0.6), ("beam1_lenpen1.0", 1, 1.0)):
-            found = decode(model, dataset, beam, lenpen)
-            assert len(found) == len(recorded[key]["sentences"]) == 100
+            decoded = decode(model, dataset, beam, lenpen)
+            assert len(decoded) == len(recorded[key]["sentences"]) == 100
             for sentence in recorded[key]["sentences"]:
-                ours = found[sentence["id"]]
+                ours = decoded[sentence["id"]]
                 pieces = [task.target_dictionary.string(hypothesis["tokens"]) for hypothesis in ours]
                 assert pieces == [hypothesis["hypothesis"] for hypothesis in sentence["hypotheses"]]
                 for hypothesis, other in zip(ours, sentence["hypotheses"], strict=True):

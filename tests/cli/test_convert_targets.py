@@ -88,10 +88,10 @@ class TestStock:
         )
         settings = {"max_len_a": 0, "max_len_b": 12, "min_len": 0, "len_penalty": 0.6}
         theirs = SequenceGenerator([model], dictionary, beam_size=1, **settings).generate([model], batch)
-        for found, (best, *_) in zip(ours, theirs, strict=True):
+        for result, (best, *_) in zip(ours, theirs, strict=True):
             forced = best["tokens"].numel() == 13
-            assert found.hypotheses[0][:12] == [dictionary[i] for i in best["tokens"][:-1]]
-            assert forced or found.scores[0] == pytest.approx(best["score"].item(), abs=1e-4)
+            assert result.hypotheses[0][:12] == [dictionary[i] for i in best["tokens"][:-1]]
+            assert forced or result.scores[0] == pytest.approx(best["score"].item(), abs=1e-4)
         # Then both score the same translations, whatever the search of each would find.
         theirs = SequenceGenerator([model], dictionary, beam_size=4, **settings).generate([model], batch)
         given = translator.score_batch(words, [[dictionary[i] for i in best["tokens"][:-1]] for best, *_ in theirs])
@@ -153,7 +153,7 @@ def test_ctranslate2_translates_as_the_sharing_release(tmp_path):
     ours = translator.translate_batch(
         words, beam_size=4, length_penalty=0.6, min_decoding_length=0, max_decoding_length=201, return_scores=True
     )
-    for number, found in enumerate(ours):
+    for number, result in enumerate(ours):
         best = theirs[number][0]
-        assert " ".join(found.hypotheses[0]) == task.target_dictionary.string(best["tokens"])
-        assert found.scores[0] == pytest.approx(best["score"].item(), abs=1e-4)
+        assert " ".join(result.hypotheses[0]) == task.target_dictionary.string(best["tokens"])
+        assert result.scores[0] == pytest.approx(best["score"].item(), abs=1e-4)

@@ -23,10 +23,10 @@ def test_a_lasting_rise_is_a_divergence(tmp_path):
     """It is found soon after the loss leaves its noise."""
     losses = falling()
     losses[25:] = [min(10, 4 + index / 2) for index in range(1, 16)]
-    found = divergence.find(synthetic(tmp_path, losses))
+    result = divergence.find(synthetic(tmp_path, losses))
     # The limit is about 4.1 + 1 bits, and the loss rises by half a bit with each report.
-    assert 2600 <= found.update <= 2900
-    assert "rose from 4." in found.reason
+    assert 2600 <= result.update <= 2900
+    assert "rose from 4." in result.reason
 
 
 def test_a_rise_of_nine_reports_is_no_divergence(tmp_path):
@@ -39,8 +39,8 @@ def test_a_rise_of_nine_reports_is_no_divergence(tmp_path):
 def test_a_loss_of_a_unigram_model_is_a_divergence(tmp_path):
     """The model has learnt nothing but frequencies; this is not so if the loss still falls, or during the warm-up."""
     losses = [10.5 + 4 * math.exp(-update / 300) for update in UPDATES]
-    found = divergence.find(synthetic(tmp_path, losses))
-    assert "no better than a unigram model of 32,000 words" in found.reason
+    result = divergence.find(synthetic(tmp_path, losses))
+    assert "no better than a unigram model of 32,000 words" in result.reason
     assert divergence.find(synthetic(tmp_path, falling(low=8.0))) is None
     learning = [10.5 - update / 4000 for update in UPDATES]
     assert divergence.find(synthetic(tmp_path, learning)) is None
@@ -53,9 +53,9 @@ def test_a_loss_of_a_unigram_model_is_a_divergence(tmp_path):
 def test_a_loss_or_gradient_that_is_not_finite_is_a_divergence(tmp_path, values):
     """It is none if later values are finite."""
     reports = [reported(update, **{"loss": 4.0} | values) for update in (4100, 4200)]
-    found = divergence.find(synthetic(tmp_path, falling(), *reports))
-    assert found.update == 4100
-    assert "not finite" in found.reason
+    result = divergence.find(synthetic(tmp_path, falling(), *reports))
+    assert result.update == 4100
+    assert "not finite" in result.reason
     assert divergence.find(synthetic(tmp_path, falling(), *reports, reported(4300, 4.0))) is None
 
 
@@ -69,7 +69,7 @@ def test_a_run_that_fairseq_ended_has_diverged(tmp_path):
     error = "FloatingPointError: Minimum loss scale reached (0.0001). Your loss is probably exploding."
     path = write_log(tmp_path / "train.log", START, reported(1, 9), reported(2, 8))
     path.write_text(f"{path.read_text()}Traceback (most recent call last):\n{error}\n")
-    found = divergence.find(log.read(path))
-    assert found == (2, "fairseq gave up: Minimum loss scale reached (0.0001)")
+    result = divergence.find(log.read(path))
+    assert result == (2, "fairseq gave up: Minimum loss scale reached (0.0001)")
     path.write_text(path.read_text() + f"{PREFIX}{START}\n{PREFIX}{reported(2, 7)}\n")
     assert divergence.find(log.read(path)) is None

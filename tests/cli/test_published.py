@@ -54,8 +54,8 @@ def test_one_parameter_set_is_the_universal_transformer(strategy):
     size = {"encoder_embed_dim": 1024, "encoder_ffn_embed_dim": 4096}
     heads = {"encoder_attention_heads": 16, "decoder_attention_heads": 16}
     sharing = {"layer_sharing": strategy, "encoder_unique_layers": 1, "decoder_unique_layers": 1}
-    found = matching(wmt_settings(**POST_LN, **size, **heads, **sharing))
-    assert [row["model"] for row in found] == ["Universal"]
+    rows = matching(wmt_settings(**POST_LN, **size, **heads, **sharing))
+    assert [row["model"] for row in rows] == ["Universal"]
 
 
 def settings_of(*flags):

@@ -83,7 +83,9 @@ def test_the_page_is_whole_and_self_contained(logged_runs, scored, tmp_path, cap
     # It needs no other file and no network.
     assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in page.tags}
     assert "http" not in text.replace(str(tmp_path), "")
-    references = [value for _, found in page.tags for name, value in found.items() if "href" in name or name == "src"]
+    references = [
+        value for _, attributes in page.tags for name, value in attributes.items() if "href" in name or name == "src"
+    ]
     assert all(reference[0] == "#" and reference[1:] in ids for reference in references)
     assert not re.search(r"url\((?!#)|@import", text)
     # The scores stand beside the papers' row of this model, and no other row.
@@ -109,8 +111,8 @@ def test_text_needs_no_matplotlib(logged_runs, tmp_path, capsys, monkeypatch):
 
 def test_a_run_and_its_log_are_one_run(logged_runs):
     """Names are as long as is needed to distinguish the runs."""
-    found = read_all([logged_runs / "simple", logged_runs / "simple/train.log", logged_runs / "a<b>&c"])
-    assert [run.name for run in found] == ["simple", "a<b>&c"]
+    runs = read_all([logged_runs / "simple", logged_runs / "simple/train.log", logged_runs / "a<b>&c"])
+    assert [run.name for run in runs] == ["simple", "a<b>&c"]
 
 
 def test_legends_show_names_that_matplotlib_would_change(tmp_path):

@@ -29,12 +29,12 @@ def test_scores_of_a_run_are_those_of_sacrebleus_command(sacrebleu_cache, tmp_pa
         *("-m", "bleu", "chrf", "-w", "9"),
         SACREBLEU=str(sacrebleu_cache),
     )
-    found = scores(folder)["sets"]["newstest2014"]["metrics"]
+    metrics = scores(folder)["sets"]["newstest2014"]["metrics"]
     for theirs in json.loads(result.stdout):
-        assert found[theirs["name"]]["score"] == pytest.approx(theirs["score"], abs=1e-8)
-        assert found[theirs["name"]]["signature"] == theirs["signature"]
-    assert len(found) == 2
-    assert f"{found['BLEU']['score']:.2f}" in capsys.readouterr().out
+        assert metrics[theirs["name"]]["score"] == pytest.approx(theirs["score"], abs=1e-8)
+        assert metrics[theirs["name"]]["signature"] == theirs["signature"]
+    assert len(metrics) == 2
+    assert f"{metrics['BLEU']['score']:.2f}" in capsys.readouterr().out
 
 
 def test_a_missing_translation_is_refused_with_the_sets_name(sacrebleu_cache, tmp_path, capsys):
@@ -56,27 +56,27 @@ def test_the_average_needs_all_seven_sets(sacrebleu_cache, tmp_path, capsys):
     assert "no average: newstest2011, newstest2016 missing" in shown
     assert "B2T (paper) *" in shown
     assert "* B2T (paper) has the settings of my/run; dropout" in shown
-    found = scores(folder)
-    assert found["average"] is None
-    assert found["published"][0]["difference"] is None
-    assert list(found["sets"]) == names
+    written = scores(folder)
+    assert written["average"] is None
+    assert written["published"][0]["difference"] is None
+    assert list(written["sets"]) == names
 
 
 def test_the_tables_have_the_scores_of_the_json_file(sacrebleu_cache, tmp_path, capsys):
     folder = make_run(tmp_path / "my/run_1", 1, **DEEP)
     assert b2t(["score", "my/run_1"]) == 0
     shown = capsys.readouterr().out
-    found = scores(folder)
+    written = scores(folder)
     markdown, latex = ((folder / f"evaluation/scores.{ending}").read_text() for ending in ("md", "tex"))
     for metric in ("BLEU", "chrF2"):
-        values = [found["sets"][name]["metrics"][metric]["score"] for name in NEWSTESTS]
-        assert found["average"][metric] == pytest.approx(np.mean(values))
+        values = [written["sets"][name]["metrics"][metric]["score"] for name in NEWSTESTS]
+        assert written["average"][metric] == pytest.approx(np.mean(values))
         cells = [f"{value:.2f}" for value in [*values, np.mean(values)]]
         assert " | ".join(cells) in markdown
         assert " & ".join(cells) in latex
         assert "  ".join(cells[:-1]) in shown
-    difference = found["average"]["BLEU"] - 27.30
-    assert found["published"][0]["difference"] == pytest.approx(difference)
+    difference = written["average"]["BLEU"] - 27.30
+    assert written["published"][0]["difference"] == pytest.approx(difference)
     for text in (shown, markdown, latex):
         assert f"difference {difference:+.2f}" in text
         assert text.count("24.62") == 1
@@ -110,11 +110,11 @@ def test_bootstrap_resampling_is_that_of_sacrebleus_command(sacrebleu_cache, tmp
         SACREBLEU=str(sacrebleu_cache),
         SACREBLEU_FORMAT="text",
     )
-    found = json.loads((tmp_path / "against.json").read_text())
-    assert [entry["run"] for entry in found["runs"]] == list(runs)
-    assert found["bootstrap"]["sets"].keys() == NEWSTESTS.keys()
+    written = json.loads((tmp_path / "against.json").read_text())
+    assert [entry["run"] for entry in written["runs"]] == list(runs)
+    assert written["bootstrap"]["sets"].keys() == NEWSTESTS.keys()
     markdown, latex = ((tmp_path / f"against.{ending}").read_text() for ending in ("md", "tex"))
-    for metric, test in found["bootstrap"]["sets"]["newstest2014"].items():
+    for metric, test in written["bootstrap"]["sets"]["newstest2014"].items():
         assert re.search(rf"{metric} +{re.escape(test['signature'])}", result.stdout)
         for entry in test["runs"]:
             values = f"{entry['score']:.2f} ({entry['mean']:.2f} ± {entry['ci']:.2f})"
@@ -126,7 +126,7 @@ def test_bootstrap_resampling_is_that_of_sacrebleus_command(sacrebleu_cache, tmp
         assert f"{p_value:.4f}" in shown
         difference = test["runs"][1]["score"] - test["runs"][0]["score"]
         assert test["runs"][1]["difference"] == pytest.approx(difference)
-    assert [scores(folder)["sets"] for folder in folders] == [entry["sets"] for entry in found["runs"]]
+    assert [scores(folder)["sets"] for folder in folders] == [entry["sets"] for entry in written["runs"]]
 
 
 def test_identical_translations_have_no_p_value(sacrebleu_cache, tmp_path, capsys):
@@ -167,8 +167,8 @@ def test_comet_scores_come_from_its_own_command(sacrebleu_cache, tmp_path, monke
     monkeypatch.setenv("COMET_LOG", str(tmp_path / "log"))
     assert b2t(["score", "run", "--comet", "Unbabel/wmt22-comet-da"]) == 0
     assert re.search(r"COMET x100 .* 81\.25", capsys.readouterr().out)
-    found = scores(folder)["sets"]["newstest2014"]["metrics"]["COMET"]
-    assert found == {"score": 0.8125, "signature": "model:Unbabel/wmt22-comet-da"}
+    comet = scores(folder)["sets"]["newstest2014"]["metrics"]["COMET"]
+    assert comet == {"score": 0.8125, "signature": "model:Unbabel/wmt22-comet-da"}
     calls = (tmp_path / "log").read_text().splitlines()
     assert len(calls) == 2
     assert all("--only_system --quiet --model Unbabel/wmt22-comet-da" in call for call in calls)

@@ -85,9 +85,9 @@ def test_runs_that_cannot_be_compared_are_refused(sacrebleu_cache, tmp_path, cap
     capsys.readouterr()
     assert b2t(["table", "a/seed1", "a/seed2"]) == 1
     assert "a/seed2 is not another seed of a/seed1: encoder_layers is 3 there and 6" in capsys.readouterr().err
-    found = scores(folder)
-    found["sets"]["newstest2010"]["metrics"]["BLEU"]["signature"] = "tok:intl"
-    (folder / "evaluation/scores.json").write_text(json.dumps(found))
+    edited = scores(folder)
+    edited["sets"]["newstest2010"]["metrics"]["BLEU"]["signature"] = "tok:intl"
+    (folder / "evaluation/scores.json").write_text(json.dumps(edited))
     assert b2t(["table", "a/seed1", "a/seed2"]) == 1
     assert "newstest2010 is scored as tok:intl en-de in a/seed2" in capsys.readouterr().err
 

@@ -17,6 +17,7 @@ from b2t_fairseq.layer_stack import layer_stacks
 from b2t_fairseq.residual import SCHEMES
 
 LAYERS = {"encoder_layers": 4, "decoder_layers": 6}
+SETS = {"encoder_unique_layers": 2, "decoder_unique_layers": 3}
 PADDING = 1
 NORMS = ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm")
 
@@ -70,8 +71,8 @@ def analyzed(model, batches, scale=1.0):
 
 def norms(layer):
     """Return the norms that a layer has, in the order of its sub-layers."""
-    found = [getattr(layer, name, None) for name in NORMS]
-    return [norm for norm in found if isinstance(norm, nn.LayerNorm)]
+    modules = [getattr(layer, name, None) for name in NORMS]
+    return [norm for norm in modules if isinstance(norm, nn.LayerNorm)]
 
 
 def around(model, modules, batch):
@@ -114,8 +115,8 @@ def observed(kind, scheme):
         parts = []
         for batch in batches:
             kept = is_token(model, stack, batch)
-            found = around(model, modules, batch)
-            parts.append({module: [tensor[kept] for tensor in found[module]] for module in modules})
+            at_ends = around(model, modules, batch)
+            parts.append({module: [tensor[kept] for tensor in at_ends[module]] for module in modules})
         seen |= {m: [torch.cat(ends) for ends in zip(*(part[m] for part in parts), strict=True)] for m in modules}
     losses = [loss_of(model, batch).item() for batch in batches]
     return SimpleNamespace(model=model, batches=batches, losses=losses, seen=seen, result=analyzed(model, batches))
@@ -124,6 +125,3 @@ def observed(kind, scheme):
 def root_mean_square(gradients):
     """Return the root of the mean squared norm of gradients, (tokens, embed_dim)."""
     return math.sqrt(sum(float(gradient @ gradient) for gradient in gradients) / len(gradients))
-
-
-SETS = {"encoder_unique_layers": 2, "decoder_unique_layers": 3}

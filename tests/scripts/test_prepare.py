@@ -37,8 +37,8 @@ class TestWholePath:
         """It has every pair of the three archives in order, newstest2013 to validate, and all seven sets to test."""
         expected = [pair for seed, (_, _, count) in enumerate([*PARTS.values()][:3]) for pair in pairs(count, seed)]
         for side, language in enumerate(("en", "de")):
-            found = [text_of(line) for line in sentences(prepared, "train", language)]
-            assert found == [pair[side] for pair in expected]
+            text = [text_of(line) for line in sentences(prepared, "train", language)]
+            assert text == [pair[side] for pair in expected]
             for number, name in enumerate(NEWSTESTS):
                 test = [text_of(line) for line in sentences(prepared, f"test{number or ''}", language)]
                 assert test == [pair[side] for pair in pairs(5, 100 + number)], name
@@ -106,9 +106,9 @@ class TestWholePath:
     @pytest.mark.slow
     def test_moses_bpe_and_another_news_commentary_can_be_chosen(self, world, tmp_path):
         prepare(world, tmp_path / "out", "--tokenization", "moses_bpe", "--news-commentary", "v11")
-        found = [line.replace("@@ ", "") for line in sentences(tmp_path / "out", "train", "de")]
+        text = [line.replace("@@ ", "") for line in sentences(tmp_path / "out", "train", "de")]
         expected = [pair[1] for seed in (0, 1, 3) for pair in pairs([*PARTS.values()][seed][2], seed)]
-        assert found == expected
+        assert text == expected
         assert (tmp_path / "out/bin/detokenize.txt").read_text().split() == ["--remove-bpe", "--tokenizer", "moses"]
 
 
