@@ -73,7 +73,7 @@ def assert_xavier(stack, gain, uniform):
             factor = gain if any(part in name for part in CARRY_VALUES) else 1.0
             xavier = factor * math.sqrt(2 / sum(weight.shape))
             assert deviation(weight) == pytest.approx(xavier, rel=0.02), name
-            # a uniform distribution ends at sqrt(3) = 1.73205 standard deviations
+            # A uniform distribution ends at sqrt(3) = 1.73205 standard deviations.
             assert (weight.abs().max() <= 1.7321 * xavier) == uniform, name
 
 
@@ -102,7 +102,7 @@ def assert_same_results(stock, ours, batch, same_order=True):
         with torch.no_grad():
             full, extra = model(**batch["net_input"])
             steps = step_by_step_logits(model, batch)
-            # an adaptive softmax comes after the model
+            # An adaptive softmax is no part of the logits.
             log_probs = model.get_normalized_probs((full, extra), log_probs=True)
         results.append((logits, gradients, full, extra, steps, log_probs))
     (logits, gradients, full, extra, steps, log_probs), ours_results = results
@@ -114,7 +114,7 @@ def assert_same_results(stock, ours, batch, same_order=True):
         elif same_order:
             assert torch.equal(gradient, other), name
         else:
-            # fairseq's backward passes within the backward pass add up shared gradients in another order
+            # fairseq recomputes activations in nested backward passes, which add up shared gradients in another order.
             assert torch.allclose(gradient, other, rtol=1e-4, atol=1e-5), name
     assert torch.equal(full, ours_results[2])
     if extra["attn"][0] is not None:

@@ -1,4 +1,4 @@
-"""Numbers that the papers' own releases computed, recorded in tests/golden, and what is compared with them."""
+"""The numbers in tests/golden, which the papers' own releases computed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RATIOS = ("attention_ratio_change", "self_ratio_change", "encoder_ratio_change",
 
 
 class Golden:
-    """Numbers recorded from one configuration of a paper's own release."""
+    """What was recorded of one model of a paper's release: arrays by name, and other values in ``meta``."""
 
     def __init__(self, name: str) -> None:
         self.meta = json.loads((GOLDEN / f"{name}.json").read_text())
@@ -50,7 +50,7 @@ class Golden:
         for name, tensor in stored.items():
             layer, _, ratio = name.rpartition(".")
             if ratio in RATIOS:
-                # one row for each sub-layer, in this order
+                # Omega has a row for each sub-layer, in this order.
                 kinds = [kind for kind in RATIOS if f"{layer}.{kind}" in stored]
                 state[f"{layer}.residual.omega"] = torch.stack([stored[f"{layer}.{kind}"] for kind in kinds])
             elif "in_proj_" in name:
@@ -61,6 +61,7 @@ class Golden:
         return state
 
     def batch(self) -> dict:
+        """Return the recorded batch as fairseq collates it."""
         return {
             "id": self["batch/id"],
             "target": self["batch/target"],
@@ -73,7 +74,10 @@ class Golden:
 
 
 def release_loss(logits: torch.Tensor, target: torch.Tensor, padding: int = 1) -> torch.Tensor:
-    """The releases' label-smoothed loss: 0.9 nll + 0.1 mean over all symbols, summed over target tokens."""
+    """Return the releases' label-smoothed loss, summed over target tokens.
+
+    It is 0.9 times the negative log-likelihood plus 0.1 times the mean over all symbols.
+    """
     log_probs = torch.log_softmax(logits, dim=-1)
     nll = -log_probs.gather(-1, target.unsqueeze(-1)).squeeze(-1)
     smooth = -log_probs.mean(dim=-1)
@@ -81,7 +85,7 @@ def release_loss(logits: torch.Tensor, target: torch.Tensor, padding: int = 1) -
 
 
 def translate(model, dictionary: Dictionary, batch: dict, beam: int) -> list[list[dict]]:
-    """Return the hypotheses of fairseq's own generator under the settings of the golden files."""
+    """Return the hypotheses of fairseq's own generator with the settings of the recordings."""
     generator = SequenceGenerator(
         [model], dictionary, beam_size=beam, max_len_a=0, max_len_b=12, min_len=1, len_penalty=0.6
     )

@@ -31,7 +31,7 @@ def test_model_equals_its_equations(scheme, sharing):
             positions = model.encoder.embed_positions.weights.double()
             x = run_stack(scheme, model.encoder, 4 * table[source] + positions[2 : 2 + len(source)])
             x = run_stack(scheme, model.decoder, 4 * table[target] + positions[2 : 2 + len(target)], x)
-            # fairseq computes the softmax of the cross-attention in float32 even in a float64 model
+            # Even in a float64 model, fairseq computes the softmax of the cross-attention in float32.
             assert (x @ table.T - logits[sentence, : len(target)]).abs().max() < 1e-6 * logits.abs().max().clamp(min=1)
 
 

@@ -13,7 +13,7 @@ def test_whole_embeddings_are_dropped_with_the_given_probability():
     out = dropout(torch.ones(200, 50, 4))
     dropped = out.eq(0).all(-1)
     assert torch.equal(out[~dropped], torch.ones_like(out[~dropped]))  # those that are kept are not scaled up
-    # standard deviation of the mean of 10,000 draws: 0.0046
+    # The standard deviation of the mean of 10,000 draws is 0.0046.
     assert dropped.float().mean() == pytest.approx(0.3, abs=0.02)
     assert dropped[:, 0].float().mean() == pytest.approx(0.3, abs=0.12)
 

@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import pytest
 from fairseq.models.transformer_lm import TransformerLanguageModelConfig
-from flags import parse, stock_flags
+from flags import model_flags, parse
 from language_models import ADAPTIVE, CHARACTERS, decoder_sharing, make_lm
 
 from b2t_common.errors import InputError
@@ -12,9 +12,9 @@ from b2t_fairseq.settings.fields import B2TLanguageModelConfig
 
 
 def test_every_flag_of_fairseqs_language_model_is_a_flag_here():
-    ours, stock = stock_flags("b2t_transformer_lm"), stock_flags("transformer_lm")
+    ours, stock = model_flags("b2t_transformer_lm"), model_flags("transformer_lm")
     assert stock <= ours
-    added = {flag for flag in stock_flags("b2t_transformer") - stock_flags("transformer") if "encoder" not in flag}
+    added = {flag for flag in model_flags("b2t_transformer") - model_flags("transformer") if "encoder" not in flag}
     assert ours - stock == added
 
 

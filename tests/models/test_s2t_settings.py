@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from fairseq import options
 from fairseq.models import ARCH_MODEL_INV_REGISTRY, ARCH_MODEL_REGISTRY
+from flags import model_flags, parse_arguments
 from speech import make_speech_model, make_speech_task
 
 from b2t_common.errors import InputError
 
-# In millions, with a vocabulary of 10,000, as in the table of fairseq's recipe for LibriSpeech.
+# In millions, with a vocabulary of 10,000, as in the table of fairseq's recipe for LibriSpeech, whose text has 31M for s.
 COUNTS = {"s": 29.5, "m": 71.2, "l": 267.8}
 SIZES = {
     "b2t_s2t_transformer": (12, 6, 512, 2048, 8),
@@ -19,15 +19,15 @@ SIZES = {
 }
 
 
-def parse(arch, *flags):
-    parser = options.get_training_parser()
-    return options.parse_args_and_arch(parser, ["data", "--task", "speech_to_text", "--arch", arch, *flags])
+def parse_speech(arch, *flags):
+    """Return fairseq's settings of a training command for speech."""
+    return parse_arguments("--task", "speech_to_text", "--arch", arch, *flags)
 
 
 def test_architectures_have_fairseqs_sizes_and_b2t():
     assert sorted(ARCH_MODEL_INV_REGISTRY["b2t_s2t_transformer"]) == sorted(SIZES)
     for arch, (encoder_layers, decoder_layers, width, ffn, heads) in SIZES.items():
-        args, stock = parse(arch), parse(arch.removeprefix("b2t_"))
+        args, stock = parse_speech(arch), parse_speech(arch.removeprefix("b2t_"))
         assert (args.encoder_layers, args.decoder_layers) == (encoder_layers, decoder_layers)
         for stack in ("encoder", "decoder"):
             assert getattr(args, f"{stack}_embed_dim") == width
@@ -43,15 +43,11 @@ def test_architectures_have_fairseqs_sizes_and_b2t():
 
 def test_flags_are_fairseqs_and_our_own():
     """Those of word dropout in the encoder are missing, since speech has no words there."""
-
-    def flags(arch):
-        parser = options.get_training_parser()
-        options.parse_args_and_arch(parser, ["data", "--task", "speech_to_text", "--arch", arch])
-        group = next(g for g in parser._action_groups if g.title == "Model-specific configuration")
-        return {option for action in group._group_actions for option in action.option_strings}
-
-    assert flags("s2t_transformer") < flags("b2t_s2t_transformer")
-    assert flags("b2t_s2t_transformer") - flags("s2t_transformer") == {
+    ours, theirs = (
+        model_flags(arch, "--task", "speech_to_text") for arch in ("b2t_s2t_transformer", "s2t_transformer")
+    )
+    assert theirs < ours
+    assert ours - theirs == {
         "--residual",
         "--layer-sharing",
         "--encoder-unique-layers",
@@ -67,7 +63,7 @@ def test_flags_are_fairseqs_and_our_own():
 @pytest.mark.parametrize(("size", "millions"), COUNTS.items())
 def test_parameter_counts_are_those_of_fairseqs_recipe(size, millions):
     def count(**flags):
-        args = parse(f"b2t_s2t_transformer_{size}", "--share-decoder-input-output-embed")
+        args = parse_speech(f"b2t_s2t_transformer_{size}", "--share-decoder-input-output-embed")
         vars(args).update(input_feat_per_channel=80, input_channels=1, **flags)
         with torch.device("meta"):
             model = ARCH_MODEL_REGISTRY[args.arch].build_model(args, task)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from fairseq.models import ARCH_MODEL_INV_REGISTRY
 from fairseq.models.transformer import TransformerConfig
-from flags import parse, stock_flags
+from flags import model_flags, parse
 from helpers import make_model, make_task
 
 from b2t_fairseq.models.transformer import B2TTransformerModel
@@ -16,8 +16,8 @@ from b2t_fairseq.sharing import STRATEGIES
 
 
 def test_every_flag_of_fairseqs_transformer_is_a_flag_here():
-    added = stock_flags("b2t_transformer") - stock_flags("transformer")
-    assert stock_flags("transformer") <= stock_flags("b2t_transformer")
+    added = model_flags("b2t_transformer") - model_flags("transformer")
+    assert model_flags("transformer") <= model_flags("b2t_transformer")
     assert added == {
         "--residual",
         "--layer-sharing",

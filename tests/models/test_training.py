@@ -52,7 +52,7 @@ def test_training_learns(data, tmp_path):
     """With shared layers, scaled initialization and several epochs, the loss falls far below that of guessing."""
     flags = ["--max-epoch", "12", "--dropout", "0", "--depth-scaled-init", "--max-tokens", "60", *SHARED]
     state = train(data, tmp_path, *flags, "--no-epoch-checkpoints")
-    # guessing among the 28 symbols of the dictionary costs log2(28) = 4.8 bits
+    # Guessing among the 28 symbols of the dictionary costs log2(28) = 4.8 bits.
     assert state["extra_state"]["best"] < 4.0
 
 

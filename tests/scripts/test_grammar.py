@@ -119,7 +119,7 @@ def test_german_verbs_are_conjugated_in_the_present(verb, expected):
 
 
 def test_every_entry_of_the_lexicon_is_complete_and_unique():
-    # no name twice
+    # No name occurs twice.
     assert len(NOUNS) == len(rows(NOUN_TABLE))
     assert len(VERBS) == len(rows(VERB_TABLE))
     assert len(ADJECTIVES) == len(rows(ADJECTIVE_TABLE))

@@ -55,7 +55,7 @@ def test_a_stopped_run_ends_with_the_same_weights(data, tmp_path, monkeypatch, c
     # The value that tells the ranks to stop must not be added to the training time.
     assert stopped["extra_state"]["previous_training_time"] < 3600
     assert [signal.getsignal(n) for n in stopping.SIGNALS] == handlers
-    # what ends a process that hangs must not end one whose training has ended
+    # The timer that ends a process that hangs must not end one whose training has ended.
     assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
     resumed = train(*flags, command=lambda argv: status.append(b2t_train(argv)))
     assert status[1] == 0
