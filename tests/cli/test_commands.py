@@ -54,11 +54,8 @@ def test_generate_interactive_and_from_pretrained_agree(corpus, data, trained, g
     assert sorted(translations) == list(range(21))
     assert len(set(translations.values())) > 4
     sources = (corpus / "test.en").read_text().splitlines()
-    result = run(
-        "fairseq-interactive",
-        *(data, "--user-dir", PLUGIN, "--path", str(trained / "checkpoint_last.pt")),
-        *("--beam", "4", "--cpu", "--max-len-b", "20", "--input", str(corpus / "test.en")),
-    )
+    flags = ["--user-dir", PLUGIN, "--path", str(trained / "checkpoint_last.pt"), "--input", str(corpus / "test.en")]
+    result = run("fairseq-interactive", data, *flags, "--beam", "4", "--cpu", "--max-len-b", "20")
     assert best(result.stdout) == translations
     model = B2TTransformerModel.from_pretrained(str(trained), "checkpoint_last.pt", data_name_or_path=data)
     assert model.translate(sources, beam=4, max_len_b=20) == [translations[i] for i in range(21)]
@@ -95,12 +92,9 @@ def test_batching_does_not_change_translations(generated):
 
 
 def test_validate_gives_the_loss_of_training(data, trained):
-    result = run(
-        "fairseq-validate",
-        *(data, "--task", "translation", "--user-dir", PLUGIN, "--cpu", "--max-tokens", "160"),
-        *("--path", str(trained / "checkpoint_last.pt"), "--required-batch-size-multiple", "1"),
-        *("--log-format", "json"),
-    )
+    flags = ["--user-dir", PLUGIN, "--path", str(trained / "checkpoint_last.pt")]
+    flags += shlex.split("--task translation --cpu --max-tokens 160 --required-batch-size-multiple 1 --log-format json")
+    result = run("fairseq-validate", data, *flags)
     expected = load(trained / "checkpoint_last.pt")["extra_state"]["val_loss"]
     loss = re.search(r'"valid_loss": "([0-9.]+)"', result.stdout)
     assert float(loss.group(1)) == pytest.approx(expected, abs=1e-3)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import stat
 
 import numpy as np
@@ -23,12 +24,9 @@ def test_scores_of_a_run_are_those_of_sacrebleus_command(sacrebleu_cache, tmp_pa
     for hypothesis, reference in zip(hypotheses, references("newstest2014"), strict=False):
         assert set(hypothesis.split()) <= set(reference.split())
     assert any("\u2028" in line or "\u0085" in line for line in hypotheses)
-    result = run(
-        "sacrebleu",
-        *("-t", "wmt14/full", "-l", "en-de", "-i", str(folder / "evaluation/newstest2014.de")),
-        *("-m", "bleu", "chrf", "-w", "9"),
-        SACREBLEU=str(sacrebleu_cache),
-    )
+    flags = shlex.split("-t wmt14/full -l en-de -m bleu chrf -w 9")
+    hypotheses = str(folder / "evaluation/newstest2014.de")
+    result = run("sacrebleu", *flags, "-i", hypotheses, SACREBLEU=str(sacrebleu_cache))
     metrics = scores(folder)["sets"]["newstest2014"]["metrics"]
     for theirs in json.loads(result.stdout):
         assert metrics[theirs["name"]]["score"] == pytest.approx(theirs["score"], abs=1e-8)
@@ -103,13 +101,9 @@ def test_bootstrap_resampling_is_that_of_sacrebleus_command(sacrebleu_cache, tmp
     folders = [make_run(tmp_path / name, seed, drop=drop) for seed, (name, drop) in enumerate(runs.items())]
     assert b2t(["score", *runs, "--bootstrap-samples", "60", "--output", "against"]) == 0
     shown = capsys.readouterr().out
-    result = run(
-        "sacrebleu",
-        *("-t", "wmt14/full", "-l", "en-de", "-m", "bleu", "chrf", "-w", "2", "-f", "text", "-nc", "-q"),
-        *("-pbs", "-pbsn", "60", "-i", *(str(folder / "evaluation/newstest2014.de") for folder in folders)),
-        SACREBLEU=str(sacrebleu_cache),
-        SACREBLEU_FORMAT="text",
-    )
+    flags = shlex.split("-t wmt14/full -l en-de -m bleu chrf -w 2 -f text -nc -q -pbs -pbsn 60")
+    hypotheses = [str(folder / "evaluation/newstest2014.de") for folder in folders]
+    result = run("sacrebleu", *flags, "-i", *hypotheses, SACREBLEU=str(sacrebleu_cache), SACREBLEU_FORMAT="text")
     written = json.loads((tmp_path / "against.json").read_text())
     assert [entry["run"] for entry in written["runs"]] == list(runs)
     assert written["bootstrap"]["sets"].keys() == NEWSTESTS.keys()

@@ -39,12 +39,8 @@ class TestCheckpointThatCarriesCode:
         assert "is not opened" in capsys.readouterr().err
 
     def test_fairseq_generate_refuses_it(self, attack, corpus):
-        result = run(
-            "fairseq-generate",
-            str(corpus / "bin"),
-            *("--user-dir", PLUGIN, "--path", str(attack), "--cpu"),
-            check=False,
-        )
+        flags = ["--user-dir", PLUGIN, "--path", str(attack), "--cpu"]
+        result = run("fairseq-generate", str(corpus / "bin"), *flags, check=False)
         assert result.returncode != 0
         assert "weights_only" in result.stdout + result.stderr
 

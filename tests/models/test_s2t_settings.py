@@ -8,7 +8,8 @@ from speech import make_speech_model, make_speech_task
 
 from b2t_common.errors import InputError
 
-# In millions, with a vocabulary of 10,000, as in the table of fairseq's recipe for LibriSpeech, whose text has 31M for s.
+# In millions, with a vocabulary of 10,000, as in the table of fairseq's recipe for LibriSpeech.
+# The recipe's text has 31M for the first.
 COUNTS = {"s": 29.5, "m": 71.2, "l": 267.8}
 SIZES = {
     "b2t_s2t_transformer": (12, 6, 512, 2048, 8),

@@ -144,13 +144,10 @@ def test_hydra_trains_the_same_model(data, tmp_path):
     """fairseq-hydra-train with the YAML file in configs/ gives the same weights as flags on the command line."""
     flags = ["--residual", "b2t", *SHARED, "--max-update", "3"]
     by_flags = train(data, tmp_path / "flags", *flags)
-    run(
-        "fairseq-hydra-train",
-        *("--config-dir", str(ROOT / "configs/hydra"), "--config-name", "b2t_cycle_rev"),
-        *(f"common.user_dir={PLUGIN}", f"task.data={data}"),
-        *(f"checkpoint.save_dir={tmp_path / 'hydra'}", f"hydra.run.dir={tmp_path}"),
-        *HYDRA_OVERRIDES.split(),
-    )
+    config = ["--config-dir", str(ROOT / "configs/hydra"), "--config-name", "b2t_cycle_rev"]
+    folders = [f"common.user_dir={PLUGIN}", f"task.data={data}", f"hydra.run.dir={tmp_path}"]
+    folders.append(f"checkpoint.save_dir={tmp_path / 'hydra'}")
+    run("fairseq-hydra-train", *config, *folders, *HYDRA_OVERRIDES.split())
     assert_same_model(by_flags, load(tmp_path / "hydra/checkpoint_last.pt"))
 
 

@@ -24,17 +24,10 @@ def test_two_processes_by_torchrun(corpus, tmp_path):
     """torchrun starts the script twice, and both processes make the updates of one process with --update-freq 2."""
     (tmp_path / "config.sh").write_text(SMALL_CONFIG)
     data = ("--data", corpus / "bin")
-    result = subprocess.run(
-        [
-            *f"{BIN}/python -m torch.distributed.run --standalone --nproc-per-node 2 --no-python".split(),
-            *("bash", str(ROOT / "scripts/train.sh"), str(tmp_path / "config.sh"), *map(str, data)),
-            *("--save-dir", str(tmp_path / "two")),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        env=environment(),
-    )
+    torchrun = f"{BIN}/python -m torch.distributed.run --standalone --nproc-per-node 2 --no-python"
+    train = ["bash", ROOT / "scripts/train.sh", tmp_path / "config.sh", *data, "--save-dir", tmp_path / "two"]
+    command = [*torchrun.split(), *map(str, train)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment())
     assert result.returncode == 0, result.stdout + result.stderr
     assert "2 process(es) on the CPU; updates of 320 tokens = 2 x 160 x 1" in result.stdout
     two = load(tmp_path / "two/checkpoint_last.pt")
