@@ -1,7 +1,6 @@
 """Language models: the equations without an encoder, fairseq's own transformer_lm bit by bit, runs and commands."""
 
 import argparse
-import importlib
 import math
 import sys
 from dataclasses import fields
@@ -27,7 +26,7 @@ from fairseq.models.transformer_lm import (
 from fairseq.sequence_generator import SequenceGenerator
 from fairseq_cli import eval_lm
 from flags import parse, stock_flags
-from helpers import ROOT, SMALL_LM, make_lm, make_lm_batch, make_task, randomize
+from helpers import SMALL_LM, make_lm, make_lm_batch, make_task, randomize
 from training import PLUGIN, TRAIN_FLAGS, assert_same_model, binarize_source, load, train, write_corpus
 
 from b2t_cli.average import main as b2t_average
@@ -37,6 +36,7 @@ from b2t_common.errors import InputError
 from b2t_fairseq import admin_profile
 from b2t_fairseq.models.transformer_lm import B2TLanguageModel
 from b2t_fairseq.settings.fields import B2TLanguageModelConfig
+from docs.build import summarize_lm
 
 ADAPTIVE = {
     "adaptive_input": True,
@@ -446,10 +446,8 @@ class TestRuns:
         expected = log_probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
         assert torch.allclose(scored["positional_scores"], expected[: len(scored["positional_scores"])], atol=1e-5)
 
-    def test_summary(self, data, run, monkeypatch):
+    def test_summary(self, data, run):
         """docs/build/summarize_lm.py: perplexity per word from that per piece."""
-        monkeypatch.syspath_prepend(ROOT / "docs")
-        summarize_lm = importlib.import_module("summarize_lm")
         (run / "data.txt").write_text(data)
         text = Path(data).parent / "test.en"
         score = summarize_lm.evaluate(run, "test", text)
