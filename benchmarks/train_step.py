@@ -14,14 +14,13 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import torch
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
 
 from b2t_cli.scoring.layout import millions
-from b2t_fairseq.dictionaries import placeholder
+from b2t_fairseq.building import build_without_data
 from b2t_fairseq.kernels.cross_entropy import fused_label_smoothed_loss
 from b2t_fairseq.residual import SCHEMES
 from b2t_fairseq.sharing import STRATEGIES, none
@@ -57,8 +56,6 @@ def variants(layers: int) -> dict[str, tuple[str, dict]]:
 
 def build(arch: str, flags: dict, args: argparse.Namespace) -> torch.nn.Module:
     """Build one model; its initial weights come from a fixed seed."""
-    dictionary = placeholder(args.vocabulary)
-    task = SimpleNamespace(source_dictionary=dictionary, target_dictionary=dictionary)
     settings = argparse.Namespace(
         arch=arch,
         encoder_layers=args.layers,
@@ -73,7 +70,7 @@ def build(arch: str, flags: dict, args: argparse.Namespace) -> torch.nn.Module:
     )
     ARCH_CONFIG_REGISTRY[arch](settings)
     torch.manual_seed(1)
-    model = ARCH_MODEL_REGISTRY[arch].build_model(settings, task)
+    model = build_without_data(vars(settings), args.vocabulary, model_class=ARCH_MODEL_REGISTRY[arch])
     return model.to(args.device, args.dtype)
 
 

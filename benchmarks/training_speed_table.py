@@ -6,7 +6,8 @@ import statistics
 from collections import Counter
 
 from b2t_cli.scoring.layout import millions
-from b2t_fairseq.flops import training_flops
+from b2t_fairseq.counting import training_flops
+from b2t_fairseq.settings.plan import plan_translation
 from benchmarks import trainers
 from benchmarks.measuring import median_and_quartiles, parameter_count, ratios
 from benchmarks.training_runs import Run
@@ -64,10 +65,9 @@ def update_flops(trainer: trainers.Trainer, update: trainers.Update) -> int:
     lengths = Counter(
         (int(data.src_sizes[pair]), int(data.tgt_sizes[pair])) for batch in update for pair in batch["id"]
     )
-    vocabulary = len(trainer.task.target_dictionary)
+    plan, vocabulary = plan_translation(trainer.cfg.model), len(trainer.task.target_dictionary)
     return sum(
-        count * training_flops(trainer.cfg.model, vocabulary, 1, source, target)
-        for (source, target), count in lengths.items()
+        count * training_flops(plan, vocabulary, 1, source, target) for (source, target), count in lengths.items()
     )
 
 

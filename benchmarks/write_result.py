@@ -59,10 +59,11 @@ def origin(result: dict[str, Any]) -> str:
 
 
 def medians(result: dict[str, Any], baseline: str = "") -> str:
-    """Return the sentence that says what the numbers of ``rounds`` rounds are; ratios are relative to the baseline."""
-    numbers = "One round" if result["rounds"] == 1 else f"Medians over {result['rounds']} rounds"
+    """Return the sentence that says what the numbers are: medians over rounds, ratios to a baseline."""
     relative = f", relative to {baseline}" if baseline else ""
-    return f"{numbers}; each ratio is taken within one round{relative}."
+    if result["rounds"] == 1:
+        return f"One round{relative}."
+    return f"Medians over {result['rounds']} rounds; each ratio is taken within one round{relative}."
 
 
 def interval(limits: Sequence[float], decimals: int = 2) -> str:

@@ -1,4 +1,4 @@
-"""The configurations of ``configs/claims``, by what the tables call them."""
+"""What tables and figures call the configurations in ``claims/configs``."""
 
 LABELS = {
     "post_ln_18l": "Post-LN, 18-18",
@@ -18,10 +18,10 @@ LABELS = {
     "b2t_cycle_rev_12": "B2T, Cycle (rev), M=6, N=12",
     "b2t_cycle_rev_18": "B2T, Cycle (rev), M=6, N=18",
     "b2t_cycle_rev_36": "B2T, Cycle (rev), M=6, N=36",
-    "cycle_rev_12_low_rate": "Admin, Cycle (rev), M=6, N=12, rate 2e-3",
-    "cycle_rev_18_low_rate": "Admin, Cycle (rev), M=6, N=18, rate 2e-3",
-    "b2t_cycle_rev_18_low_rate": "B2T, Cycle (rev), M=6, N=18, rate 2e-3",
+    "cycle_rev_12_low_rate": "Admin, Cycle (rev), M=6, N=12, learning rate 2e-3",
+    "cycle_rev_18_low_rate": "Admin, Cycle (rev), M=6, N=18, learning rate 2e-3",
+    "b2t_cycle_rev_18_low_rate": "B2T, Cycle (rev), M=6, N=18, learning rate 2e-3",
 }
 
 TITLES = {"post_ln": "Post-LN", "pre_ln": "Pre-LN", "b2t": "B2T"}
-"""The schemes whose gradients are compared, in the order of tables and figures."""
+"""The schemes whose gradients are compared; tables and figures show them in this order."""

@@ -1,4 +1,4 @@
-"""What the claims are judged by: measured numbers, as ``claims/results`` holds them."""
+"""The measured numbers that decide the claims, as ``claims/results`` holds them."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from typing import Any
 
 from claims.configurations import TITLES
 
-RESULTS = Path(__file__).resolve().parent.parent / "results/claims"
+RESULTS = Path(__file__).resolve().parent / "results"
 FILES = ("runs", "bootstraps", "gradients", "schemes")
 SEEDS = 3
-"""Fewer decide nothing."""
+"""Fewer seeds decide nothing."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All numbers.
+    """All measured numbers.
 
     Attributes:
         runs: one record for each trained model, see :func:`claims.gather.record`.
-        bootstraps: for pairs of configurations and seeds sacreBLEU's paired bootstrap, see
+        bootstraps: sacreBLEU's paired bootstrap of two configurations with one seed, see
             :func:`claims.gather.bootstrap`.
-        gradients: what ``b2t analyze`` says of the three schemes' models, fresh and trained, for each seed.
-        schemes: what ``b2t analyze`` says of a fresh model of every scheme.
-        speed: what ``benchmarks/sharing_speed.py`` measured, ``None`` if it was not run.
+        gradients: for each seed what ``b2t analyze`` says of the three schemes' models, new and trained.
+        schemes: what ``b2t analyze`` says of a new model of every scheme.
+        speed: what ``benchmarks.sharing_speed`` measured, ``None`` if it was not run.
     """
 
     runs: list[dict[str, Any]]
@@ -38,45 +38,50 @@ class Evidence:
     speed: dict[str, Any] | None
 
     def of(self, config: str) -> list[dict[str, Any]]:
-        """Return the runs of a configuration, by seed."""
+        """Return the runs of a configuration, sorted by seed."""
         return sorted((run for run in self.runs if run["config"] == config), key=lambda run: run["seed"])
 
     def losses(self, config: str) -> list[float]:
-        """Return the last validation losses of a configuration's runs, infinite where they were not finite."""
+        """Return the last validation losses of a configuration's runs; a loss that was not finite is infinite here."""
         return [math.inf if run["valid_loss"] is None else run["valid_loss"] for run in self.of(config)]
 
     def bootstrap(self, config: str, baseline: str) -> list[dict[str, Any]]:
-        """Return the paired bootstraps of two configurations, by seed."""
-        found = [one for one in self.bootstraps if (one["config"], one["baseline"]) == (config, baseline)]
-        return sorted(found, key=lambda one: one["seed"])
+        """Return the paired bootstraps of two configurations, sorted by seed."""
+        tests = [test for test in self.bootstraps if (test["config"], test["baseline"]) == (config, baseline)]
+        return sorted(tests, key=lambda test: test["seed"])
 
     def models(self, trained: bool) -> dict[str, list[dict[str, Any]]]:
-        """Return the analyzed models of each scheme, fresh ones or those that have been trained, by seed."""
-        found = sorted(
-            (model for model in self.gradients if bool(model["updates"]) == trained), key=lambda model: model["seed"]
-        )
-        by_scheme = {scheme: [model for model in found if model["residual"] == scheme] for scheme in TITLES}
-        return {scheme: models for scheme, models in by_scheme.items() if models}
+        """Return the analyzed models of each scheme, either the trained ones or the new ones, sorted by seed."""
+        models: dict[str, list[dict[str, Any]]] = {scheme: [] for scheme in TITLES}
+        for model in sorted(self.gradients, key=lambda model: model["seed"]):
+            if bool(model["updates"]) == trained and model["residual"] in models:
+                models[model["residual"]].append(model)
+        return {scheme: seeds for scheme, seeds in models.items() if seeds}
 
 
 def read(folder: Path = RESULTS) -> Evidence:
-    """Return what has been measured so far, as a folder holds it."""
+    """Return what a folder of results holds; what was not measured yet is empty."""
     return Evidence(*(_read(folder / f"{name}.json", []) for name in FILES), _read(folder / "speed.json"))
 
 
-def _read(path: Path, otherwise: Any = None) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else otherwise
+def _read(path: Path, default: Any = None) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else default
 
 
 def top_third(model: dict[str, Any], key: str) -> float | None:
-    """Return the mean of a value over the highest third of the decoder's layers, ``None`` if one is not finite."""
+    """Return the mean of a value over the top third of the decoder's layers, ``None`` if one is not finite."""
     layers = model["stacks"]["decoder"]["layers"]
     values = [layer[key] for layer in layers[-len(layers) // 3 :]]
     return None if None in values else statistics.mean(values)
 
 
 def mean_and_range(values: Sequence[float | None], form: str = ".3f") -> str:
-    """Return the mean, and the lowest and the highest value; ``None``, what was not finite, is left out."""
+    """Return the mean of some values, and in brackets the lowest and the highest one; ``-`` without any.
+
+    Args:
+        values: the values.  ``None`` stands for one that was not finite; it is left out.
+        form: how a number is written.
+    """
     finite = [value for value in values if value is not None]
     if not finite:
         return "-"

@@ -1,23 +1,22 @@
-"""The claims: what the papers say, which runs it takes, and how their numbers decide.
+"""The claims: what the papers say, which runs that needs, and which rule decides.
 
-To add one, put it into ``CLAIMS``; the driver, the tables, the figures and the tests read that list.
+    python -m claims.registry --list             names and statements
+    python -m claims.registry --only loss_18l    what claims/run.sh has to run and to measure
+
+A new claim goes into ``CLAIMS``; the driver, the tables and the tests read that list.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from claims import judging
 from claims.evidence import Evidence
 from claims.judging import Judgement
 
-B2T_PAPER, B2T_RELEASE, SHARING_PAPER, NEITHER = "B2T paper", "B2T release", "sharing paper", "in neither"
+B2T_PAPER, B2T_RELEASE, SHARING_PAPER, NEITHER = "B2T paper", "B2T release", "sharing paper", "neither paper"
 GRADIENTS, SPEED = "gradients", "speed"
 
 
@@ -26,14 +25,14 @@ class Claim:
     """One claim.
 
     Attributes:
-        name: for ``--only``.
-        source: whose it is.
-        statement: one sentence.
-        configs: the configurations that it takes.
-        judge: decides.
-        pairs: configurations and baselines whose translations are compared.
-        rule: what decides where it is not that one model is better than another.
-        needs: what else is measured for it.
+        name: the name for ``--only``.
+        source: the paper that makes the claim.
+        statement: the claim in one sentence.
+        configs: the configurations to train.
+        judge: decides the claim.
+        pairs: configurations and the baselines that their translations are compared with.
+        rule: the rule in words, empty if each model of ``pairs`` must be better than its baseline.
+        needs: what else to measure, ``GRADIENTS`` or ``SPEED``.
     """
 
     name: str
@@ -47,6 +46,7 @@ class Claim:
 
 
 def _pairs(*pairs: tuple[str, str]) -> dict:
+    """Return the fields of a claim that each configuration is better than its baseline."""
     configs = tuple(dict.fromkeys(config for pair in pairs for config in pair))
     return {"configs": configs, "pairs": pairs, "judge": lambda evidence: judging.against(evidence, *pairs)}
 
@@ -76,7 +76,7 @@ CLAIMS = (
         ("post_ln_6l", "b2t_6l", "pre_ln_6l"),
         judging.order_at_6,
         (("b2t_6l", "post_ln_6l"), ("b2t_6l", "pre_ln_6l")),
-        rule=f'"at least as good": mean loss at most {judging.AS_GOOD} bits higher',
+        rule=f'"at least as good": the mean loss is at most {judging.AS_GOOD} bits higher',
     ),
     Claim(
         "vanishing_gradient",
@@ -84,25 +84,25 @@ CLAIMS = (
         "The gradient vanishes towards the bottom of an 18-layer decoder in Post-LN, not in Pre-LN and B2T.",
         (),
         judging.vanishing,
-        rule=f"vanished: less than {judging.DECAYED:.0%} of the gradient at the decoder's output reaches its input",
+        rule=f"the gradient vanished if less than {judging.DECAYED:.0%} of it reaches the decoder's input",
         needs=GRADIENTS,
     ),
     Claim(
         "gradient_across_norms",
         B2T_PAPER,
-        "Within a Post-LN layer it is the norms that lower the gradient.",
+        "Within a Post-LN layer the norms lower the gradient, not the sub-layers.",
         (),
         judging.across_norms,
-        rule="all norms of the decoder together pass less than all of it, all sub-layers with their residuals do not",
+        rule="all norms of the decoder together lower the gradient, all sub-layers with their residuals do not",
         needs=GRADIENTS,
     ),
     Claim(
         "gradient_at_top",
         B2T_PAPER,
-        "In high layers Post-LN and B2T have larger gradients than Pre-LN.",
+        "In the top layers Post-LN and B2T have larger gradients than Pre-LN.",
         (),
         judging.top_layers,
-        rule="with every seed larger than with every seed, mean over the top third of the decoder",
+        rule="the mean over the decoder's top third with every seed is larger than that of Pre-LN with any seed",
         needs=GRADIENTS,
     ),
     Claim(
@@ -120,13 +120,13 @@ CLAIMS = (
     Claim(
         "sharing_vanilla",
         SHARING_PAPER,
-        "With as many parameters, any strategy with M=6, N=12 is better than M=N=6, Vanilla or Admin.",
+        "With the same number of parameters, every strategy with M=6, N=12 is better than Vanilla and Admin, M=N=6.",
         **_pairs(*((config, baseline) for config in _SHARED_12 for baseline in ("post_ln_6l", "admin_6l"))),
     ),
     Claim(
         "sharing_universal",
         SHARING_PAPER,
-        "With as many parameters, any strategy with M=6, N=12 is better than Universal.",
+        "With the same number of parameters, every strategy with M=6, N=12 is better than Universal.",
         **_pairs(*((config, "universal") for config in _SHARED_12)),
     ),
     Claim(
@@ -147,7 +147,7 @@ CLAIMS = (
         "M=6, N=12 trains faster than Universal (published: 1.31 times as fast).",
         (),
         judging.faster(12),
-        rule="both quartiles above 1",
+        rule="both quartiles are above 1",
         needs=SPEED,
     ),
     Claim(
@@ -156,13 +156,13 @@ CLAIMS = (
         "M=6, N=18 trains about as fast as Universal (published: 0.98 times as fast).",
         (),
         judging.as_fast(18),
-        rule=f"both quartiles within {judging.SAME_SPEED} of 1; not if both are beyond it on one side",
+        rule=f"both quartiles are within {judging.SAME_SPEED} of 1; if both are above or both below, it does not hold",
         needs=SPEED,
     ),
     Claim(
         "b2t_sharing",
         NEITHER,
-        "B2T with Cycle (rev) and M=6 gets better with depth: N=12 than B2T with M=N=6, N=18 than 12, N=36 than 18.",
+        "B2T with Cycle (rev) and M=6 improves with depth: N=12 is better than M=N=6, N=18 than N=12, N=36 than N=18.",
         **_pairs(
             ("b2t_cycle_rev_12", "b2t_6l"),
             ("b2t_cycle_rev_18", "b2t_cycle_rev_12"),
@@ -184,27 +184,30 @@ CLAIMS = (
 )
 
 
-def chosen(only: str) -> list[Claim]:
-    """Return the claims of ``--only``, names with commas between them; empty: all.
+def select_claims(only: str) -> list[Claim]:
+    """Return the claims that ``--only`` names.
+
+    Args:
+        only: names with commas between them; empty selects all claims.
 
     Raises:
-        ValueError: one of them is unknown.
+        ValueError: there is no claim of such a name.
     """
     known = {claim.name: claim for claim in CLAIMS}
     names = only.split(",") if only else list(known)
     for name in names:
         if name not in known:
-            raise ValueError(f"--only {name}: no such claim; choose some of {', '.join(known)}")
+            raise ValueError(f"--only {name}: there is no such claim; give some of {', '.join(known)}")
     return [known[name] for name in names]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--only", default="")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", metavar="CLAIM[,CLAIM]", help="default: all claims")
     parser.add_argument("--list", action="store_true", help="print names and statements")
     args = parser.parse_args()
     try:
-        claims = chosen(args.only)
+        claims = select_claims(args.only)
     except ValueError as error:
         parser.error(str(error))
     if args.list:
@@ -212,7 +215,7 @@ def main() -> None:
         for claim in claims:
             print(f"{claim.name:{width}}  {claim.statement}")
         return
-    # for the driver: the configurations, then what else is measured
+    # claims/run.sh reads two lines: the configurations, and what else to measure
     print(" ".join(dict.fromkeys(config for claim in claims for config in claim.configs)))
     print(" ".join(sorted({claim.needs for claim in claims} - {""})))
 

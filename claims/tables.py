@@ -1,80 +1,70 @@
-#!/usr/bin/env python3
 """The tables of docs/results.md, from the numbers in claims/results.
 
-python claims/tables.py --results DIR      print those of other runs
+python -m claims.tables --results DIR      print the tables of other runs
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
-
-from b2t_cli.analysis.summary import reaching_bottom  # noqa: E402
-from claims import evidence  # noqa: E402
-from claims.configurations import LABELS, TITLES  # noqa: E402
-from claims.evidence import Evidence, mean_and_range, top_third  # noqa: E402
-from claims.registry import CLAIMS  # noqa: E402
+from b2t_cli.analysis.summary import reaching_bottom
+from b2t_cli.tables import markdown_table
+from claims.configurations import LABELS, TITLES
+from claims.evidence import RESULTS, Evidence, mean_and_range, read, top_third
+from claims.registry import CLAIMS
 
 
-def verdicts_table(found: Evidence) -> str:
+def verdicts_table(evidence: Evidence) -> str:
     """Return each claim with the numbers and the verdict that follows from them."""
     rows = []
     for claim in CLAIMS:
-        verdict, reason = claim.judge(found)
+        verdict, reason = claim.judge(evidence)
         rows.append([claim.statement, claim.source, f"**{verdict}**", reason, f"`{claim.name}`"])
-    return _table(["claim", "source", "verdict", "measured", "name"], rows, 5)
+    return markdown_table(["claim", "source", "verdict", "measured", "name"], rows, "lllll")
 
 
 def rules_table() -> str:
-    """Return what decides the claims that are not only of one model being better than another."""
-    return _table(["name", "rule"], [[f"`{claim.name}`", claim.rule] for claim in CLAIMS if claim.rule], 2)
+    """Return the rules of the claims that do not only say that one model is better than another."""
+    return markdown_table(["name", "rule"], [[f"`{claim.name}`", claim.rule] for claim in CLAIMS if claim.rule], "ll")
 
 
-def runs_table(found: Evidence) -> str:
-    """Return each configuration's result over its seeds."""
+def runs_table(evidence: Evidence) -> str:
+    """Return the results of each configuration over its seeds."""
     rows = []
     for config, label in LABELS.items():
-        runs = found.of(config)
+        link, runs = f"[{label}](../claims/configs/{config}.sh)", evidence.of(config)
         if not runs:
-            rows.append([f"[{label}](../claims/configs/{config}.sh)", "", "not run", "", "", ""])
+            rows.append([link, "", "not run", "", "", ""])
             continue
-        rows.append(
-            [
-                f"[{label}](../claims/configs/{config}.sh)",
-                f"{runs[0]['parameters']:,}",
-                ", ".join(str(run["seed"]) for run in runs),
-                mean_and_range(found.losses(config)),
-                mean_and_range([run["bleu"] for run in runs], ".2f"),
-                f"{sum(bool(run['diverged']) for run in runs)} of {len(runs)}",
-            ]
-        )
-    return _table(["model", "parameters", "seeds run", "validation loss", "BLEU", "diverged"], rows, 1)
+        seeds, diverged = ", ".join(str(run["seed"]) for run in runs), sum(bool(run["diverged"]) for run in runs)
+        cells = [link, f"{runs[0]['parameters']:,}", seeds, mean_and_range(evidence.losses(config))]
+        cells += [mean_and_range([run["bleu"] for run in runs], ".2f"), f"{diverged} of {len(runs)}"]
+        rows.append(cells)
+    return markdown_table(["model", "parameters", "seeds", "validation loss", "BLEU", "diverged"], rows, "lrrrrr")
 
 
-def comparisons_table(found: Evidence) -> str:
-    """Return each pair that a claim compares, its translations with sacreBLEU's paired bootstrap."""
+def comparisons_table(evidence: Evidence) -> str:
+    """Return the differences between the models of each pair that a claim compares."""
     rows = []
     for config, baseline in dict.fromkeys(pair for claim in CLAIMS for pair in claim.pairs):
-        tests = found.bootstrap(config, baseline)
+        tests = evidence.bootstrap(config, baseline)
         if not tests:
             continue
-        losses = statistics.mean(found.losses(config)) - statistics.mean(found.losses(baseline))
-        values = ", ".join("identical" if one["p_value"] is None else f"{one['p_value']:.3f}" for one in tests)
-        differences = ", ".join(f"{one['difference']:+.2f}" for one in tests)
+        losses = statistics.mean(evidence.losses(config)) - statistics.mean(evidence.losses(baseline))
+        values = ", ".join("identical" if test["p_value"] is None else f"{test['p_value']:.3f}" for test in tests)
+        differences = ", ".join(f"{test['difference']:+.2f}" for test in tests)
         rows.append([LABELS[config], LABELS[baseline], f"{losses:+.3f}", differences, values])
-    return _table(["model", "baseline", "validation loss", "BLEU, by seed", "p, by seed"], rows, 2)
+    header = ["model", "baseline", "validation loss", "BLEU, seed by seed", "p, seed by seed"]
+    return markdown_table(header, rows, "llrrr")
 
 
-def gradients_table(found: Evidence) -> str:
-    """Return what is left of the gradient at the bottom of each stack, before and after training."""
+def gradients_table(evidence: Evidence) -> str:
+    """Return which part of the gradient reaches the bottom of each stack, in new and in trained models."""
     rows = []
     for trained in (False, True):
-        for scheme, models in found.models(trained).items():
+        for scheme, models in evidence.models(trained).items():
             width = models[0]["stacks"]["decoder"]["embed_dim"]
             updates = ", ".join(sorted({f"{model['updates']:,}" for model in models}))
             cells = [TITLES[scheme], str(width), updates, ", ".join(str(model["seed"]) for model in models)]
@@ -84,36 +74,30 @@ def gradients_table(found: Evidence) -> str:
                 cells.append(mean_and_range([top_third(model, key) for model in models], ".3g"))
             rows.append(cells)
     header = ["scheme, 18-18", "width", "updates", "seeds", "encoder, input to output", "decoder, input to output"]
-    return _table([*header, "angle, decoder's top third", "parameters' gradient, decoder's top third"], rows, 1)
+    header += ["angle, decoder's top third", "gradient of parameters, decoder's top third"]
+    return markdown_table(header, rows, "lrrrrrrr")
 
 
-def conditions(found: Evidence) -> str:
-    """Return on what the runs were made."""
-    values = {
-        key: ", ".join(sorted({run[key] for run in found.runs}))
-        for key in ("hardware", "torch", "python", "commit", "date")
-    }
-    if not found.runs:
+def conditions(evidence: Evidence) -> str:
+    """Return the machine, the versions, the commits and the dates of the runs."""
+    if not evidence.runs:
         return "No runs."
-    minutes = [run["minutes"] for run in found.runs]
+    keys = ("hardware", "torch", "python", "commit", "date")
+    values = {key: ", ".join(sorted({run[key] for run in evidence.runs})) for key in keys}
+    minutes = [run["minutes"] for run in evidence.runs]
     return (
-        f"{len(found.runs)} runs, each with {min(minutes):.0f} to {max(minutes):.0f} minutes of training on "
+        f"{len(evidence.runs)} runs, each with {min(minutes):.0f} to {max(minutes):.0f} minutes of training on "
         f"{values['hardware']}; torch {values['torch']}, Python {values['python']}; commit {values['commit']}; "
         f"{values['date']}."
     )
 
 
-def _table(header: list[str], rows: list[list[str]], left: int) -> str:
-    alignment = ["---"] * left + ["--:"] * (len(header) - left)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, alignment, *rows))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=evidence.RESULTS, help="where the numbers are")
-    found = evidence.read(parser.parse_args().results)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the numbers are")
+    evidence = read(parser.parse_args().results)
     tables = (conditions, runs_table, comparisons_table, gradients_table, verdicts_table)
-    print("\n\n".join(table(found) for table in tables))
+    print("\n\n".join(table(evidence) for table in tables))
 
 
 if __name__ == "__main__":

@@ -1,19 +1,20 @@
-"""From numbers to verdicts: what several seeds decide."""
+"""What several seeds decide."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .evidence import SEEDS, Evidence
+from claims.evidence import SEEDS, Evidence
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not decided here"
 
 
 def below(ours: Sequence[float], theirs: Sequence[float]) -> bool | None:
-    """Say whether one sample is lower than another, ``None`` if that is not decided.
+    """Say whether one sample is below another, ``None`` if that is not decided.
 
-    It is decided if every value of one is below every value of the other.  With three and three of equal models chance
-    does that once in ten times, once in twenty times in a given direction.  Fewer than three decide nothing.
+    It is decided if every value of one sample is below every value of the other.  If two models with three seeds each
+    are in truth equal, chance decides it once in ten times, which is once in twenty times in a given direction.  Fewer
+    than three seeds decide nothing.
     """
     if min(len(ours), len(theirs)) < SEEDS:
         return None
@@ -23,11 +24,14 @@ def below(ours: Sequence[float], theirs: Sequence[float]) -> bool | None:
 
 
 def better(evidence: Evidence, config: str, baseline: str) -> bool | None:
-    """Say whether a configuration has the lower validation loss, and BLEU does not disagree; ``None``: undecided."""
+    """Say whether a configuration is better than its baseline, ``None`` if that is not decided.
+
+    The validation loss decides it, unless the mean difference in BLEU disagrees.
+    """
     decided = below(evidence.losses(config), evidence.losses(baseline))
     if decided is None:
         return None
-    differences = [one["difference"] for one in evidence.bootstrap(config, baseline)]
+    differences = [test["difference"] for test in evidence.bootstrap(config, baseline)]
     if len(differences) < SEEDS:
         return None
     mean = sum(differences) / len(differences)
@@ -35,15 +39,15 @@ def better(evidence: Evidence, config: str, baseline: str) -> bool | None:
 
 
 def verdict(answers: Iterable[bool | None]) -> str:
-    """Return the verdict on a claim of several parts: it fails if one part does."""
+    """Return the verdict on a claim of several parts: it holds if all parts hold, and fails if one part fails."""
     answers = list(answers)
     if False in answers:
         return FAILS
     return OPEN if None in answers or not answers else HOLDS
 
 
-def always(flags: Sequence[bool]) -> bool | None:
-    """Say whether something is so for every seed, ``None`` if it is for some of them, or if they are too few."""
-    if len(flags) < SEEDS:
+def unanimous(answers: Sequence[bool]) -> bool | None:
+    """Return the answer that all seeds give, ``None`` if they contradict each other or are too few."""
+    if len(answers) < SEEDS:
         return None
-    return flags[0] if len(set(flags)) == 1 else None
+    return answers[0] if len(set(answers)) == 1 else None

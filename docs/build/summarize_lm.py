@@ -1,41 +1,41 @@
-#!/usr/bin/env python3
-"""Print, as Markdown, the perplexities of a language model that scripts/train.sh trained, by fairseq-eval-lm.
+"""Print, as Markdown, the perplexities of a language model that scripts/train.sh trained.
 
-python docs/build/summarize_lm.py RUN TEXT.en [TEXT.en ...] [--note TEXT] > docs/results/NAME.md
+python -m docs.build.summarize_lm RUN TEXT.en [TEXT.en ...] [--note TEXT] > docs/results/NAME.md
 
-On the machine that trained it.  The texts are those that fairseq-preprocess got as --testpref, in that order, before
-they were cut into pieces; each is evaluated line by line.  The perplexity per word is that of the whole text, ends of
-lines counted as words.
+Call it on the machine that trained the run.  The texts are those that fairseq-preprocess got as --testpref, in the same
+order, before they were split into pieces.  fairseq-eval-lm evaluates each of them line by line.  The perplexity per
+word is that of the whole text, where every end of a line counts as a word.
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
 import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+from fairseq import options
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq_cli import eval_lm
 
-import machine  # noqa: E402
-from fairseq import options  # noqa: E402
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf  # noqa: E402
-from fairseq_cli import eval_lm  # noqa: E402
+from b2t_cli.runs.run import read_all
+from b2t_cli.tables import markdown_table
+from b2t_common import run_folder
+from b2t_common.errors import InputError
+from b2t_common.files import read_lines
+from docs.build.summarize_run import duration, summary_parser
 
-from b2t_cli.runs import run as reporting  # noqa: E402
-from b2t_common.files import read_lines  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
 class Score:
-    """What a model says of a text.
+    """The score of a text.
 
     Attributes:
-        bits: of all pieces and ends of lines together.
-        pieces: their number.
+        bits: the sum over all pieces and ends of lines.
+        pieces: number of pieces and ends of lines.
         words: number of words and ends of lines.
     """
 
@@ -47,20 +47,27 @@ class Score:
         return Score(self.bits + other.bits, self.pieces + other.pieces, self.words + other.words)
 
     def per_piece(self) -> float:
+        """Return the perplexity per piece."""
         return 2 ** (self.bits / self.pieces)
 
     def per_word(self) -> float:
+        """Return the perplexity per word."""
         return 2 ** (self.bits / self.words)
 
 
 def evaluate(run: Path, subset: str, text: Path) -> Score:
-    """Return what fairseq-eval-lm finds in one of the test sets.
+    """Evaluate a model with fairseq-eval-lm on one of its test sets.
+
+    Args:
+        run: the run's folder.
+        subset: fairseq's name of the test set: test, test1, ...
+        text: the text of the test set.
 
     Raises:
-        ValueError: it evaluated another number of lines than the text has.
+        InputError: the test set and the text have different numbers of lines.
     """
-    data = (run / "data.txt").read_text().strip()
-    checkpoint = run / "checkpoint_last.pt"
+    data = (run / run_folder.DATA).read_text(encoding="utf-8").strip()
+    checkpoint = run / run_folder.LAST_CHECKPOINT
     argv = [data, "--user-dir", str(ROOT / "b2t_fairseq"), "--path", str(checkpoint), "--gen-subset", subset]
     argv += ["--sample-break-mode", "eos", "--max-tokens", "4096"]
     cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_eval_lm_parser(), argv))
@@ -72,44 +79,54 @@ def evaluate(run: Path, subset: str, text: Path) -> Score:
         loss = float(eval_lm.main(cfg)["loss"])
     finally:
         eval_lm.logger.removeHandler(handler)
-    said = "\n".join(messages)
-    evaluated, examples = (
-        int(re.search(pattern, said)[1].replace(",", ""))
-        for pattern in (r"Evaluated ([\d,]+) tokens", r"([\d,]+) examples")
-    )
-    lines = read_lines(text)
-    if examples != len(lines):
-        raise ValueError(f"{data} has {examples} lines as {subset}, but {text} has {len(lines)}")
-    return Score(loss * evaluated, evaluated, sum(len(line.split()) + 1 for line in lines))
+    log = "\n".join(messages)
+    pieces, lines = (_number(pattern, log) for pattern in (r"Evaluated ([\d,]+) tokens", r"([\d,]+) examples"))
+    expected = read_lines(text)
+    if lines != len(expected):
+        raise InputError(f"{data} has {lines} lines as {subset}, but {text} has {len(expected)}")
+    return Score(loss * pieces, pieces, sum(len(line.split()) + 1 for line in expected))
 
 
-def summary(run: Path, texts: list[Path], note: str) -> str:
-    """Return the table of perplexities and, below it, the model and the time that it took."""
-    scores = [evaluate(run, f"test{number or ''}", text) for number, text in enumerate(texts)]
-    columns = [*scores, sum(scores[1:], scores[0])]
-    names = [*(text.stem.removeprefix("test.") for text in texts), "all"]
-    lines = [f"| perplexity | {' | '.join(names)} |", f"| --- |{' --: |' * len(names)}"]
-    for unit, method in (("word", Score.per_word), ("piece", Score.per_piece)):
-        lines.append(f"| per {unit} | {' | '.join(f'{method(score):.1f}' for score in columns)} |")
-    log = (run / "train.log").read_text(encoding="utf-8")
-    (trained,) = reporting.read_all([run])
-    size = re.search(r'update_size="(\d+)"', (run / "settings.sh").read_text(encoding="utf-8"))
-    model = re.search(r"(--residual \S+ --layer-sharing \S+); .*?; ([\d,]+) parameters", log)
-    text = (
-        f"`{model[1]}`, {model[2]} parameters, {trained.updates():,} updates of {int(size[1]):,} pieces in "
-        f"{trained.training_seconds() / 60:.0f} minutes on {machine.cores()}{note and f'; {note}'}. "
-        f"{columns[-1].words:,} words and ends of lines, {columns[-1].pieces:,} pieces."
+def summary(folder: Path, texts: list[Path], note: str) -> str:
+    """Return the table of perplexities and, below it, a sentence about the model and the training.
+
+    Args:
+        folder: the run's folder.
+        texts: the texts of the test sets.
+        note: what else the machine was doing; may be empty.
+
+    Raises:
+        InputError: the run has no log, or a text does not belong to its test set.
+    """
+    scores = [evaluate(folder, f"test{number or ''}", text) for number, text in enumerate(texts)]
+    total = sum(scores[1:], scores[0])
+    header = ["perplexity", *(text.stem.removeprefix("test.") for text in texts), "all"]
+    rows = [
+        [f"per {unit}", *(f"{perplexity(score):.1f}" for score in [*scores, total])]
+        for unit, perplexity in (("word", Score.per_word), ("piece", Score.per_piece))
+    ]
+    (run,) = read_all([folder])
+    update_size = _number(r'update_size="(\d+)"', (folder / run_folder.SETTINGS).read_text(encoding="utf-8"))
+    about = (
+        f"`--residual {run.model.scheme} --layer-sharing {run.model.sharing}`, {run.model.parameters:,} parameters, "
+        f"{run.updates():,} updates of {update_size:,} pieces in {duration(run, note)}. "
+        f"{total.words:,} words and ends of lines, {total.pieces:,} pieces."
     )
-    return "\n".join([*lines, "", text])
+    return f"{markdown_table(header, rows, 'l' + 'r' * (len(header) - 1))}\n\n{about}"
+
+
+def _number(pattern: str, text: str) -> int:
+    return int(re.search(pattern, text)[1].replace(",", ""))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("texts", type=Path, nargs="+")
-    parser.add_argument("--note", default="", help="what else the machine was doing, say")
+    parser = summary_parser(__doc__)
+    parser.add_argument("texts", type=Path, nargs="+", metavar="TEXT", help="text of a test set")
     args = parser.parse_args()
-    print(summary(args.run, args.texts, args.note))
+    try:
+        print(summary(args.run, args.texts, args.note))
+    except InputError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

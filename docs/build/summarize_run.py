@@ -1,7 +1,8 @@
-#!/usr/bin/env python3
-"""Print, as Markdown, what a run that scripts/train.sh and scripts/evaluate.sh made was trained on and what it scores.
+"""Print, as Markdown, the scores of a run of scripts/train.sh and scripts/evaluate.sh, and what it was trained on.
 
-python docs/build/summarize_run.py RUN [--note TEXT] > docs/results/NAME.md      on the machine that trained it
+python -m docs.build.summarize_run RUN [--note TEXT] > docs/results/NAME.md
+
+Call it on the machine that trained the run.
 """
 
 from __future__ import annotations
@@ -11,44 +12,69 @@ import json
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+from b2t_cli.machine import cores
+from b2t_cli.runs.run import Run, read_all
+from b2t_cli.tables import markdown_table
+from b2t_common import run_folder
+from b2t_common.errors import InputError
 
-import machine  # noqa: E402
 
-from b2t_cli.runs import run as reporting  # noqa: E402
+def summary(folder: Path, note: str) -> str:
+    """Return the table of scores and, below it, a sentence about the text, the model and the training.
 
+    Args:
+        folder: the run's folder.
+        note: what else the machine was doing; may be empty.
 
-def summary(run: Path, note: str) -> str:
-    """Return the table of scores and, below it, the text, the model and the time that it took."""
-    scores = json.loads((run / "evaluation/scores.json").read_text(encoding="utf-8"))
-    data = Path((run / "data.txt").read_text().strip()).parent
-    corpora = json.loads((data / "clean/train.json").read_text())
-    kept, pairs = (sum(counts[key] for counts in corpora.values()) for key in ("kept", "pairs"))
-    (trained,) = reporting.read_all([run])
+    Raises:
+        InputError: the run has no log or no scores.
+    """
+    (run,) = read_all([folder])
+    scores = run.scores
+    if scores is None:
+        raise InputError(f"{folder} has no scores; make them with: bash scripts/evaluate.sh {folder}")
     names = list(scores["sets"])
-    lines = [
-        f"| | {' | '.join(name.removeprefix('newstest') for name in names)} | average |",
-        f"| --- |{' --: |' * (len(names) + 1)}",
-    ]
-    for metric in scores["average"]:
-        cells = [scores["sets"][name]["metrics"][metric]["score"] for name in names] + [scores["average"][metric]]
-        lines.append(f"| {metric} | {' | '.join(f'{cell:.2f}' for cell in cells)} |")
+    rows = []
+    for metric, average in scores["average"].items():
+        values = [scores["sets"][name]["metrics"][metric]["score"] for name in names] + [average]
+        rows.append([metric, *(f"{value:.2f}" for value in values)])
+    header = ["metric", *(name.removeprefix("newstest") for name in names), "average"]
+    table = markdown_table(header, rows, "l" + "r" * (len(header) - 1))
     signatures = {f"`{m}|{r['signature']}`" for s in scores["sets"].values() for m, r in s["metrics"].items()}
-    text = (
-        f"{kept:,} of {pairs:,} pairs, {scores['parameters']:,} parameters, {trained.updates():,} updates in "
-        f"{trained.training_seconds() / 60:.0f} minutes on {machine.cores()}{note and f'; {note}'}. "
-        f"{', '.join(sorted(signatures))}"
+    about = (
+        f"{_pairs(folder)}, {scores['parameters']:,} parameters, {run.updates():,} updates in {duration(run, note)}."
     )
-    return "\n".join([*lines, "", text])
+    return f"{table}\n\n{about} {', '.join(sorted(signatures))}"
+
+
+def duration(run: Run, note: str) -> str:
+    """Return the minutes of training, the machine and the note, as part of a sentence."""
+    minutes = f"{run.training_seconds() / 60:.0f} minutes on {cores()}"
+    return "; ".join(filter(None, (minutes, note)))
+
+
+def summary_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser of a run's folder and of ``--note``."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
+    parser.add_argument("--note", default="", help="what else the machine was doing")
+    return parser
+
+
+def _pairs(folder: Path) -> str:
+    """Return how many sentence pairs were left of all after cleaning, as part of a sentence."""
+    data = Path((folder / run_folder.DATA).read_text(encoding="utf-8").strip())
+    corpora = json.loads((data.parent / "clean/train.json").read_text(encoding="utf-8")).values()
+    kept, pairs = (sum(counts[key] for counts in corpora) for key in ("kept", "pairs"))
+    return f"{kept:,} of {pairs:,} pairs"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--note", default="", help="what else the machine was doing, say")
-    args = parser.parse_args()
-    print(summary(args.run, args.note))
+    args = summary_parser(__doc__).parse_args()
+    try:
+        print(summary(args.run, args.note))
+    except InputError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

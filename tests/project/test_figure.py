@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from types import ModuleType
 from xml.etree import ElementTree
 
 import pytest
+from helpers import ROOT
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+from docs.build import draw_figure
+
+FIGURE = ROOT / "docs/figure.svg"
 SVG = "{http://www.w3.org/2000/svg}"
-
-
-@pytest.fixture
-def draw_figure(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Return the script as a module."""
-    monkeypatch.syspath_prepend(DOCS)
-    return importlib.import_module("draw_figure")
 
 
 def texts(group_id: str) -> list[ElementTree.Element]:
     """Return the text elements of one group of the figure on disk, the lowest first."""
-    root = ElementTree.parse(DOCS / "figure.svg").getroot()
+    root = ElementTree.parse(FIGURE).getroot()
     group = next(group for group in root.iter(f"{SVG}g") if group.get("id") == group_id)
     elements = [element for element in group.iter(f"{SVG}text") if "y" in element.attrib]
     return sorted(elements, key=lambda element: -int(element.attrib["y"]))
@@ -33,12 +27,11 @@ def contents(group_id: str, style: str) -> list[str]:
     return ["".join(element.itertext()) for element in texts(group_id) if element.get("class") == style]
 
 
-def test_figure_on_disk_is_up_to_date(draw_figure: ModuleType) -> None:
+def test_figure_on_disk_is_up_to_date() -> None:
     assert draw_figure.main(["--check"]) == 0
 
 
 def test_check_refuses_a_missing_or_changed_figure_and_a_run_repairs_it(
-    draw_figure: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -48,7 +41,7 @@ def test_check_refuses_a_missing_or_changed_figure_and_a_run_repairs_it(
     assert draw_figure.main(["--check"]) == 1
     figure.write_text("<svg/>", encoding="utf-8")
     assert draw_figure.main(["--check"]) == 1
-    assert "out of date: run python docs/build/draw_figure.py" in capsys.readouterr().err
+    assert "out of date: run python -m docs.build.draw_figure" in capsys.readouterr().err
     assert figure.read_text(encoding="utf-8") == "<svg/>"
     assert draw_figure.main([]) == 0
     assert draw_figure.main(["--check"]) == 0
@@ -56,7 +49,7 @@ def test_check_refuses_a_missing_or_changed_figure_and_a_run_repairs_it(
 
 
 def test_figure_is_described_for_screen_readers() -> None:
-    root = ElementTree.parse(DOCS / "figure.svg").getroot()
+    root = ElementTree.parse(FIGURE).getroot()
     assert root.tag == f"{SVG}svg"
     assert root.findtext(f"{SVG}title")
     assert "cycle_rev: 0 1 2 2 1 0" in root.findtext(f"{SVG}desc")
@@ -77,13 +70,13 @@ def test_each_scheme_has_its_name_blocks_and_equations(name: str, blocks: list[s
     assert contents(group, "equation")[::-1] == equations
 
 
-def test_only_b2t_has_the_bottom_to_top_connection(draw_figure: ModuleType) -> None:
+def test_only_b2t_has_the_bottom_to_top_connection() -> None:
     root = ElementTree.fromstring(draw_figure.draw())
     paths = {
         group.get("id"): [path for path in group.iter(f"{SVG}path") if path.get("class") == "bypass"]
         for group in root.iter(f"{SVG}g")
     }
-    assert [name for name, found in paths.items() if found] == ["scheme-B2T"]
+    assert [name for name, bypasses in paths.items() if bypasses] == ["scheme-B2T"]
 
 
 @pytest.mark.parametrize(
