@@ -1,8 +1,9 @@
+#!/usr/bin/env python3
 """Write the generated parts of README.md and docs/*.md: tables from the registries and the configurations, results from
 the files that commands wrote.
 
-    python -m docs.build.write_tables            rewrite all
-    python -m docs.build.write_tables --check    exit with 1 if one of them is not what would be written
+    python docs/build/write_tables.py            rewrite all
+    python docs/build/write_tables.py --check    exit with 1 if one of them is not what would be written
 
 A generated part stands between ``<!-- NAME -->`` and ``<!-- end of NAME -->``.
 """
@@ -18,19 +19,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from b2t_common.files import write_whole
-from b2t_common.names import flag
-from b2t_fairseq.kernels import KERNELS
-from b2t_fairseq.residual import SCHEMES, PostLN
-from b2t_fairseq.settings.fields import B2TTransformerConfig
-from b2t_fairseq.settings.stock import StockTransformerConfig
-from b2t_fairseq.sharing import NO_SHARING, STRATEGIES, layer_indices
-from claims import evidence
-from claims import tables as tables_claims
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
-from . import tables_reproduction
+import tables_claims  # noqa: E402
+import tables_reproduction  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[2]
+from b2t_common.files import write_whole  # noqa: E402
+from b2t_common.names import flag  # noqa: E402
+from b2t_fairseq.kernels import KERNELS  # noqa: E402
+from b2t_fairseq.residual import SCHEMES, PostLN  # noqa: E402
+from b2t_fairseq.settings.fields import B2TTransformerConfig  # noqa: E402
+from b2t_fairseq.settings.stock import StockTransformerConfig  # noqa: E402
+from b2t_fairseq.sharing import STRATEGIES, layer_indices, none  # noqa: E402
+from claims import evidence  # noqa: E402
 
 
 def flags_table() -> str:
@@ -66,8 +68,9 @@ def schemes_table() -> str:
             parameters = row["parameters"] - post_ln["parameters"]
             time, memory = row["time_ratio"] / post_ln["time_ratio"], row["peak_bytes"] / post_ln["peak_bytes"]
             cost = f"{f'{parameters:+,}' if parameters else 0} | {time:.2f} | {memory:.2f}"
-        cells = [f"`{name}`", f"[{scheme.title}]({scheme.paper})", f"`{scheme.equation}`{ending}", cost]
-        lines.append(f"| {' | '.join([*cells, scheme.when_to_use])} |")
+        lines.append(
+            f"| `{name}` | [{scheme.title}]({scheme.paper}) | `{scheme.equation}`{ending} | {cost} | {scheme.when_to_use} |"
+        )
     return "\n".join(lines)
 
 
@@ -77,7 +80,7 @@ def strategies_table() -> str:
     header = " | ".join(f"N={n}, M={m}" for n, m in shapes)
     lines = [f"| `--layer-sharing` | {header} |", "| --- |" + " --- |" * len(shapes)]
     for name in STRATEGIES:
-        if name != NO_SHARING:
+        if name != none.__name__:
             sets = [" ".join(map(str, layer_indices(name, n, m))) for n, m in shapes]
             lines.append(f"| `{name}` | {' | '.join(sets)} |")
     return "\n".join(lines)
@@ -180,7 +183,7 @@ def main() -> None:
         if not args.check:
             write_whole({path: new.encode()})
     if args.check and outdated:
-        sys.exit(f"out of date: {', '.join(outdated)}; run python -m docs.build.write_tables")
+        sys.exit(f"out of date: {', '.join(outdated)}; run python docs/build/write_tables.py")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The test files that take longest, in the order in which they begin; scripts/test.sh gives whole files to processes."""
+"""The test files that take longest, in the order in which they begin; scripts/test.sh distributes whole files."""
 
 LONGEST = (
     "test_whole_path",

@@ -1,4 +1,4 @@
-"""The counted FLOPs are those that PyTorch's own counter sees in a real model, and the parameters those of the model."""
+"""The counts are exact: FLOPs as PyTorch counts them in a real model, parameters as the model has them."""
 
 import argparse
 
