@@ -116,7 +116,7 @@ PATCHES: tuple[Patch | Setting, ...] = (
         "encode_line",
         fixes.with_one_tensor,
         "self line line_tokenizer add_if_not_exist consumer append_eos reverse_order",
-        "`fairseq-preprocess --user-dir` looks words up faster.",
+        "`fairseq-preprocess` with `--user-dir` looks words up faster.",
     ),
     Patch(
         "fairseq.data.token_block_dataset",

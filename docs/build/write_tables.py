@@ -10,8 +10,6 @@ A generated part stands between ``<!-- NAME -->`` and ``<!-- end of NAME -->``.
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 import logging
 import re
 import sys
@@ -19,89 +17,52 @@ from collections.abc import Callable
 from pathlib import Path
 
 from b2t_common.files import write_whole
-from b2t_common.names import flag
-from b2t_fairseq.kernels import KERNELS
-from b2t_fairseq.residual import SCHEMES, PostLN
-from b2t_fairseq.settings.fields import B2TTransformerConfig
-from b2t_fairseq.settings.stock import StockTransformerConfig
-from b2t_fairseq.sharing import NO_SHARING, STRATEGIES, layer_indices
 from claims import evidence
 from claims import tables as tables_claims
 
-from . import tables_reproduction
+from . import tables_architecture, tables_methods, tables_reproduction, tables_results
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def flags_table() -> str:
-    """Return this plugin's own flags."""
-    stock = {field.name for field in dataclasses.fields(StockTransformerConfig)}
-    choices = {"residual": SCHEMES, "layer_sharing": STRATEGIES, "kernels": KERNELS}
-    values = {int: "M", float: "P", str: "FILE"}
-    lines = ["| flag | default | what it does |", "| --- | --- | --- |"]
-    for field in dataclasses.fields(B2TTransformerConfig):
-        if field.name in stock:
-            continue
-        if field.name in choices:
-            value = f" {{{','.join(choices[field.name])}}}"
-        else:
-            kind = getattr(field.type, "__args__", (field.type,))[0]
-            value = f" {values[kind]}" if kind in values else ""
-        default = "" if field.default in (None, False) else f"`{field.default}`"
-        lines.append(f"| `{flag(field.name)}{value}` | {default} | {field.metadata['help']} |")
-    return "\n".join(lines)
-
-
-def schemes_table() -> str:
-    """Return the residual schemes: paper, equation, cost against Post-LN as measured, when to choose each."""
-    with open(ROOT / "benchmarks/results/train_step.json", encoding="utf-8") as file:
-        rows = {row["variant"]: row for row in json.load(file)["rows"]}
-    post_ln = rows[f"--residual {PostLN.name}"]
-    header = ["`--residual`", "paper", "equation", "extra parameters", "step time", "memory", "when to choose it"]
-    lines = [f"| {' | '.join(header)} |", "| --- | --- | --- | --: | --: | --: | --- |"]
-    for name, scheme in SCHEMES.items():
-        ending = "; the stack ends with one more LN" if scheme.norm_after_stack else ""
-        row, cost = rows.get(f"--residual {name}"), "not measured | | "
-        if row is not None:
-            parameters = row["parameters"] - post_ln["parameters"]
-            time, memory = row["time_ratio"] / post_ln["time_ratio"], row["peak_bytes"] / post_ln["peak_bytes"]
-            cost = f"{f'{parameters:+,}' if parameters else 0} | {time:.2f} | {memory:.2f}"
-        cells = [f"`{name}`", f"[{scheme.title}]({scheme.paper})", f"`{scheme.equation}`{ending}", cost]
-        lines.append(f"| {' | '.join([*cells, scheme.when_to_use])} |")
-    return "\n".join(lines)
-
-
-def strategies_table() -> str:
-    """Return the sharing strategies with the sets that they give to N layers."""
-    shapes = [(6, 3), (9, 3), (6, 1)]
-    header = " | ".join(f"N={n}, M={m}" for n, m in shapes)
-    lines = [f"| `--layer-sharing` | {header} |", "| --- |" + " --- |" * len(shapes)]
-    for name in STRATEGIES:
-        if name != NO_SHARING:
-            sets = [" ".join(map(str, layer_indices(name, n, m))) for n, m in shapes]
-            lines.append(f"| `{name}` | {' | '.join(sets)} |")
-    return "\n".join(lines)
-
-
-def included(name: str) -> str:
-    """Return a file that a command wrote."""
-    return (ROOT / name).read_text(encoding="utf-8").strip()
+def included(name: str, page: str = "") -> str:
+    """Return a file that a command wrote; its links, which start at the project's folder, start at ``page`` instead."""
+    text = (ROOT / name).read_text(encoding="utf-8").strip()
+    up = "../" * page.count("/")
+    return re.sub(r"\]\((?!https?:|#)", f"]({up}", text)
 
 
 def readme_parts() -> dict[str, str]:
     """Return all generated parts of README.md by name."""
     return {
-        "flags": flags_table(),
-        "schemes": schemes_table(),
-        "strategies": strategies_table(),
-        "quickstart result": included("docs/results/quickstart_grammar.md"),
-        "multi30k result": included("docs/results/quickstart_multi30k.md"),
-        "training speed": included("benchmarks/results/training_speed.md"),
-        "decoding speed": included("benchmarks/results/decoding_speed.md"),
-        "ctranslate2 speed": included("benchmarks/results/ctranslate2_speed.md"),
-        "small run": included("docs/results/mix.md"),
-        "small language model": included("docs/results/lm_mix.md"),
+        "schemes": tables_methods.schemes_table(),
+        "strategies": tables_methods.strategies_table(),
+        "quickstart score": tables_results.quickstart_score(),
+        "results": tables_results.results_table(evidence.read()),
     }
+
+
+def methods_parts() -> dict[str, str]:
+    """Return all generated parts of docs/methods.md by name."""
+    return {"costs of schemes": tables_methods.scheme_costs_table()}
+
+
+def models_parts() -> dict[str, str]:
+    """Return all generated parts of docs/models.md by name."""
+    return {"flags": tables_methods.flags_table(), "small language model": included("docs/results/lm_mix.md")}
+
+
+def runs_parts() -> dict[str, str]:
+    """Return all generated parts of docs/runs.md by name."""
+    return {
+        "quickstart result": included(tables_results.QUICKSTART, "docs/runs.md"),
+        "multi30k result": included(tables_results.MULTI30K, "docs/runs.md"),
+    }
+
+
+def architecture_parts() -> dict[str, str]:
+    """Return all generated parts of docs/architecture.md by name."""
+    return {"patches": tables_architecture.patches_tables(), "run folder": tables_architecture.run_folder_table()}
 
 
 def reproduction_parts() -> dict[str, str]:
@@ -127,20 +88,24 @@ def speed_parts() -> dict[str, str]:
 
 def results_parts() -> dict[str, str]:
     """Return all generated parts of docs/results.md by name."""
-    found = evidence.read()
+    numbers = evidence.read()
     return {
-        "verdicts": tables_claims.verdicts_table(found),
+        "verdicts": tables_claims.verdicts_table(numbers),
         "rules": tables_claims.rules_table(),
-        "conditions": tables_claims.conditions(found),
-        "runs": tables_claims.runs_table(found),
-        "comparisons": tables_claims.comparisons_table(found),
-        "gradients": tables_claims.gradients_table(found),
+        "conditions": tables_claims.conditions(numbers),
+        "runs": tables_claims.runs_table(numbers),
+        "comparisons": tables_claims.comparisons_table(numbers),
+        "gradients": tables_claims.gradients_table(numbers),
         "sharing speed": included("claims/results/speed.md"),
     }
 
 
 FILES: dict[str, Callable[[], dict[str, str]]] = {
     "README.md": readme_parts,
+    "docs/methods.md": methods_parts,
+    "docs/models.md": models_parts,
+    "docs/runs.md": runs_parts,
+    "docs/architecture.md": architecture_parts,
     "docs/reproduction.md": reproduction_parts,
     "docs/speed.md": speed_parts,
     "docs/results.md": results_parts,
@@ -154,10 +119,9 @@ def rewrite(name: str, text: str) -> str:
         ValueError: a part's markers are missing.
     """
     for part, content in FILES[name]().items():
-        pattern = rf"(<!-- {part} -->\n).*?(\n<!-- end of {part} -->)"
-        text, count = re.subn(
-            pattern, lambda found, content=content: found[1] + content + found[2], text, flags=re.DOTALL
-        )
+        pattern = rf"(<!-- {part} -->\n)(?:.*?\n)??(<!-- end of {part} -->)"
+        replacement = content.replace("\\", r"\\")
+        text, count = re.subn(pattern, rf"\g<1>{replacement}\n\g<2>", text, flags=re.DOTALL)
         if count != 1:
             raise ValueError(f"{name} has {count} parts <!-- {part} --> ... <!-- end of {part} -->, not one")
     return text
@@ -165,9 +129,9 @@ def rewrite(name: str, text: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a page is out of date")
     args = parser.parse_args()
-    # a line for every model that is built
+    # every model that is built logs a line
     logging.disable(logging.INFO)
     outdated = []
     for name in FILES:

@@ -1,0 +1,76 @@
+"""The generated tables of the methods: residual schemes, sharing strategies, this plugin's flags."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from b2t_cli.tables import markdown_table
+from b2t_common.names import flag
+from b2t_fairseq.kernels import KERNELS
+from b2t_fairseq.residual import SCHEMES, PostLN
+from b2t_fairseq.settings.fields import B2TTransformerConfig
+from b2t_fairseq.settings.stock import StockTransformerConfig
+from b2t_fairseq.sharing import NO_SHARING, STRATEGIES, layer_indices
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def schemes_table() -> str:
+    """Return the residual schemes: flag, equation, paper."""
+    rows = []
+    for name, scheme in SCHEMES.items():
+        ending = "; one more LN after the stack" if scheme.norm_after_stack else ""
+        rows.append([f"`{name}`", f"`{scheme.equation}`{ending}", f"[{scheme.title}]({scheme.paper})"])
+    return markdown_table(["`--residual`", "equation", "paper"], rows, "lll")
+
+
+def scheme_costs_table() -> str:
+    """Return what each residual scheme costs against Post-LN, as measured, and when to use it."""
+    with open(ROOT / "benchmarks/results/train_step.json", encoding="utf-8") as file:
+        measured = {row["variant"]: row for row in json.load(file)["rows"]}
+    post_ln = measured[f"--residual {PostLN.name}"]
+    rows = []
+    for name, scheme in SCHEMES.items():
+        row = measured.get(f"--residual {name}")
+        costs = ["not measured", "", ""]
+        if row is not None:
+            parameters = row["parameters"] - post_ln["parameters"]
+            time, memory = row["time_ratio"] / post_ln["time_ratio"], row["peak_bytes"] / post_ln["peak_bytes"]
+            costs = [f"{parameters:+,}" if parameters else "0", f"{time:.2f}", f"{memory:.2f}"]
+        rows.append([f"`{name}`", scheme.when_to_use, *costs])
+    header = ["`--residual`", "when to use it", "extra parameters", "step time", "memory"]
+    return markdown_table(header, rows, "llrrr")
+
+
+def strategies_table() -> str:
+    """Return the sharing strategies: flag, rule, and the parameter sets that they give to N layers."""
+    shapes = [(6, 3), (9, 3)]
+    rows = []
+    for name, strategy in STRATEGIES.items():
+        if name != NO_SHARING:
+            rule = (strategy.__doc__ or "").split(":")[0].replace("``", "`")
+            sets = [" ".join(map(str, layer_indices(name, n, m))) for n, m in shapes]
+            rows.append([f"`{name}`", rule, *sets])
+    header = ["`--layer-sharing`", "rule", *(f"N={n}, M={m}" for n, m in shapes)]
+    return markdown_table(header, rows, "l" * len(header))
+
+
+def flags_table() -> str:
+    """Return this plugin's own flags, with their defaults and help texts."""
+    stock = {field.name for field in dataclasses.fields(StockTransformerConfig)}
+    choices = {"residual": SCHEMES, "layer_sharing": STRATEGIES, "kernels": KERNELS}
+    values = {int: "M", float: "P", str: "FILE"}
+    rows = []
+    for field in dataclasses.fields(B2TTransformerConfig):
+        if field.name in stock:
+            continue
+        if field.name in choices:
+            value = f" {{{','.join(choices[field.name])}}}"
+        else:
+            kind = getattr(field.type, "__args__", (field.type,))[0]
+            value = f" {values[kind]}" if kind in values else ""
+        default = "" if field.default in (None, False) else f"`{field.default}`"
+        rows.append([f"`{flag(field.name)}{value}`", default, field.metadata["help"]])
+    return markdown_table(["flag", "default", "what it does"], rows, "lll")

@@ -1,0 +1,92 @@
+"""The generated results of README.md: the quickstart's score, and one table of all that was measured."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from b2t_cli.tables import markdown_table
+from claims.configurations import LABELS
+from claims.evidence import Evidence, mean_and_range
+from claims.registry import CLAIMS
+from claims.verdicts import FAILS, HOLDS, OPEN
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICKSTART = "docs/results/quickstart_grammar.md"
+MULTI30K = "docs/results/quickstart_multi30k.md"
+TRAINED = {
+    "6l": "B2T, 6-6 layers",
+    "18l": "B2T, 18-18",
+    "shared_12": "12-12 from 6 sets",
+    "shared_18": "18-18 from 6 sets",
+    "universal": "6-6 from one set",
+}
+"""The sizes of benchmarks/training_speed.py, and their last models."""
+
+
+def quickstart_score() -> str:
+    """Return the end of the quickstart's output, its scores, with the time that it took."""
+    output, about = _quickstart(QUICKSTART)
+    scores = [line for line in output.splitlines() if re.match(r"BLEU|chrF2", line)]
+    return "\n".join(["```", *scores, "```", "", about])
+
+
+def results_table(evidence: Evidence) -> str:
+    """Return a row for each kind of result: what was measured, the result, and the page that has all of it."""
+    time = _quickstart(MULTI30K)[1].split(".")[0]
+    rows = [
+        [f"Multi30k, 29,000 captions; {time}", f"BLEU {_bleu(MULTI30K)}", _page("runs", "Quickstart")],
+        [
+            "Training: times as fast as fairseq's transformer of the same depth and width",
+            _training(),
+            _page("speed", "Training"),
+        ],
+        ["Translation: times as fast as `fairseq-generate`", _translation(), _page("speed", "Translation")],
+    ]
+    for layers in ("18", "6"):
+        scores = [_model(evidence, f"{scheme}_{layers}l") for scheme in ("post_ln", "pre_ln", "b2t")]
+        what = f"{layers}-{layers} layers of width 64 on Multi30k: BLEU and its range over 3 seeds"
+        rows.append([what, "; ".join(scores), _page("results", "Runs")])
+    verdicts = Counter(claim.judge(evidence)[0] for claim in CLAIMS)
+    counts = f"{verdicts[HOLDS]} hold, {verdicts[FAILS]} do not hold, {verdicts[OPEN]} not decided"
+    rows.append([f"{len(CLAIMS)} claims, most of them from the papers", counts, _page("results", "Verdicts")])
+    return markdown_table(["what", "result", "page"], rows, "lll")
+
+
+def _quickstart(name: str) -> tuple[str, str]:
+    """Return what a quickstart printed, and the sentence below it."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    _, output, about = text.split("```")
+    return output, about.strip()
+
+
+def _bleu(name: str) -> str:
+    """Return the BLEU score that a quickstart printed."""
+    return re.search(r"^BLEU\|.* = ([\d.]+)$", _quickstart(name)[0], flags=re.MULTILINE)[1]
+
+
+def _rows(name: str) -> list[dict[str, Any]]:
+    return json.loads((ROOT / f"benchmarks/results/{name}.json").read_text(encoding="utf-8"))["rows"]
+
+
+def _training() -> str:
+    """Return the speed of this plugin's models by that of fairseq's, the last model of each size."""
+    ratios = {row["size"]: row["speed_ratio"] for row in _rows("training_speed")}
+    return "; ".join(f"{title} {ratios[size]:.2f}" for size, title in TRAINED.items())
+
+
+def _translation() -> str:
+    rows = [row for row in _rows("decoding_speed") if row["program"] == "b2t generate"]
+    return "; ".join(f"{row['speed_ratio']:.2f} in batches of {row['setting']}" for row in rows)
+
+
+def _model(evidence: Evidence, config: str) -> str:
+    scores = mean_and_range([run["bleu"] for run in evidence.of(config)], ".2f")
+    return f"{LABELS[config].split(',')[0]} {scores}"
+
+
+def _page(name: str, title: str) -> str:
+    return f"[{name}](docs/{name}.md#{title.lower()})"
