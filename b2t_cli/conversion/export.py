@@ -11,6 +11,7 @@ from torch import nn
 
 from b2t_common.errors import InputError
 from b2t_common.files import write_whole
+from b2t_common.names import STACKS
 
 from .building import build, settings_of
 
@@ -43,9 +44,7 @@ def save(state: Mapping[str, Any], output: Path) -> list[str]:
     config = {
         "format": FORMAT,
         "model": {name: value for name, value in sorted(settings.items()) if value is not None},
-        "vocabulary_sizes": {
-            stack: getattr(model, stack).embed_tokens.num_embeddings for stack in ("encoder", "decoder")
-        },
+        "vocabulary_sizes": {stack: getattr(model, stack).embed_tokens.num_embeddings for stack in STACKS},
         "tied": tied,
     }
     weights = safetensors.save(stored, metadata={"format": "pt"})
