@@ -1,7 +1,10 @@
-"""Names that the plugin and the commands share: the stacks of a model, and how a setting is written as a flag."""
+"""Names that the plugin and the commands share: stacks, flags, and the beginning of a line of the log."""
 
 STACKS = ("encoder", "decoder")
 """The stacks of a translation model; a language model has a decoder only."""
+
+ASKED_TO_STOP = "asked to stop: "
+"""How the line begins that the plugin logs when a signal ends a training."""
 
 
 def flag(name: str) -> str:

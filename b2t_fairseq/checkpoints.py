@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from b2t_common.errors import InputError
-from b2t_common.files import replacing
+from b2t_common.files import replacing, require_parent
 
 from .residual import SCHEMES, stock_scheme
 from .settings.fields import B2TLanguageModelConfig, B2TTransformerConfig
@@ -132,8 +132,7 @@ def save(state: Mapping[str, Any], path: str | Path) -> None:
         OSError: the disk is full; an existing file of that name is left as it was.
     """
     path = Path(path)
-    if not path.parent.is_dir():
-        raise InputError(f"{path} cannot be written: there is no folder {path.parent}")
+    require_parent(path)
     try:
         with replacing(path) as (unfinished,), open(unfinished, "wb") as file:
             torch.save(state, file)

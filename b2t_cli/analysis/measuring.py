@@ -84,7 +84,7 @@ def _stack(stack: LayerStack, indices: list[int], sums: list[LayerSums], tokens:
         for number, (index, found, gradient) in enumerate(zip(indices, sums, gradients, strict=True), 1)
     ]
     shared = [index for index in dict.fromkeys(indices) if indices.count(index) > 1]
-    width = getattr(stack.cfg, stack.stack).embed_dim
+    width = getattr(stack.cfg, stack.name).embed_dim
     return {"embed_dim": width, "layers": layers, "sets": [_set(index, indices, gradients) for index in shared]}
 
 

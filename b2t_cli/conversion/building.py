@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from b2t_common.errors import InputError
+from b2t_common.names import STACKS
 from b2t_fairseq import checkpoints
 from b2t_fairseq.building import build_without_data
 from b2t_fairseq.models.transformer import B2TTransformerModel
@@ -27,7 +28,7 @@ def build(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], model_clas
     Raises:
         InputError: the settings contradict each other, or the parameters do not fit them.
     """
-    rows = [tensors[f"{stack}.embed_tokens.weight"].size(0) for stack in ("encoder", "decoder")]
+    rows = [tensors[f"{stack}.embed_tokens.weight"].size(0) for stack in STACKS]
     try:
         model = build_without_data(settings, *rows, model_class)
     except RuntimeError as error:
@@ -59,6 +60,6 @@ def settings_of(state: Mapping[str, Any]) -> dict[str, Any]:
     name = settings.get("_name") or settings.get("arch")
     if "residual" not in settings or "layer_sharing" not in settings:
         raise InputError(f"it is of the model {name}, not of b2t_transformer")
-    if any(f"{stack}.embed_tokens.weight" not in state["model"] for stack in ("encoder", "decoder")):
+    if any(f"{stack}.embed_tokens.weight" not in state["model"] for stack in STACKS):
         raise InputError(f"it is of the model {name}; only translation models, b2t_transformer, are converted")
     return settings

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from b2t_common.errors import InputError
+from b2t_common.names import STACKS
 
 from .flags import ReleaseFlags
 from .reference import PADDING, log_probabilities
@@ -29,7 +30,7 @@ class Batch:
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         generator = torch.Generator().manual_seed(1)
-        symbols = [tensors[f"{stack}.embed_tokens.weight"].size(0) for stack in ("encoder", "decoder")]
+        symbols = [tensors[f"{stack}.embed_tokens.weight"].size(0) for stack in STACKS]
         self.source, self.previous = (torch.randint(4, max(5, n), (3, 9), generator=generator) for n in symbols)
         self.source[0, :4] = self.previous[1, 5:] = PADDING
         self.previous[:, 0] = 2

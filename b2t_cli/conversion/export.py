@@ -10,7 +10,8 @@ from typing import Any
 from torch import nn
 
 from b2t_common.errors import InputError
-from b2t_common.files import write_whole
+from b2t_common.files import require_parent, write_whole
+from b2t_common.names import STACKS
 
 from .building import build, settings_of
 
@@ -34,8 +35,7 @@ def save(state: Mapping[str, Any], output: Path) -> list[str]:
         InputError: it is of another model, or the folder or the package ``safetensors`` is missing.
     """
     safetensors = _safetensors()
-    if not output.parent.is_dir():
-        raise InputError(f"{output} cannot be written: there is no folder {output.parent}")
+    require_parent(output)
     settings = settings_of(state)
     model = build(settings, state["model"])
     tied = tied_names(model)
@@ -43,9 +43,7 @@ def save(state: Mapping[str, Any], output: Path) -> list[str]:
     config = {
         "format": FORMAT,
         "model": {name: value for name, value in sorted(settings.items()) if value is not None},
-        "vocabulary_sizes": {
-            stack: getattr(model, stack).embed_tokens.num_embeddings for stack in ("encoder", "decoder")
-        },
+        "vocabulary_sizes": {stack: getattr(model, stack).embed_tokens.num_embeddings for stack in STACKS},
         "tied": tied,
     }
     weights = safetensors.save(stored, metadata={"format": "pt"})

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Any, get_args
 
 from b2t_common.errors import InputError
-from b2t_common.names import flag
+from b2t_common.names import STACKS, flag
 from b2t_fairseq.residual import B2T, Admin, B2TNoLN, PostLN, PreLN, ResidualScheme
 from b2t_fairseq.settings.fields import B2TTransformerConfig
 
@@ -19,7 +19,7 @@ _MODEL_FIELDS = [field.name for field in dataclasses.fields(B2TTransformerConfig
 
 # without these nothing can be built
 _NEEDED = (
-    *(f"{stack}_{name}" for stack in ("encoder", "decoder") for name in ("layers", "attention_heads")),
+    *(f"{stack}_{name}" for stack in STACKS for name in ("layers", "attention_heads")),
     *("encoder_embed_dim", "encoder_normalize_before", "decoder_normalize_before", "activation_fn"),
 )
 

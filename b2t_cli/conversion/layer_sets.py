@@ -9,11 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from b2t_common.errors import InputError
+from b2t_common.names import STACKS
 from b2t_fairseq import sharing
 
 from .flags import ReleaseFlags
-
-STACKS = ("encoder", "decoder")
 
 # the release's names
 _STRATEGIES = {

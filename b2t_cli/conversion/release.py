@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from b2t_common.errors import InputError
+from b2t_common.names import flag
 from b2t_fairseq.checkpoints import model_settings
 
 from . import layer_sets
@@ -77,4 +78,4 @@ def _old_settings(state: Mapping[str, Any]) -> Namespace:
 def _sharing_text(flags: Mapping[str, Any]) -> str:
     if not flags:
         return "without sharing"
-    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in flags.items())
+    return " ".join(f"{flag(name)} {value}" for name, value in flags.items())

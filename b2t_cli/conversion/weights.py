@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from b2t_common.errors import InputError
+from b2t_common.names import STACKS
 
 # per stack, Admin's ratio vectors in the order of the sub-layers
 RATIOS = {
@@ -30,7 +31,7 @@ def weights_of(model: Mapping[str, Tensor], norms: bool) -> tuple[dict[str, Tens
     """
     if not any(name.startswith("encoder.") for name in model):
         raise InputError("it has no encoder: a language model of the release, which is not converted")
-    for stack in ("encoder", "decoder"):
+    for stack in STACKS:
         version = model.get(f"{stack}.version")
         if version is None or version.flatten()[0].item() != 3:
             raise InputError(f"{stack}.version is {None if version is None else version.tolist()}, not 3")

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from b2t_common.model_line import parse_model_line
+from b2t_common.names import ASKED_TO_STOP
 
 from .curves import COLUMNS, Curve, Log
 
@@ -107,7 +108,7 @@ def _event(log: Log, line: str) -> None:
         log.vocabulary = int((match[1] or match[2]).replace(",", ""))
     elif "done training in " in line:
         log.ended = True
-    elif "asked to stop: " in line:
+    elif ASKED_TO_STOP in line:
         log.asked = True
     elif match := _GAVE_UP.search(line):
         log.gave_up = match[1].strip()

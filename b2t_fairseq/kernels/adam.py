@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.optim.adamw import AdamW, adamw
 
 from b2t_common.errors import InputError
+from b2t_common.names import flag
 
 logger = logging.getLogger(__name__)
 
@@ -133,9 +134,7 @@ class FairseqAdam(adam.FairseqAdam):
         FairseqOptimizer.__init__(self, cfg)
         for name in ("use_old_adam", "fp16_adam_stats"):
             if getattr(cfg, name, False):
-                raise InputError(
-                    f"--{name.replace('_', '-')} is not for --optimizer adam_fused; drop it, or use --optimizer adam"
-                )
+                raise InputError(f"{flag(name)} is not for --optimizer adam_fused; drop it, or use --optimizer adam")
         devices = {parameter.device for parameter in params}
         without = {device.type for device in devices if not _has_kernel(device)}
         if without:

@@ -19,6 +19,8 @@ from contextlib import contextmanager
 import torch
 from fairseq import checkpoint_utils
 
+from b2t_common.names import ASKED_TO_STOP
+
 logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
@@ -161,7 +163,7 @@ def with_stop(validate_and_save):
         if finished or end_of_epoch or any(interval > 0 and updates % interval == 0 for interval in intervals):
             # The run would have validated here anyway: its best checkpoint must not depend on being stopped.
             losses, _ = validate_and_save(cfg, trainer, task, epoch_itr, valid_subsets, end_of_epoch)
-        logger.info(f"asked to stop: ending after update {updates} with a checkpoint")
+        logger.info(f"{ASKED_TO_STOP}ending after update {updates} with a checkpoint")
         checkpoint_utils.save_checkpoint(cfg.checkpoint, trainer, epoch_itr, None)
         if torch.distributed.is_initialized():
             # A process that ends before the checkpoint is written would have the others killed.

@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import sys
 
+from b2t_common.errors import InputError
+from b2t_common.files import decode_line
+
 
 def count_lines(name: str) -> int:
     """Return the number of lines; only LF ends a line, and it may be missing at the end of the last line.
 
     Raises:
-        ValueError: the file is empty or not UTF-8; the message names the line.
+        InputError: the file is empty or not UTF-8; the message names the line.
     """
     lines = 0
     with open(name, "rb") as file:
         for lines, line in enumerate(file, start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise ValueError(
-                    f"{name} is not UTF-8 in line {lines} ({error.reason}); convert it first, for instance with iconv"
-                ) from None
+            decode_line(line, name, lines)
     if not lines:
-        raise ValueError(f"{name} is empty")
+        raise InputError(f"{name} is empty")
     return lines
 
 
@@ -33,7 +31,7 @@ def main() -> None:
     first, second = sys.argv[1:]
     try:
         counts = count_lines(first), count_lines(second)
-    except (OSError, ValueError) as error:
+    except (OSError, InputError) as error:
         sys.exit(f"error: {error}")
     if counts[0] != counts[1]:
         sys.exit(

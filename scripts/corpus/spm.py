@@ -16,6 +16,8 @@ from pathlib import Path
 
 import streams
 
+from b2t_common.files import decode_line
+
 # SentencePiece keeps its training text in memory: two million lines of 25 words take less than 1.8 GB
 MAX_LINES = 2_000_000
 FAIRSEQ_SPECIAL_SYMBOLS = 4
@@ -25,7 +27,7 @@ def sample(files: list[Path], max_lines: int) -> Iterator[str]:
     """Yield the lines of all files; if there are more than ``max_lines``, yield that many at equal distances.
 
     Raises:
-        ValueError: a line is not UTF-8.
+        InputError: a line is not UTF-8.
     """
     total = sum(len(block[0]) for file in files for block in streams.blocks(file))
     take = min(max_lines, total)
@@ -37,21 +39,7 @@ def sample(files: list[Path], max_lines: int) -> Iterator[str]:
                 line_number += 1
                 number += 1
                 if number * take // total > (number - 1) * take // total:
-                    yield decoded(line, file, line_number)
-
-
-def decoded(line: bytes, file: Path, number: int) -> str:
-    """Return a line as text.
-
-    Raises:
-        ValueError: it is not UTF-8; the message names the line.
-    """
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{file} is not UTF-8 in line {number} ({error}); convert it first, for instance with iconv"
-        ) from None
+                    yield decode_line(line, file, line_number)
 
 
 def train(prefix: Path, files: list[Path], vocab_size: int, model_type: str, max_lines: int = MAX_LINES) -> None:
@@ -60,7 +48,7 @@ def train(prefix: Path, files: list[Path], vocab_size: int, model_type: str, max
     The same text gives the same model, independent of the files' names and of the number of cores.
 
     Raises:
-        ValueError: a file is not UTF-8.
+        InputError: a file is not UTF-8.
         RuntimeError: SentencePiece fails, for instance because the text is too small for ``vocab_size`` pieces.
     """
     import sentencepiece
@@ -105,14 +93,14 @@ def encode(model: Path, source: Path, target: Path, workers: int | None = None) 
     """Write the pieces of each line of ``source`` to ``target``, separated by blanks; return the number of lines.
 
     Raises:
-        ValueError: ``source`` is not UTF-8.
+        InputError: ``source`` is not UTF-8.
     """
     lines = 0
 
     def text() -> Iterator[list[str]]:
         nonlocal lines
         for (block,) in streams.blocks(source):
-            yield [decoded(line, source, lines + number) for number, line in enumerate(block, start=1)]
+            yield [decode_line(line, source, lines + number) for number, line in enumerate(block, start=1)]
             lines += len(block)
 
     with streams.whole_files(target) as (file,):
