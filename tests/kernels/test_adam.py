@@ -1,4 +1,4 @@
-"""The fused optimizer gives fairseq's numbers: steps, checkpoints to and fro, and whole runs."""
+"""The fused optimizer gives fairseq's numbers: steps, checkpoints in both directions, and whole runs."""
 
 import shutil
 
