@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from b2t_common.scripts import scripts_folder
+
 PLUGIN = str(Path(__file__).resolve().parent.parent / "b2t_fairseq")
 
 
 def main(argv: list[str]) -> None:
     """Print the folder to give as ``--user-dir``."""
-    argparse.ArgumentParser(prog="b2t path", description=main.__doc__).parse_args(argv)
-    print(PLUGIN)
+    parser = argparse.ArgumentParser(prog="b2t path", description=main.__doc__)
+    parser.add_argument("--scripts", action="store_true", help="print the folder of the project's scripts instead")
+    args = parser.parse_args(argv)
+    print(scripts_folder() if args.scripts else PLUGIN)
 
 
 def with_plugin(argv: list[str]) -> list[str]:

@@ -154,7 +154,7 @@ generate() {
 
 # not every configuration sets all of these variables
 settings=$(declare -p corpus vocab_size max_update model training average generation 2>/dev/null || true)
-lock "$work/.lock" "another quickstart, or its training, is still running in $work; wait for it, or give another --work"
+lock "$work/.lock" "another quickstart is at work in $work, or its training still runs; wait for it, or give another --work"
 same_settings "$work/settings.txt" "$settings" "the run in $work"
 
 test_set=$work/raw/${splits[2]}

@@ -11,7 +11,7 @@
 # A second call finds everything installed and does nothing.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-extras=(fairseq report tensorboard moses_bpe convert)
+extras=(fairseq report tensorboard moses-bpe convert)
 case ${1:-} in
     "") ;;
     --dev) extras+=(dev) ;;

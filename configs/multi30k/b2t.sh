@@ -10,8 +10,8 @@ model=(
 )
 training=(
     --optimizer adam_fused --adam-betas '(0.9, 0.98)' --clip-norm 1.0
-    # a CPU gains nothing from large batches, so there can be many updates; within ten epochs, a rate that
-    # decays to almost nothing is worth more than averaging
+    # A CPU gains nothing from large batches, so small batches allow many updates. In ten epochs, a learning rate that
+    # decays almost to zero improves the model more than averaging does.
     --max-tokens 1000
     --lr-scheduler polynomial_decay --lr 1.5e-3 --end-learning-rate 1e-5
     --warmup-updates 600 --total-num-update "$max_update"

@@ -12,7 +12,7 @@ model=(
 )
 training=(
     --optimizer adam_fused --adam-betas '(0.9, 0.98)' --clip-norm 1.0
-    # many small batches: what a model learns from so little text depends on the number of updates
+    # small batches, because with so little text the result depends on the number of updates
     --max-tokens 600
     --lr-scheduler polynomial_decay --lr 3e-3 --end-learning-rate 1e-5
     --warmup-updates 300 --total-num-update "$max_update"

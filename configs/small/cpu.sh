@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034
-# For two CPU cores, an hour and some hundred thousand pairs: B2T, 3-3 layers; little data seen once or twice.
+# For two CPU cores, an hour and some hundred thousand pairs: B2T, 3-3 layers; each pair is seen once or twice.
 max_update=6000
 tokens_per_update=1024
 max_tokens=1024
@@ -7,7 +7,7 @@ model=(
     --arch b2t_transformer --residual b2t --share-all-embeddings
     --encoder-layers 3 --decoder-layers 3
     --encoder-embed-dim 256 --encoder-ffn-embed-dim 512 --encoder-attention-heads 4 --decoder-attention-heads 4
-    # a model that sees its data once has nothing to overfit
+    # little, because a model that sees each pair once does not overfit
     --dropout 0.1
 )
 training=(
@@ -16,7 +16,7 @@ training=(
     --warmup-updates 800 --total-num-update "$max_update"
     --criterion label_smoothed_cross_entropy_fused --label-smoothing 0.1
     --seed 1 --required-batch-size-multiple 1
-    # validation takes a while on a CPU
+    # seldom, because validation is slow on a CPU
     --save-interval-updates 1000 --keep-interval-updates 4 --no-epoch-checkpoints
 )
 average=(--by updates --last 3)

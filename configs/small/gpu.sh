@@ -1,11 +1,11 @@
 # shellcheck shell=bash disable=SC2034
-# For one GPU and some hundred thousand pairs: B2T, 6-6 layers, no accumulation of gradients.
+# For one GPU and some hundred thousand pairs: B2T, 6-6 layers, no gradient accumulation.
 max_update=20000
 tokens_per_update=16384
 max_tokens=16384
 model=(
     --arch b2t_transformer_iwslt_de_en --residual b2t --share-all-embeddings
-    # so little text is soon learnt by heart
+    # high, because a model overfits so little text soon
     --dropout 0.3 --encoder-word-dropout 0.1 --decoder-word-dropout 0.1
 )
 training=(

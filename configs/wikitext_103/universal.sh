@@ -3,8 +3,8 @@
 # shellcheck source=configs/wikitext_103/_common.sh
 . "${BASH_SOURCE[0]%/*}/_common.sh"
 model+=(
-    # of one set all strategies make the same model
+    # with one set, all strategies give the same model
     --decoder-layers 6 --decoder-unique-layers 1 --layer-sharing sequence
-    # the paper's width is not known to us: this one makes its number of parameters
+    # we do not know the paper's width; this width gives the paper's number of parameters
     --decoder-embed-dim 1792 --decoder-ffn-embed-dim 7552 --decoder-attention-heads 16
 )

@@ -4,6 +4,6 @@
 . "${BASH_SOURCE[0]%/*}/_sharing_paper.sh"
 model+=(
     --arch b2t_transformer_wmt_en_de_big --residual admin
-    # of one set all strategies make the same model
+    # with one set, all strategies give the same model
     --layer-sharing sequence --encoder-unique-layers 1 --decoder-unique-layers 1
 )

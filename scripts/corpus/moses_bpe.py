@@ -16,8 +16,8 @@ from pathlib import Path
 
 import streams
 
-# BPE is learned from this many distinct words at most. Beyond twice as many, words seen once are dropped while counting,
-# so that memory stays bounded.
+# BPE is learned from this many distinct words at most. Beyond twice as many, words seen once are dropped while
+# counting, so that memory stays bounded.
 MAX_WORDS = 1_500_000
 
 _worker = None
