@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+from argparse import Namespace
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
-from fairseq import options
+from fairseq import options, utils
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import generate as fairseq_generate
 
 from b2t_common.errors import InputError
 from b2t_common.files import replacing
+from b2t_fairseq.decoding.search_settings import check_search
 
 from ..path import with_plugin
 
@@ -30,8 +32,13 @@ def run(argv: list[str], subset_lenpen: Sequence[str] = ()) -> None:
         InputError: a member of ``subset_lenpen`` is not of that form, or names a subset that is not translated.
     """
     args = options.parse_args_and_arch(options.get_generation_parser(), input_args=with_plugin(argv))
+    # fairseq's parser overwrites this flag
+    args.no_seed_provided = "--no-seed-provided" in argv
     subsets = args.gen_subset.split(",")
     length_penalties = _length_penalties(subset_lenpen, subsets)
+    _check(args)
+    # fairseq-generate has the flags --num-shards and --shard-id and divides the sentences by these settings
+    args.distributed_world_size, args.distributed_rank = args.num_shards, args.shard_id
     for subset in subsets:
         one = deepcopy(args)
         one.gen_subset = subset
@@ -41,6 +48,34 @@ def run(argv: list[str], subset_lenpen: Sequence[str] = ()) -> None:
             fairseq_generate.main(cfg)
         else:
             _generate_to_file(cfg, Path(args.results_path) / f"generate-{subset}.txt")
+
+
+def _check(args: Namespace) -> None:
+    """Check what can be known before a model is loaded.
+
+    Raises:
+        InputError: a flag would be ignored or fail, or a checkpoint does not exist.
+    """
+    check_search(args)
+    if args.constraints:
+        raise InputError(
+            f"--constraints {args.constraints} has no effect here, because binary data have no constraints; give "
+            "sentences with their constraints to fairseq-interactive"
+        )
+    if args.num_shards < 1:
+        raise InputError(f"--num-shards {args.num_shards}: give a positive number")
+    if not 0 <= args.shard_id < args.num_shards:
+        raise InputError(
+            f"--shard-id {args.shard_id}: with --num-shards {args.num_shards} give a number from 0 to "
+            f"{args.num_shards - 1}"
+        )
+    if not args.path:
+        raise InputError("--path is missing; give the checkpoint of a model")
+    is_one_file = not args.checkpoint_suffix and args.checkpoint_shard_count == 1
+    checkpoints = [("--path", path) for path in utils.split_paths(args.path)] if is_one_file else []
+    for name, path in [*checkpoints, ("--lm-path", args.lm_path)]:
+        if path and not Path(path).is_file():
+            raise InputError(f"{name} {path}: no such checkpoint")
 
 
 def _length_penalties(given: Sequence[str], subsets: Sequence[str]) -> dict[str, float]:

@@ -134,3 +134,53 @@ def with_tied_parameters_once(step):
                 self.fp32_params[name] = self.fp32_params[owner]
 
     return wrapper
+
+
+def with_places_in_batch(step):
+    """Let diverse beam search index its table, which has a row for each sentence of the batch, by places in the batch.
+
+    fairseq indexes it by the numbers of the sentences in the corpus.
+    """
+
+    @functools.wraps(step)
+    def wrapper(self, number, lprobs, scores, prev_output_tokens=None, original_batch_idxs=None):
+        if number == 0:
+            self.sentences_of_batch = original_batch_idxs
+        # (sentences that go on, sentences of the batch); each row has one match
+        places = original_batch_idxs.unsqueeze(1).eq(self.sentences_of_batch).int().argmax(dim=1)
+        return step(self, number, lprobs, scores, prev_output_tokens, places)
+
+    return wrapper
+
+
+def with_lengths_of_text(generate):
+    """Let ``--match-source-len`` count the symbols of a text without its end, as fairseq does for other input."""
+
+    @functools.wraps(generate)
+    def wrapper(self, sample, *args, **kwargs):
+        net_input = sample["net_input"]
+        is_text = "src_tokens" in net_input and net_input["src_tokens"].dim() == 2
+        if self.match_source_len and is_text:
+            # without the lengths fairseq counts
+            sample = {**sample, "net_input": {name: x for name, x in net_input.items() if name != "src_lengths"}}
+        return generate(self, sample, *args, **kwargs)
+
+    return wrapper
+
+
+def with_ngrams_of_hypotheses(no_repeat_ngram):
+    """Exclude every symbol that would complete an n-gram for the second time in its hypothesis."""
+
+    @functools.wraps(no_repeat_ngram)
+    def wrapper(self, tokens, lprobs, bsz, beam_size, step):
+        size = self.no_repeat_ngram_size
+        if step < size:
+            return lprobs
+        history = tokens[:, 1 : step + 1]  # (bsz * beam, step), without the symbol that starts every sentence
+        ngrams = history.unfold(1, size, 1)  # (bsz * beam, step - size + 1, size)
+        last = history[:, step - size + 1 :].unsqueeze(1)
+        is_begun = ngrams[:, :, :-1].eq(last).all(dim=2)
+        repeats = torch.zeros_like(lprobs).scatter_add_(1, ngrams[:, :, -1], is_begun.to(lprobs.dtype))
+        return lprobs.masked_fill_(repeats.gt(0), float("-inf"))
+
+    return wrapper

@@ -89,6 +89,27 @@ PATCHES: tuple[Patch | Setting, ...] = (
         "All of fairseq's commands translate with the fast beam search.",
     ),
     Patch(
+        "fairseq.ngram_repeat_block.NGramRepeatBlock",
+        "_no_repeat_ngram",
+        fixes.with_ngrams_of_hypotheses,
+        "self tokens lprobs bsz beam_size step",
+        "`--no-repeat-ngram-size` does something: fairseq looks for the last n-gram in the padding after it.",
+    ),
+    Patch(
+        "fairseq.sequence_generator.SequenceGenerator",
+        "_generate",
+        fixes.with_lengths_of_text,
+        "self sample prefix_tokens constraints bos_token",
+        "`--match-source-len` gives text as many symbols as its source has, and not one more.",
+    ),
+    Patch(
+        "fairseq.search.DiverseBeamSearch",
+        "step",
+        fixes.with_places_in_batch,
+        "self step lprobs scores prev_output_tokens original_batch_idxs",
+        "`--diverse-beam-groups` works for every batch: a sentence's number in the corpus is not its place in a batch.",
+    ),
+    Patch(
         "fairseq.trainer.Trainer",
         "train_step",
         admin_profile.profiling_first,

@@ -1,0 +1,148 @@
+"""Flags of b2t generate that are not the search's own: shards, output, seed, language model, overrides."""
+
+import re
+import shutil
+
+import pytest
+from training import MODEL_FLAGS, TRAIN_FLAGS, binarize, train, write_corpus
+
+from b2t_cli import main as b2t
+from b2t_cli.generate import main as b2t_generate
+from b2t_common.errors import InputError
+from b2t_fairseq import checkpoints
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A corpus, its data, and a translation model and a language model of a few updates."""
+    folder = tmp_path_factory.mktemp("generating")
+    write_corpus(folder)
+    data = binarize(folder)
+    train(data, folder / "run", "--max-update", "12", "--dropout", "0.2")
+    # a language model looks for its dictionary under this name
+    shutil.copy(f"{data}/dict.de.txt", f"{data}/dict.txt")
+    for split in ("train", "valid"):
+        for kind in ("bin", "idx"):
+            shutil.copy(f"{data}/{split}.en-de.de.{kind}", f"{data}/{split}.{kind}")
+    sizes = ["--decoder-embed-dim", "16", "--decoder-ffn-embed-dim", "32", "--decoder-layers", "2"]
+    model = ["--task", "language_modeling", *MODEL_FLAGS[:2], "--arch", "b2t_transformer_lm", *sizes]
+    model += ["--sample-break-mode", "eos", "--decoder-attention-heads", "2", "--max-update", "4"]
+    train(data, folder / "lm", *model, basis=TRAIN_FLAGS)
+    return folder
+
+
+@pytest.fixture
+def generate(trained, capsys):
+    """Return a function of flags that returns what b2t generate prints."""
+
+    def call(*flags):
+        capsys.readouterr()
+        flags = ["--path", str(trained / "run/checkpoint_last.pt"), *flags]
+        b2t_generate(
+            [
+                *(str(trained / "bin"), "--cpu", "--max-len-b", "20", "--num-workers", "0", "--batch-size", "4"),
+                *("--required-batch-size-multiple", "1", *flags),
+            ]
+        )
+        return capsys.readouterr().out
+
+    return call
+
+
+def lines(output, kind="D"):
+    """Return number of the sentence and text, in the order of printing."""
+    fields = [line.split("\t") for line in output.splitlines() if re.match(rf"{kind}-\d+\t", line)]
+    return [(int(first[2:]), rest[-1]) for first, *rest in fields]
+
+
+def test_shards_divide_the_sentences(generate):
+    """Each sentence is translated in one shard, as it is without shards."""
+    whole = dict(lines(generate()))
+    shards = [lines(generate("--num-shards", "3", "--shard-id", str(shard))) for shard in range(3)]
+    numbers = [number for shard in shards for number, _ in shard]
+    assert sorted(numbers) == sorted(whole)
+    assert dict(pair for shard in shards for pair in shard) == whole
+    assert all(shards)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--num-shards", "2", "--shard-id", "2"], "--shard-id 2: with --num-shards 2 give a number from 0 to 1"),
+        (["--num-shards", "0"], "--num-shards 0: give a positive number"),
+        (["--constraints"], "--constraints ordered has no effect here"),
+        (["--replace-unk"], "--replace-unk @@"),
+        (["--nbest", "9"], "--nbest 9 is more than --beam 5"),
+        (["--print-step"], "--print-step is not supported"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(generate, flags, message):
+    with pytest.raises(InputError) as error:
+        generate(*flags)
+    assert str(error.value).startswith(message)
+
+
+def test_a_refused_flag_is_one_line_without_a_traceback(trained, capsys):
+    path = str(trained / "run/checkpoint_last.pt")
+    assert b2t(["generate", str(trained / "bin"), "--path", path, "--cpu", "--iter-decode-with-beam", "2"]) == 1
+    assert capsys.readouterr().err.startswith("b2t generate: error: --iter-decode-with-beam 2 is not supported: ")
+
+
+def test_nbest_prints_so_many(generate):
+    printed = [number for number, _ in lines(generate("--nbest", "3"))]
+    assert {printed.count(number) for number in printed} == {3}
+
+
+def test_quiet_prints_no_translation(generate):
+    output = generate("--quiet")
+    assert not lines(output)
+    assert "Generate test with beam=5" in output
+
+
+def test_no_seed_provided_draws_anew(generate):
+    """With a seed two calls draw the same."""
+    flags = ["--sampling", "--beam", "2", "--nbest", "2"]
+    assert lines(generate(*flags)) == lines(generate(*flags))
+    assert lines(generate(*flags)) != lines(generate(*flags, "--seed", "3"))
+    assert lines(generate(*flags, "--no-seed-provided")) != lines(generate(*flags, "--no-seed-provided"))
+
+
+def test_lm_path_changes_the_scores(trained, generate):
+    plain = lines(generate(), "P")
+    weighted = generate("--lm-path", str(trained / "lm/checkpoint_last.pt"), "--lm-weight", "0.5")
+    assert lines(weighted, "P") != plain
+    none = generate("--lm-path", str(trained / "lm/checkpoint_last.pt"), "--lm-weight", "0")
+    assert lines(none) == lines(generate())
+
+
+def test_a_missing_language_model_is_an_error(trained, generate, tmp_path):
+    with pytest.raises(InputError, match=r"--lm-path .*nowhere.pt: no such checkpoint"):
+        generate("--lm-path", str(tmp_path / "nowhere.pt"), "--lm-weight", "0.5")
+
+
+def test_model_overrides_reach_the_model(generate):
+    """Another kind of kernels is another setting, with the same translations."""
+    fairseqs = generate("--model-overrides", "{'kernels': 'fairseq'}")
+    assert lines(fairseqs) == lines(generate())
+
+
+def test_retain_dropout_changes_translations(generate):
+    assert lines(generate("--retain-dropout", "--seed", "1")) != lines(generate("--retain-dropout", "--seed", "2"))
+
+
+def test_score_reference_scores_the_reference(generate):
+    output = generate("--score-reference")
+    assert lines(output, "H") == lines(output, "T")
+
+
+def test_scores_as_sacrebleu_has_them(trained, generate):
+    """--scoring sacrebleu is the flag that fairseq reads; --sacrebleu is refused."""
+    assert "BLEU" in generate("--scoring", "sacrebleu").splitlines()[-1]
+    with pytest.raises(InputError, match=r"--sacrebleu is not supported: .*--scoring sacrebleu"):
+        generate("--sacrebleu")
+
+
+def test_the_checkpoint_is_as_before(trained):
+    """No search writes into the folder of the run."""
+    state = checkpoints.load(trained / "run/checkpoint_last.pt")
+    assert state["optimizer_history"][-1]["num_updates"] == 12
