@@ -60,7 +60,9 @@ def write_run(folder: Path) -> None:
     log = ["training on 1 devices (GPUs/TPUs)", format_model_line(line)]
     for update in range(50, 50 * REPORTS + 1, 50):
         loss = 4 + 400 / (update + 50)
-        log.append(f"train_inner | loss={loss:.3f}, ppl=16, wps=5000, num_updates={update}, lr=0.001, gnorm=0.5, wall=9")
+        log.append(
+            f"train_inner | loss={loss:.3f}, ppl=16, wps=5000, num_updates={update}, lr=0.001, gnorm=0.5, wall=9"
+        )
         log.append(f"valid on 'valid' subset | loss {loss:.3f} | ppl 16 | num_updates {update}")
     log.append("done training in 9 seconds")
     metrics = {"BLEU": {"score": 20.0, "signature": "nrefs:1"}}

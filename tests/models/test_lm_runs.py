@@ -1,6 +1,5 @@
 """Language models: whole runs, by the commands."""
 
-import importlib
 import math
 import shlex
 import sys
@@ -10,7 +9,6 @@ import pytest
 import torch
 from fairseq import checkpoint_utils
 from fairseq_cli import eval_lm
-from helpers import ROOT
 from training import (
     PLUGIN,
     TRAIN_FLAGS,
@@ -27,6 +25,7 @@ from b2t_cli.convert import main as b2t_convert
 from b2t_cli.train import main as b2t_train
 from b2t_common.errors import InputError
 from b2t_fairseq.models.transformer_lm import B2TLanguageModel
+from docs.build import summarize_lm
 
 MODEL = shlex.split(
     f"--user-dir {shlex.quote(PLUGIN)} --task language_modeling --sample-break-mode eos "
@@ -177,10 +176,8 @@ def test_from_pretrained_scores_a_line_as_a_full_forward(data, run):
     assert torch.allclose(scored["positional_scores"], expected[: len(scored["positional_scores"])], atol=1e-5)
 
 
-def test_the_summary_has_the_perplexity_per_word(data, run, monkeypatch):
+def test_the_summary_has_the_perplexity_per_word(data, run):
     """docs/build/summarize_lm.py computes it from the perplexity per piece."""
-    monkeypatch.syspath_prepend(ROOT / "docs/build")
-    summarize_lm = importlib.import_module("summarize_lm")
     (run / "data.txt").write_text(data)
     text = Path(data).parent / "test.en"
     score = summarize_lm.evaluate(run, "test", text)
