@@ -56,8 +56,8 @@ def profile_in_training(trainer: Trainer, sample: dict) -> None:
             "measured; use --ddp-backend pytorch_ddp"
         )
     model, path = trainer.get_model(), getattr(trainer.cfg.model, "admin_profile", None)
-    is_given = path and Path(path).exists()
-    if is_given:
+    is_given = path is not None and Path(path).exists()
+    if path is not None and is_given:
         read(model, path)
         logger.info(f"Admin: omegas are those of --admin-profile {path}")
     else:
@@ -117,7 +117,7 @@ def _measuring(model: nn.Module) -> Iterator[None]:
                 scheme.profiled.fill_(1)
     finally:
         for stack, _ in stacks:
-            vars(stack).pop("clear_padding", None)
+            stack.__dict__.pop("clear_padding", None)
         for layers, probability in layerdrops:
             layers.p = probability
 

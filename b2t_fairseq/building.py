@@ -29,16 +29,15 @@ def placeholder_task(source_size: int, target_size: int | None = None) -> Simple
     """
     source = placeholder_dictionary(source_size)
     is_joined = target_size is None or target_size == source_size
-    return SimpleNamespace(
-        source_dictionary=source, target_dictionary=source if is_joined else placeholder_dictionary(target_size)
-    )
+    target = source if is_joined else placeholder_dictionary(target_size or 0)
+    return SimpleNamespace(source_dictionary=source, target_dictionary=target)
 
 
 def build_without_data(
     settings: Mapping[str, Any],
     source_size: int,
     target_size: int | None = None,
-    model_class: type = B2TTransformerModel,
+    model_class: Any = B2TTransformerModel,
 ) -> nn.Module:
     """Return a new translation model.
 

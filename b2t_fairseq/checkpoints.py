@@ -78,7 +78,7 @@ def load(path: str | Path) -> dict[str, Any]:
     except Exception as error:  # half a pickle can raise anything
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{path} is not a whole checkpoint ({reason}); use an earlier one") from None
-    if not isinstance(state, Mapping) or not isinstance(state.get("model"), Mapping):
+    if not isinstance(state, dict) or not isinstance(state.get("model"), Mapping):
         raise InputError(f"{path} is not a fairseq checkpoint: it has no model")
     return state
 
@@ -94,7 +94,7 @@ def model_settings(state: Mapping[str, Any]) -> dict[str, Any]:
 def flat_settings(settings: DictConfig | Namespace | Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a model or a task, however fairseq holds them, as a dictionary."""
     if isinstance(settings, DictConfig):
-        return OmegaConf.to_container(settings, resolve=True, enum_to_str=True)
+        return dict(OmegaConf.to_container(settings, resolve=True, enum_to_str=True))  # type: ignore[arg-type]
     return dict(vars(settings) if isinstance(settings, Namespace) else settings)
 
 

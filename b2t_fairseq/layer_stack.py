@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from fairseq.distributed import fsdp_wrap
@@ -15,8 +16,11 @@ from .residual import ResidualScheme
 from .settings.plan import StackPlan
 from .sharing import same_layers, shared_parameters
 
+# A base for classes that are mixed into modules of fairseq, for type checkers, which cannot see their attributes.
+_Mixin: Any = object
 
-class LayerStack:
+
+class LayerStack(_Mixin):
     """What encoder and decoder have in common: how layers are built and which checkpoints fit.
 
     Attributes:
@@ -40,7 +44,7 @@ class LayerStack:
         """The parameter set of each layer."""
         return list(self.plan.indices)
 
-    def layer_list(self) -> list[nn.Module]:
+    def layer_list(self) -> list[Any]:
         """Return all layers; unlike iteration over ``self.layers``, LayerDrop leaves none out."""
         return list(self.layers.children())
 

@@ -6,6 +6,8 @@ initialization are fairseq's.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from fairseq.modules import MultiheadAttention
@@ -54,7 +56,7 @@ class ResidualLayer(CompiledInTraining):
         hidden = self.activation_dropout_module(hidden)
         return self.dropout_module(self.linear_layer(self.fc2, hidden), inplace=True).view_as(x)
 
-    def connect_sublayers(self, x: Tensor, *sublayers: tuple[SubLayer | None, nn.Module]) -> Tensor:
+    def connect_sublayers(self, x: Tensor, *sublayers: tuple[SubLayer | None, Any]) -> Tensor:
         """Return the output of the layer, ``(seq_len, batch, embed_dim)``.
 
         Args:
@@ -236,7 +238,7 @@ class DecoderLayer(ResidualLayer, TransformerDecoderLayerBase):
 
     def sublayers(self, self_attention: SubLayer, cross_attention: SubLayer | None) -> list[tuple]:
         """Return what :meth:`connect_sublayers` takes, from two functions of ``(tgt_len, batch, embed_dim)``."""
-        attention = [(self_attention, self.self_attn_layer_norm)]
+        attention: list[tuple] = [(self_attention, self.self_attn_layer_norm)]
         if self.encoder_attn is not None:
             attention.append((cross_attention, self.encoder_attn_layer_norm))
         return [*attention, (self.feed_forward, self.final_layer_norm)]
@@ -247,7 +249,7 @@ class DecoderLayer(ResidualLayer, TransformerDecoderLayerBase):
 
 def _prepend_encoder(
     x: Tensor,
-    encoder_out: Tensor,
+    encoder_out: Any,
     encoder_padding_mask: Tensor | None,
     self_attn_mask: Tensor | None,
     self_attn_padding_mask: Tensor | None,

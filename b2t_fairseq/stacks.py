@@ -180,7 +180,8 @@ class Decoder(LayerStack, TransformerDecoderBase):
                 target_padding_mask = None
         future_mask = self.buffered_future_mask(x) if causal else None
 
-        attn, inner_states = None, [x]
+        attn: Tensor | None = None
+        inner_states: list[Tensor | None] = [x]
 
         def call(depth: int, layer: nn.Module, x: Tensor) -> Tensor:
             nonlocal attn

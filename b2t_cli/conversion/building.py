@@ -30,7 +30,7 @@ def build(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], model_clas
     """
     rows = [tensors[f"{stack}.embed_tokens.weight"].size(0) for stack in STACKS]
     try:
-        model = build_without_data(settings, *rows, model_class)
+        model = build_without_data(settings, rows[0], rows[1], model_class)
     except RuntimeError as error:
         raise InputError(f"its model cannot be built: {error}") from None
     model.to(tensors["encoder.embed_tokens.weight"].dtype)

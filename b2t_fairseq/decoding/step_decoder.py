@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..kernels.attention import FusedMultiheadAttention
 from ..kernels.linear import linear, linear_layer
@@ -51,7 +53,7 @@ class StepDecoder:
         self.visible[:, :, written : written + self.beam].diagonal(dim1=1, dim2=2).fill_(True)
         mask = None
 
-        def call(depth: int, layer: nn.Module, x: Tensor) -> Tensor:
+        def call(depth: int, layer: DecoderLayer, x: Tensor) -> Tensor:
             nonlocal mask
             if mask is None:
                 mask = _as_added(self.visible[:, None, :, : written + self.beam], x.dtype)
@@ -107,7 +109,8 @@ class _LayerCache:
         self.projection = packed(attention, "q", "k", "v")
         shape = (sentences, attention.num_heads, slots, attention.head_dim)
         self.keys, self.values = source.new_empty(shape), source.new_empty(shape)
-        self.source_keys = self.source_values = None
+        self.source_keys: Any = None
+        self.source_values: Any = None
         if layer.encoder_attn is not None:
             keys, values = linear(source, *packed(layer.encoder_attn, "k", "v")).chunk(2, dim=-1)
             self.source_keys, self.source_values = (

@@ -73,7 +73,7 @@ class FusedAdam(adam.Adam):
         values = [_dense(parameter) for parameter in parameters]
         adamw(
             values,
-            [_dense(parameter.grad) for parameter in parameters],
+            [_dense(parameter.grad) for parameter in parameters if parameter.grad is not None],
             [self.state[parameter]["exp_avg"] for parameter in parameters],
             [self.state[parameter]["exp_avg_sq"] for parameter in parameters],
             [],

@@ -47,7 +47,7 @@ class FusedMultiheadAttention(MultiheadAttention):
             is_causal: whether a query sees no later key; ``attn_mask`` then says the same, or is ``None``.
         """
         plain = incremental_state is None and not (need_weights or need_head_weights or before_softmax)
-        if not plain or key is not value or not self.has_plain_projections():
+        if not plain or key is None or key is not value or not self.has_plain_projections():
             return super().forward(
                 query,
                 key,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from torch import nn
 
 logger = logging.getLogger(__name__)
 
+# A base for classes that are mixed into modules of fairseq, for type checkers, which cannot see their attributes.
+_Mixin: Any = object
 
-class CompiledInTraining:
+
+class CompiledInTraining(_Mixin):
     """A layer that, once :meth:`compile` was called, is compiled in training and nowhere else.
 
     Validation and translation would need another graph, without gradients, for sizes that vary more, and would gain

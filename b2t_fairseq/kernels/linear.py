@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +45,7 @@ def linear_layer(module: nn.Module, x: Tensor) -> Tensor:
     return linear(x, module.weight, module.bias) if is_plain(module) else module(x)
 
 
-def is_plain(module: nn.Module) -> bool:
+def is_plain(module: nn.Module) -> TypeGuard[nn.Linear]:
     """Whether a module is PyTorch's linear layer, neither quantized nor with hooks that change its weights."""
     return type(module) is nn.Linear and not module._forward_pre_hooks and not module._forward_hooks
 

@@ -6,6 +6,7 @@ import logging
 from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from fairseq.checkpoint_utils import prune_state_dict
@@ -22,6 +23,9 @@ from ..settings.plan import Plan
 from ..sharing import tie_parameters
 
 logger = logging.getLogger(__name__)
+
+# A base for classes that are mixed into modules of fairseq, for type checkers, which cannot see their attributes.
+_Mixin: Any = object
 
 
 def fairseq_settings(plan: Plan) -> Namespace:
@@ -68,7 +72,7 @@ def initialize_and_tie(model: nn.Module, plan: Plan, drawn_embeddings: Sequence[
     logger.info(format_model_line(line))
 
 
-class LoadsPruned:
+class LoadsPruned(_Mixin):
     """A model that leaves layers out as it is loaded, if ``--encoder-layers-to-keep`` and its like say so."""
 
     def load_state_dict(self, state_dict, strict=True, model_cfg=None, args=None):

@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import fields
+from typing import Any
 
 import torch
 from fairseq.dataclass.utils import gen_parser_from_dataclass
@@ -171,7 +172,7 @@ def _load_encoder(encoder: SpeechEncoder, path: str) -> None:
     prefix = "encoder."
     try:
         stored = checkpoints.load(path)["model"]
-        state = OrderedDict((name[len(prefix) :], stored[name]) for name in stored if name.startswith(prefix))
+        state: Any = OrderedDict((name[len(prefix) :], stored[name]) for name in stored if name.startswith(prefix))
         own = getattr(stored, "_metadata", {}).get(prefix[:-1], {})
         # load_state_dict reads this entry, and fairseq's own function drops it.
         state._metadata = OrderedDict({"": own})

@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -54,12 +54,13 @@ class ResidualScheme(nn.Module):
     """Whether its layers have LayerNorms; otherwise ``connect`` gets the identity for ``norm``."""
     norm_after_stack: ClassVar[bool] = False
     """Whether one more LayerNorm follows the stack, because its residual stream passes through no norm."""
-    stack_input: ClassVar[Callable[[int, int], nn.Module] | None] = None
-    """Builds, from ``(depth, embed_dim)``, the module from which a layer reads its input, and at depth N what follows
-    the stack.  It is called as ``module(x, history)`` with the output of the layer below and a list in which it may
-    keep what the modules above need.  ``None``: the input of a layer is the output of the layer below."""
-    xavier: ClassVar[Callable[[Tensor, float], Tensor] | None] = None
-    """Draws the initial weights of the layers, given a gain; ``None``: fairseq's own initialization."""
+    stack_input: ClassVar[Any] = None
+    """The function of ``(depth, embed_dim)`` that builds the module from which a layer, and at depth N what follows the
+    stack, reads its input.  That module is called as ``module(x, history)`` with the output of the layer below and a
+    list in which it may keep what the modules above need.  ``None``: the input is the output of the layer below."""
+    xavier: ClassVar[Any] = None
+    """The function of ``(weight, gain)`` that draws the initial weights of the layers; ``None``: fairseq's own
+    initialization."""
     flags: ClassVar[tuple[str, ...]] = ()
     """Settings of the model that no other scheme reads."""
 
@@ -109,7 +110,7 @@ class ResidualScheme(nn.Module):
 
 Connect = Callable[[Tensor, SubLayer, SubLayer, Tensor, int], Tensor]
 """The type of a bound :meth:`ResidualScheme.connect`."""
-Observer = Callable[[ResidualScheme, Connect], Connect]
+Observer = Callable[[Any, Connect], Connect]
 
 
 @contextmanager
@@ -123,8 +124,8 @@ def observing(schemes: Iterable[ResidualScheme], observer: Observer) -> Iterator
     schemes = list(schemes)
     try:
         for scheme in schemes:
-            # an attribute of the instance hides the method of the class
-            scheme.connect = observer(scheme, scheme.connect)
+            # An attribute of the instance hides the method of the class.
+            vars(scheme)["connect"] = observer(scheme, scheme.connect)
         yield
     finally:
         for scheme in schemes:

@@ -92,7 +92,7 @@ def as_namespace(
     What fairseq would take from the settings of the task is ``None`` if ``cfg`` is not part of a whole configuration.
     """
     if isinstance(cfg, DictConfig):
-        given = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+        given: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     else:
         given = {name: value for name, value in vars(cfg).items() if value is not dataclasses.MISSING}
     defaults = {f.name: f.default for f in dataclasses.fields(config_class) if f.name != "_name"}

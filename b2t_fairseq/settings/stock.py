@@ -56,8 +56,8 @@ def stock_fields(config_class: type, redeclared: Redeclared, prefix: str = "") -
             if prefix and metadata.get("help"):
                 metadata["help"] = f"{prefix[:-1]}: {metadata['help']}"
             flat.append((name, stock.type, field(default=stock.default, metadata=metadata)))
-        elif redeclared[name] is not None:
-            redeclared_type, help_text = redeclared[name]
+        elif (declaration := redeclared[name]) is not None:
+            redeclared_type, help_text = declaration
             flat.append((name, redeclared_type, field(default=None, metadata={"help": help_text})))
     return flat
 

@@ -10,7 +10,7 @@ from b2t_common.names import flag
 from .validation import shown
 
 # what each kind of convolutions below the encoder's layers leaves unread, with fairseq's defaults
-_UNREAD = {
+_UNREAD: dict[str, dict[str, object]] = {
     "s2t_transformer": {"conv_out_channels": 256},
     "convtransformer": {"conv_kernel_sizes": "5,5", "conv_channels": 1024},
 }

@@ -9,6 +9,7 @@ import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 FAIRSEQ = "fairseq-fixed==0.12.3.1"
 
@@ -68,9 +69,10 @@ def allow_checkpoint_types() -> None:
     import torch
     from fairseq.distributed.utils import _TensorPlaceholder
 
-    numpy_types = [numpy.ndarray, numpy.dtype]
+    numpy_types: list[Any] = [numpy.ndarray, numpy.dtype]
     numpy_types += [type(numpy.dtype(name)) for name in ("f2", "f4", "f8", "i4", "i8", "bool")]
-    for rebuild in (numpy.float64(0).__reduce__()[0], numpy.empty(0).__reduce__()[0]):
+    rebuilders: tuple[Any, ...] = (numpy.float64(0).__reduce__()[0], numpy.empty(0).__reduce__()[0])
+    for rebuild in rebuilders:
         # NumPy 1 and NumPy 2 keep these functions in different modules, and a checkpoint may come from either.
         numpy_types += [(rebuild, f"numpy.{core}.multiarray.{rebuild.__name__}") for core in ("core", "_core")]
     # Rank 0 broadcasts the checkpoint that it has loaded, with the settings as omegaconf objects.

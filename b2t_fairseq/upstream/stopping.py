@@ -62,7 +62,8 @@ def forwarded_to_spawned() -> Iterator[None]:
     def forward(number, _frame):
         _asked.set()
         for process in multiprocessing.active_children():
-            os.kill(process.pid, signal.SIGUSR1)
+            if process.pid is not None:
+                os.kill(process.pid, signal.SIGUSR1)
 
     _asked.clear()
     _forwarding.set()
