@@ -74,7 +74,7 @@ class LayerStack(_Mixin):
         # torch.compile specializes on memory layout, so the first layer gets the layout of all others.
         return x.contiguous() if self.cfg.compile else x
 
-    def run_layers(self, x: Tensor, call: Callable[[int, nn.Module, Tensor], Tensor]) -> Tensor:
+    def run_layers(self, x: Tensor, call: Callable[[int, Any, Tensor], Tensor]) -> Tensor:
         """Return the output of the stack, ``(seq_len, batch, embed_dim)``, normalized if it ends with a norm.
 
         Args:
