@@ -15,6 +15,7 @@ from .models.transformer import B2TTransformerModel
 def placeholder_dictionary(size: int) -> Dictionary:
     """Return a dictionary of ``size`` symbols: fairseq's special ones, then numbers for words."""
     dictionary = Dictionary()
+    dictionary.is_placeholder = True
     for word in range(size - len(dictionary)):
         dictionary.add_symbol(str(word))
     return dictionary

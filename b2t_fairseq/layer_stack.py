@@ -11,6 +11,7 @@ from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .dictionaries import checksum
 from .kernels import FAST
 from .residual import ResidualScheme
 from .settings.plan import StackPlan
@@ -105,6 +106,7 @@ class LayerStack(_Mixin):
         # Parameter names and shapes are the same for many schemes: only this entry tells them apart.
         if hasattr(destination, "_metadata"):
             destination._metadata[prefix[:-1]]["residual"] = self.plan.scheme.name
+            destination._metadata[prefix[:-1]]["dictionary"] = checksum(self.dictionary)
 
     def _load_from_state_dict(
         self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
@@ -119,6 +121,7 @@ class LayerStack(_Mixin):
                 f"the checkpoint's {self.name} was trained with --residual {residual}, but this model has "
                 f"--residual {own}"
             )
+        self._compare_dictionaries(state_dict, prefix, local_metadata.get("dictionary"), error_msgs)
         if self.plan.num_sets < len(self.indices):
             stored = self._indices_in(state_dict, prefix)
             expected = [self.indices.index(index) for index in self.indices]
@@ -129,6 +132,25 @@ class LayerStack(_Mixin):
                     f"--{self.name}-unique-layers {self.plan.num_sets}): "
                     "give the flags that the checkpoint was trained with"
                 )
+
+    def _compare_dictionaries(
+        self, state_dict: dict[str, Tensor], prefix: str, stored: str | None, error_msgs: list[str]
+    ) -> None:
+        """Add a message if a checkpoint, perhaps an old one without a checksum, was trained with other words."""
+        own, table = checksum(self.dictionary), state_dict.get(f"{prefix}embed_tokens.weight")
+        if own is None:
+            return
+        size = len(self.dictionary)
+        if table is not None and len(table) != size:
+            error_msgs.append(
+                f"the checkpoint's {self.name} was trained with {len(table)} symbols, but the dictionary here has "
+                f"{size}: give the data that the checkpoint was trained on"
+            )
+        elif stored not in (None, own):
+            error_msgs.append(
+                f"the checkpoint's {self.name} was trained with another dictionary of {size} symbols than that here: "
+                "give the data that the checkpoint was trained on"
+            )
 
     def _indices_in(self, state_dict: dict[str, Tensor], prefix: str) -> list[int] | None:
         """Return which layers hold equal parameters in a checkpoint, ``None`` if it lacks some of them."""

@@ -84,8 +84,8 @@ def trained(name: str, path: Path, data: str) -> Subject:
             models, cfg, task = checkpoint_utils.load_model_ensemble_and_task(
                 [str(path)], arg_overrides={"data": data, **_OBSERVABLE}
             )
-    except RuntimeError as error:
-        if "size mismatch" not in str(error):
+    except InputError as error:
+        if "symbols, but the dictionary here" not in str(error):
             raise
         raise InputError(
             f"{path} has another vocabulary than --data {data}; give the data that it was trained on"

@@ -36,7 +36,7 @@ def build(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], model_clas
     model.to(tensors["encoder.embed_tokens.weight"].dtype)
     try:
         model.load_state_dict(tensors, strict=True)
-    except RuntimeError as error:
+    except (InputError, RuntimeError) as error:
         raise InputError(f"its weights do not fit its settings: {' '.join(str(error).split())}") from None
     _refuse_lost(model, tensors)
     return model.eval()

@@ -6,6 +6,7 @@ import logging
 from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 
 from b2t_common.errors import InputError
 from b2t_common.model_line import ModelLine, format_model_line
+from b2t_common.names import flag
 
 from ..initialization import draw_weights, scale_by_depth, scale_embeddings
 from ..kernels.compilation import compile_layers
@@ -44,6 +46,15 @@ def fairseq_settings(plan: Plan) -> Namespace:
     return settings
 
 
+_FILES_OF_FRESH_MODELS = ("encoder_embed_path", "decoder_embed_path", "load_pretrained_encoder_from")
+
+
+def unread_files(settings: Namespace) -> dict[str, str]:
+    """Return the files that a fresh model needs and that are missing, by flag; a checkpoint has what is in them."""
+    named = {name: getattr(settings, name, None) for name in _FILES_OF_FRESH_MODELS}
+    return {flag(name): path for name, path in named.items() if path and not Path(path).is_file()}
+
+
 def initialize_and_tie(model: nn.Module, plan: Plan, drawn_embeddings: Sequence[nn.Module]) -> None:
     """Initialize the layers of a new model, tie them, and say so in one line of the log.
 
@@ -53,6 +64,7 @@ def initialize_and_tie(model: nn.Module, plan: Plan, drawn_embeddings: Sequence[
         drawn_embeddings: the embeddings whose tables were drawn at random, not read from a file.
     """
     stacks = layer_stacks(model)
+    model.unread_files = unread_files(plan.settings)
     for stack in stacks:
         for layer in stack.layer_list():
             scheme = layer.residual
@@ -72,8 +84,14 @@ def initialize_and_tie(model: nn.Module, plan: Plan, drawn_embeddings: Sequence[
     logger.info(format_model_line(line))
 
 
-class LoadsPruned(_Mixin):
-    """A model that leaves layers out as it is loaded, if ``--encoder-layers-to-keep`` and its like say so."""
+class LoadsCheckpoints(_Mixin):
+    """How a model is loaded: pruned if ``--encoder-layers-to-keep`` says so, and refused in one line if unfit.
+
+    Attributes:
+        unread_files: files that a fresh model needs and that are missing, by flag; none once the model is loaded.
+    """
+
+    unread_files: dict[str, str]
 
     def load_state_dict(self, state_dict, strict=True, model_cfg=None, args=None):
         """Load parameters, pruned if ``--decoder-layers-to-keep`` says so and they are not pruned yet.
@@ -88,7 +106,7 @@ class LoadsPruned(_Mixin):
             args: superseded by ``model_cfg``.
 
         Raises:
-            RuntimeError: the parameters do not fit, are of another residual scheme or of another sharing.
+            InputError: the parameters do not fit, or are of another residual scheme, sharing or dictionary.
         """
         stacks = layer_stacks(self)
         flags = [f"{stack.name}_layers_to_keep" for stack in stacks]
@@ -101,7 +119,19 @@ class LoadsPruned(_Mixin):
             state_dict._metadata = metadata
             for flag, value in given.items():
                 setattr(model_cfg, flag, value)
-        return super().load_state_dict(state_dict, strict)
+        try:
+            loaded = super().load_state_dict(state_dict, strict)
+        except RuntimeError as error:
+            raise InputError(_reasons(str(error))) from None
+        self.unread_files.clear()
+        return loaded
+
+
+def _reasons(errors: str) -> str:
+    """Return the plugin's own reasons why a checkpoint does not fit, or else PyTorch's first one, in one line."""
+    reasons = [line.strip().rstrip(".") for line in errors.split("\n")[1:] if line.strip()]
+    own = [reason for reason in reasons if reason.startswith("the checkpoint's ")]
+    return "; ".join(own) if own else (reasons or [errors])[0]
 
 
 def _refuse_offloading_of_tied_layers(plan: Plan) -> None:

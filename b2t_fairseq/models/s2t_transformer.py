@@ -23,7 +23,7 @@ from ..layers import EncoderLayer, IncrementalState
 from ..settings.fields import B2TSpeechConfig
 from ..settings.plan import plan_speech
 from ..stacks import Decoder
-from .assembly import fairseq_settings, initialize_and_tie
+from .assembly import LoadsCheckpoints, fairseq_settings, initialize_and_tie
 
 
 class SpeechEncoder(LayerStack, stock.S2TTransformerEncoder):
@@ -108,7 +108,7 @@ class SpeechDecoder(Decoder):
 
 
 @register_model("b2t_s2t_transformer")
-class B2TSpeechToTextModel(stock.S2TTransformerModel):
+class B2TSpeechToTextModel(LoadsCheckpoints, stock.S2TTransformerModel):
     """fairseq's ``s2t_transformer`` whose layers follow ``--residual`` and share as ``--layer-sharing`` says.
 
     Parameter names are fairseq's, so stock Post-LN and Pre-LN checkpoints load.
@@ -135,7 +135,7 @@ class B2TSpeechToTextModel(stock.S2TTransformerModel):
         plan = plan_speech(args)
         model = super().build_model(fairseq_settings(plan), task)
         initialize_and_tie(model, plan, [model.decoder.embed_tokens])
-        if args.load_pretrained_encoder_from:
+        if args.load_pretrained_encoder_from and not model.unread_files:
             _load_encoder(model.encoder, args.load_pretrained_encoder_from)
             args.load_pretrained_encoder_from = None
         return model

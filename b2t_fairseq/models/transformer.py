@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from pathlib import Path
 
 from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.models import register_model, register_model_architecture
@@ -18,11 +19,11 @@ from .. import hub
 from ..settings.fields import B2TTransformerConfig
 from ..settings.plan import plan_translation
 from ..stacks import Decoder, Encoder
-from .assembly import LoadsPruned, fairseq_settings, initialize_and_tie
+from .assembly import LoadsCheckpoints, fairseq_settings, initialize_and_tie
 
 
 @register_model("b2t_transformer", dataclass=B2TTransformerConfig)
-class B2TTransformerModel(LoadsPruned, TransformerModelBase):
+class B2TTransformerModel(LoadsCheckpoints, TransformerModelBase):
     """fairseq's ``transformer`` whose layers follow ``--residual`` and share as ``--layer-sharing`` says.
 
     Parameter names are fairseq's, so stock Post-LN and Pre-LN checkpoints load.
@@ -65,6 +66,15 @@ class B2TTransformerModel(LoadsPruned, TransformerModelBase):
             **kwargs: settings of the task or of the model, as on the command line.
         """
         return hub.from_pretrained(model_name_or_path, checkpoint_file, data_name_or_path, **kwargs)
+
+    @classmethod
+    def build_embedding(cls, cfg, dictionary, embed_dim, path=None):
+        """Return an embedding table, ``(symbols, embed_dim)``, read from a file if there is one.
+
+        A checkpoint has the values of the file, so it need not exist any more; a fresh model does not train without it.
+        """
+        is_there = path is not None and Path(path).is_file()
+        return super().build_embedding(cfg, dictionary, embed_dim, path if is_there else None)
 
     @classmethod
     def build_encoder(cls, cfg, src_dict, embed_tokens) -> Encoder:

@@ -21,11 +21,11 @@ from ..settings.fields import B2TLanguageModelConfig
 from ..settings.plan import plan_language_model
 from ..settings.validation_lm import character_filters, cutoffs
 from ..stacks import Decoder
-from .assembly import LoadsPruned, fairseq_settings, initialize_and_tie
+from .assembly import LoadsCheckpoints, fairseq_settings, initialize_and_tie
 
 
 @register_model("b2t_transformer_lm", dataclass=B2TLanguageModelConfig)
-class B2TLanguageModel(LoadsPruned, TransformerLanguageModel):
+class B2TLanguageModel(LoadsCheckpoints, TransformerLanguageModel):
     """fairseq's ``transformer_lm`` whose layers follow ``--residual`` and share as ``--layer-sharing`` says.
 
     Parameter names are fairseq's, so stock Post-LN and Pre-LN checkpoints load.

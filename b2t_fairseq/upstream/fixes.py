@@ -15,6 +15,8 @@ import torch
 from fairseq import utils
 from fairseq.tokenizer import tokenize_line
 
+from b2t_common.errors import InputError
+
 from ..checkpoints import copy_whole
 
 
@@ -182,5 +184,32 @@ def with_ngrams_of_hypotheses(no_repeat_ngram):
         is_begun = ngrams[:, :, :-1].eq(last).all(dim=2)
         repeats = torch.zeros_like(lprobs).scatter_add_(1, ngrams[:, :, -1], is_begun.to(lprobs.dtype))
         return lprobs.masked_fill_(repeats.gt(0), float("-inf"))
+
+    return wrapper
+
+
+def refusing_without_files(train_step):
+    """Refuse to train a fresh model whose files are missing; a model that was loaded does not need them."""
+
+    @functools.wraps(train_step)
+    def wrapper(self, samples, *args, **kwargs):
+        for flag, path in getattr(self.get_model(), "unread_files", {}).items():
+            raise InputError(f"{flag} {path}: no such file; give the file, or drop the flag")
+        return train_step(self, samples, *args, **kwargs)
+
+    return wrapper
+
+
+def with_reason(load_checkpoint):
+    """Tell why a checkpoint does not fit; fairseq says that it does not."""
+
+    @functools.wraps(load_checkpoint)
+    def wrapper(self, filename, *args, **kwargs):
+        try:
+            return load_checkpoint(self, filename, *args, **kwargs)
+        except Exception as error:
+            if isinstance(error.__context__, InputError):
+                raise InputError(f"{filename} cannot be used: {error.__context__}") from None
+            raise
 
     return wrapper

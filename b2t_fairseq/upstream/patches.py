@@ -75,6 +75,12 @@ class Setting:
 ORIGINALS: dict[str, Any] = {}
 """What the patches that are in force have replaced, by target."""
 
+
+def with_first_step(train_step):
+    """Return ``Trainer.train_step`` with what has to happen before the first update."""
+    return fixes.refusing_without_files(admin_profile.profiling_first(train_step))
+
+
 PATCHES: tuple[Patch | Setting, ...] = (
     Setting(
         "torch.serialization.add_safe_globals",
@@ -112,9 +118,16 @@ PATCHES: tuple[Patch | Setting, ...] = (
     Patch(
         "fairseq.trainer.Trainer",
         "train_step",
-        admin_profile.profiling_first,
+        with_first_step,
         "self samples raise_oom",
-        "Admin's omegas are measured on the first batch, before the first update.",
+        "Before the first update Admin's omegas are measured, and a fresh model whose files are missing is refused.",
+    ),
+    Patch(
+        "fairseq.trainer.Trainer",
+        "load_checkpoint",
+        fixes.with_reason,
+        "self filename reset_optimizer reset_lr_scheduler optimizer_overrides reset_meters",
+        "A checkpoint that does not fit is refused with the reason: scheme, sharing, dictionary.",
     ),
     Patch(
         "fairseq.tasks.FairseqTask",

@@ -9,6 +9,7 @@ from helpers import make_batch, make_model, make_task
 from training import MODEL_FLAGS, SHARED, TRAIN_FLAGS_BUT_CRITERION, train
 
 from b2t_cli.train import main as b2t_train
+from b2t_common.errors import InputError
 from b2t_fairseq.models.transformer import B2TTransformerModel
 
 
@@ -71,7 +72,7 @@ def test_a_pruned_model_can_be_fine_tuned(data, tmp_path):
         assert model.encoder.indices == [0, 1]
         assert [layer.residual.position.index for layer in model.encoder.layers] == [0, 2]
         assert model.encoder.layers[0].residual.position.num_layers == 4
-    with pytest.raises(RuntimeError, match="trained with --residual b2t"):
+    with pytest.raises(InputError, match="trained with --residual b2t"):
         B2TTransformerModel.from_pretrained(
             str(tmp_path / "whole"),
             "checkpoint_last.pt",

@@ -7,6 +7,7 @@ from equations import LAYERS, run_stack
 from helpers import randomize, step_by_step_logits
 from speech import make_speech_batch, make_speech_model
 
+from b2t_common.errors import InputError
 from b2t_fairseq import admin_profile
 from b2t_fairseq.residual import SCHEMES
 
@@ -123,10 +124,10 @@ def test_parameters_of_fairseqs_speech_model_load():
     ours.load_state_dict(stock.state_dict())
     net_input = make_speech_batch()["net_input"]
     assert torch.equal(stock.eval()(**net_input)[0], ours.eval()(**net_input)[0])
-    with pytest.raises(RuntimeError, match="encoder was trained with --residual pre_ln"):
+    with pytest.raises(InputError, match="encoder was trained with --residual pre_ln"):
         make_speech_model(residual="b2t").load_state_dict(ours.state_dict())
     shared = make_speech_model(residual="pre_ln", **sharing("cycle"))
-    with pytest.raises(RuntimeError, match=r"(?s)encoder layers use the parameter sets 0 1 2 3 4 5.*decoder layers"):
+    with pytest.raises(InputError, match=r"encoder layers use the parameter sets 0 1 2 3 4 5.*decoder layers"):
         shared.load_state_dict(ours.state_dict())
 
 

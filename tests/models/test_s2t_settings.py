@@ -93,7 +93,6 @@ def test_parameter_counts_are_those_of_fairseqs_recipe(size, millions):
             {"residual": "admin", "load_pretrained_encoder_from": "other.pt"},
             ["--load-pretrained-encoder-from other.pt", "--residual admin"],
         ),
-        ({"load_pretrained_encoder_from": "nowhere.pt"}, ["--load-pretrained-encoder-from", "nowhere.pt"]),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )

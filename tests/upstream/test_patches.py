@@ -30,7 +30,7 @@ def test_a_changed_signature_is_told_in_a_sentence(monkeypatch):
     monkeypatch.setitem(ORIGINALS, patch.target, lambda self, samples, raise_oom, another: None)
     assert changed_signature(patch) == (
         "fairseq.trainer.Trainer.train_step now has the parameters (self samples raise_oom another), but "
-        "profiling_first was written for (self samples raise_oom): read the new code, change the replacement, then the "
+        "with_first_step was written for (self samples raise_oom): read the new code, change the replacement, then the "
         "row of the table"
     )
 
