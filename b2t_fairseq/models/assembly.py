@@ -64,7 +64,7 @@ def initialize_and_tie(model: nn.Module, plan: Plan, drawn_embeddings: Sequence[
         drawn_embeddings: the embeddings whose tables were drawn at random, not read from a file.
     """
     stacks = layer_stacks(model)
-    model.unread_files = unread_files(plan.settings)
+    model.unread_files = unread_files(plan.settings)  # type: ignore[assignment]
     for stack in stacks:
         for layer in stack.layer_list():
             scheme = layer.residual
