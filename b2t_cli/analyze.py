@@ -10,19 +10,19 @@ from b2t_common.errors import InputError
 from b2t_common.files import require_folder
 
 from . import style
+from .arguments import add_output_folder, command_parser, require_positive
 
 
 def main(argv: list[str]) -> None:
     """Show what happens in the layers of models on real sentences: where the gradient vanishes, which layers are idle.
 
-    A model is a checkpoint, a run's folder, or a fresh one, whose flags, those of b2t train, come after --, with
-    --residual before it for several at once.  All are drawn side by side: gradients at each layer, inside a layer and
-    of the parameters, the change that a layer makes to its input, variance, and how the uses of shared layers agree.
+    A model is a checkpoint, the folder of a run, or a fresh model.  The flags of a fresh model, those of b2t train,
+    follow --; --residual before it names several schemes.  All models are drawn side by side: gradients at each layer,
+    inside a layer and of the parameters, the change that a layer makes to its input, variance, and how the uses of
+    shared layers agree.
     """
-    parser = argparse.ArgumentParser(
-        prog="b2t analyze",
-        description=" ".join(main.__doc__.split()),
-        usage="b2t analyze [options] --data DIR [CHECKPOINT ...] [-- flags of b2t train]",
+    parser = command_parser(
+        "analyze", main, usage="b2t analyze [options] --data DIR [CHECKPOINT ...] [-- flags of b2t train]"
     )
     parser.add_argument("checkpoints", nargs="*", type=Path, metavar="CHECKPOINT", help="checkpoint, or run's folder")
     parser.add_argument("--data", required=True, metavar="DIR", help="fairseq's binary data")
@@ -32,10 +32,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--subset", default="valid", help="part of the data that is read (default: valid)")
     parser.add_argument("--tokens", type=int, default=4000, metavar="N", help="target tokens read (default: 4000)")
     parser.add_argument("--cpu", action="store_true", help="use no GPU")
-    parser.add_argument(
-        "--output", type=Path, default=Path("analysis"), metavar="DIR", help="where to write (default: analysis)"
-    )
-    parser.add_argument("--text", action="store_true", help="print the table only; needs no matplotlib")
+    add_output_folder(parser, "analysis")
     flags = argv[argv.index("--") + 1 :] if "--" in argv else []
     args = parser.parse_args(argv[: argv.index("--")] if "--" in argv else argv)
     _check(args, flags)
@@ -58,8 +55,7 @@ def _check(args: argparse.Namespace, flags: list[str]) -> None:
         raise InputError(f"--residual {args.residual} contradicts the one in {shlex.join(flags)}; drop one of them")
     if not Path(args.data.split(":")[0]).is_dir():
         raise InputError(f"--data {args.data}: no such folder")
-    if args.tokens < 1:
-        raise InputError(f"--tokens {args.tokens}: give a positive number")
+    require_positive("--tokens", args.tokens)
     if not args.text:
         style.require("analyze")
         require_folder(args.output)

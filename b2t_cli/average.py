@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from b2t_common.errors import InputError
 from b2t_common.run_folder import NUMBERED_CHECKPOINTS
+
+from .arguments import command_parser
 
 DEFAULT_COUNT = 10
 
 
 def main(argv: list[str]) -> None:
     """Average checkpoints; parameters that are tied stay tied and are written once."""
-    parser = argparse.ArgumentParser(
-        prog="b2t average",
-        description=main.__doc__,
+    parser = command_parser(
+        "average",
+        main,
         epilog="The papers average the last 10 epochs: b2t average RUN --last 10 --output RUN/averaged.pt",
     )
-    parser.add_argument("inputs", nargs="+", type=Path, help="one run's folder, or checkpoint files")
+    parser.add_argument("inputs", nargs="+", type=Path, help="the folder of one run, or checkpoint files")
     parser.add_argument("--output", type=Path, required=True, help="file to write")
-    parser.add_argument("--last", type=int, metavar="N", help=f"of a folder, the last N (default: {DEFAULT_COUNT})")
+    parser.add_argument("--last", type=int, metavar="N", help=f"the last N of a folder (default: {DEFAULT_COUNT})")
     parser.add_argument(
         "--by",
         choices=list(NUMBERED_CHECKPOINTS),

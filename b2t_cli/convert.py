@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-_TO = {
+from .arguments import command_parser
+
+_TARGETS = {
     "plugin": "a checkpoint of this plugin (the default)",
     "stock": "one of fairseq's own transformer, which CTranslate2 reads too; Post-LN and Pre-LN only",
     "safetensors": "OUTPUT.safetensors with each tied parameter once, and OUTPUT.json",
@@ -13,21 +15,12 @@ _TO = {
 
 
 def main(argv: list[str]) -> None:
-    """Convert a checkpoint, check the result against the original, and report what was done.
-
-    Raises:
-        InputError: the checkpoint cannot be read, or cannot be expressed in the other format.
-    """
-    parser = argparse.ArgumentParser(
-        prog="b2t convert",
-        description="Convert a checkpoint, check the result against the original, and report what was done.",
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
+    """Convert a checkpoint, check the result against the original, and report what was done."""
+    parser = command_parser("convert", main, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="of either paper's release, or (with --to) of this plugin")
     parser.add_argument("output", type=Path, help="file to write")
-    parser.add_argument(
-        "--to", choices=list(_TO), default="plugin", help="\n".join(f"{name}: {text}" for name, text in _TO.items())
-    )
+    targets = "\n".join(f"{name}: {text}" for name, text in _TARGETS.items())
+    parser.add_argument("--to", choices=list(_TARGETS), default="plugin", help=targets)
     parser.add_argument(
         "--retie",
         action="store_true",

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
+from .arguments import command_parser
 
 
 def main(argv: list[str]) -> None:
-    """Translate with the flags of fairseq-generate (fairseq-generate --help); --user-dir is this plugin unless given.
+    """Translate with the flags of fairseq-generate; fairseq-generate --help lists them.
 
-    --gen-subset may name several subsets (test,test1).  With --results-path DIR the output for each subset is
-    DIR/generate-SUBSET.txt, which is complete or absent.
+    --user-dir is this plugin unless another is given.  --gen-subset may name several subsets (test,test1).  With
+    --results-path DIR the output for each subset is DIR/generate-SUBSET.txt, which is complete or absent.
     """
-    parser = argparse.ArgumentParser(
-        prog="b2t generate",
+    parser = command_parser(
+        "generate",
+        main,
         usage="b2t generate DATA --path CHECKPOINT [--gen-subset SUBSET,...] [--results-path DIR] "
         "[--subset-lenpen SUBSET=LENPEN ...] [flags of fairseq-generate]",
-        description=" ".join(main.__doc__.split()),
         allow_abbrev=False,
     )
     parser.add_argument(

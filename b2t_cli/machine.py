@@ -1,4 +1,4 @@
-"""What measurements say of the machine that they were made on."""
+"""The name of the machine, for the notes below measured numbers."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def processor() -> str:
 
 
 def cores() -> str:
-    """Return how many cores this process may use, and of what processor."""
+    """Return how many cores this process may use, and of which processor."""
     return f"{len(os.sched_getaffinity(0))} cores of {processor()}"

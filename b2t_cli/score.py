@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 
 from b2t_common.errors import InputError
-from b2t_common.files import read_lines, write_lines
+from b2t_common.files import read_lines, require_parent, write_lines
 from b2t_common.names import flag
 
+from .arguments import command_parser, require_positive
 from .scoring.newstest import PAPERS_PAIR
 
 DEFAULT_SAMPLES = 1000
@@ -17,24 +18,24 @@ DEFAULT_SAMPLES = 1000
 def main(argv: list[str]) -> None:
     """Put translations back into the order of the text, check that none is missing, and score them.
 
-    With a reference: one output of fairseq-generate.  Without: runs on newstest2010 to newstest2016, from
-    RUN/evaluation/newstest2010.generated.txt and so on and RUN/evaluation/averaged.pt; the scores of each run, beside
-    those of the papers, go to RUN/evaluation/scores.json, .md and .tex.  Two and more runs are compared with the first
-    by paired bootstrap resampling.
+    With --reference, one output of fairseq-generate is scored.  Without it, runs are scored on newstest2010 to
+    newstest2016: RUN/evaluation/newstest2010.generated.txt and so on are read, and RUN/evaluation/averaged.pt.  The
+    scores of each run are written, beside those of the papers, to RUN/evaluation/scores.json, .md and .tex.  If there
+    are several runs, each is compared with the first by paired bootstrap resampling.
     """
-    parser = argparse.ArgumentParser(
-        prog="b2t score",
+    parser = command_parser(
+        "score",
+        main,
         usage="b2t score GENERATED --reference REFERENCE [--output HYPOTHESES]\n"
         "       b2t score RUN [RUN ...] [--comet [MODEL]] [--language-pair en-de] [--bootstrap-samples N] "
         "[--output PREFIX]",
-        description=" ".join(main.__doc__.split()),
     )
     parser.add_argument("inputs", nargs="+", type=Path, help="output of fairseq-generate, or folders of runs")
     parser.add_argument("--reference", type=Path, help="reference text, detokenized")
     parser.add_argument(
         "--output",
         type=Path,
-        help="of a file: where to write the translations, one a line; of several runs: where to write the comparison, "
+        help="with --reference: file for the translations, one a line; of several runs: where to write the comparison, "
         "without .json (default: evaluation/comparison in the first run)",
     )
     parser.add_argument("--comet", nargs="?", const="", metavar="MODEL", help="COMET too; needs unbabel-comet")
@@ -75,10 +76,9 @@ def _refuse_contradictions(args: argparse.Namespace) -> None:
                 f"{flag(name)} {getattr(args, name)} is for the comparison of runs, and there is only "
                 f"{args.inputs[0]}, whose scores go to its evaluation folder; drop it or give two runs"
             )
-    if args.bootstrap_samples is not None and args.bootstrap_samples < 1:
-        raise InputError(f"--bootstrap-samples {args.bootstrap_samples}: give a positive number")
-    if args.output and not args.output.parent.is_dir():
-        raise InputError(f"--output {args.output}: there is no folder {args.output.parent}")
+    require_positive("--bootstrap-samples", args.bootstrap_samples)
+    if args.output:
+        require_parent(args.output)
 
 
 def _score_file(generated: Path, reference: Path, output: Path | None) -> None:

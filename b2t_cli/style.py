@@ -1,4 +1,4 @@
-"""How all figures look, and how they become files."""
+"""The look of all figures, and how they become files."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which the colour-blind can tell apart; yellow darkened, as it would vanish on white
+# the colours of Okabe and Ito, which colour-blind people can tell apart; yellow is darker, to be visible on white
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b38f00", "#56b4e9", "#7a5195", "#6b6b6b")
 DASHES = ((), (5, 1.5), (1.2, 1.2), (6, 1.5, 1.2, 1.5), (3, 1.2))
 INK, GRID = "#1f2328", "#d0d3d8"
 
 KINDS = ("png", "svg")
+"""The formats in which every figure is written."""
 
 
 def require(command: str) -> None:
-    """Raise InputError if matplotlib is missing, which ``b2t COMMAND`` needs."""
+    """Raise InputError if matplotlib is missing, which the figures of ``b2t COMMAND`` need."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
         raise InputError(
             f"b2t {command} needs matplotlib for its figures: pip install 'b2t_fairseq[report]'; "
-            "with --text it prints the table and needs nothing"
+            "with --text it prints the table and needs no package"
         ) from None
 
 
@@ -42,42 +43,42 @@ def applied() -> AbstractContextManager:
 
 
 def line(index: int) -> dict[str, Any]:
-    """Return colour, dashes and width of the line of that number, which differ for all lines of a figure."""
-    # with more lines than colours the second round has other dashes
+    """Return colour, dashes and width of a line, given its number in the figure; no two lines look the same."""
+    # when the colours are used up, they begin again with other dashes
     dashes = DASHES[(index + index // len(COLORS)) % len(DASHES)]
     return {"color": COLORS[index % len(COLORS)], "linestyle": (0, dashes) if dashes else "-", "linewidth": 1.4}
 
 
 def title(axes: Axes, text: str) -> None:
     """Give axes a title and a grid."""
-    # a name in it may have dollars, which would be a formula
+    # matplotlib would take dollar signs in a name for a formula
     axes.set_title(text, loc="left", fontsize=10, fontweight="bold", parse_math=False)
     axes.grid(True, color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
 
 
 def shortened(name: str, length: int = 46) -> str:
-    """Return a name, without its middle if it has more characters than there is room for."""
+    """Return a name; if it is longer than ``length``, an ellipsis stands for its middle."""
     half = length // 2
     return name if len(name) <= length else f"{name[: half - 1]}\u2026{name[-half:]}"
 
 
 def legend(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None:
-    """Name the lines of a figure below it."""
-    # a name may begin with an underscore, which would hide it, or have dollars, which would be a formula
+    """Write the names of the lines below a figure."""
+    # matplotlib hides names that begin with an underscore, and takes dollar signs for a formula
     placeholders = [f"line {index}" for index in range(len(names))]
-    made = figure.legend(handles, placeholders, loc="outside lower left", frameon=False, handlelength=3.4)
-    for text, name in zip(made.get_texts(), names, strict=True):
+    drawn = figure.legend(handles, placeholders, loc="outside lower left", frameon=False, handlelength=3.4)
+    for text, name in zip(drawn.get_texts(), names, strict=True):
         text.set_parse_math(False)
         text.set_text(name)
 
 
 def files(figure: Figure) -> dict[str, bytes]:
-    """Return a figure as ``{"png": ..., "svg": ...}``; the same figure gives the same files."""
-    found = {}
+    """Return a figure in every format, by the name of the format; equal figures give equal files."""
+    contents = {}
     for kind in KINDS:
         file = io.BytesIO()
-        # the date would differ
+        # a date in the file would differ from call to call
         figure.savefig(file, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None)
-        found[kind] = file.getvalue()
-    return found
+        contents[kind] = file.getvalue()
+    return contents

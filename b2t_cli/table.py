@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+
+from .arguments import command_parser
 
 
 def main(argv: list[str]) -> int:
@@ -13,7 +14,7 @@ def main(argv: list[str]) -> int:
     evaluation/scores.json, which b2t score writes, and train.log, fairseq's log with --log-format simple.  A run that
     lacks them is left out with a note, and the exit status is 1.
     """
-    parser = argparse.ArgumentParser(prog="b2t table", description=" ".join(main.__doc__.split()))
+    parser = command_parser("table", main)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     parser.add_argument("--output", type=Path, metavar="PREFIX", help="write PREFIX.json, .md and .tex too")
     args = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""Tables as text, Markdown and LaTeX, and the files that hold them beside their numbers."""
+"""Tables as text, Markdown and LaTeX, and the files that hold them together with their numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from b2t_common.files import write_lines
+from b2t_common.files import require_parent, write_whole
 
 _LATEX = str.maketrans(
     {
@@ -22,6 +22,7 @@ _LATEX = str.maketrans(
     }
 )
 RULE: list[str] = []
+"""Among the rows of a table: a line between two rows."""
 
 
 @dataclass
@@ -29,11 +30,11 @@ class Table:
     """A table whose cells are text.
 
     Attributes:
-        title: one line.
+        title: one line of text.
         header: names of the columns.
-        rows: the cells, ``RULE`` for a line between rows.
+        rows: the cells of each row, or ``RULE``.
         notes: sentences below the table.
-        left: the number of columns, from the first, that are text and so aligned on the left.
+        left: how many columns, counted from the first, are text and aligned on the left; the others are numbers.
     """
 
     title: str
@@ -89,12 +90,12 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], columns
 
 
 def number(value: float | None, sign: str = "") -> str:
-    """Return a number with two decimals, ``-`` for none; ``sign="+"`` marks positive ones."""
+    """Return a number with two decimals, or ``-`` for ``None``; with ``sign="+"`` a positive number has a sign too."""
     return "-" if value is None else f"{value:{sign}.2f}"
 
 
 def labels(folders: Iterable[Path], length: int = 1) -> list[str]:
-    """Return the last ``length`` parts of the folders' paths, more where it takes more to tell all of them apart."""
+    """Return short names of folders: the last ``length`` parts of each path, or as many as make all names different."""
     parts = [Path(os.path.abspath(folder)).parts for folder in folders]
     while True:
         names = ["/".join(path[-length:]) for path in parts]
@@ -104,18 +105,18 @@ def labels(folders: Iterable[Path], length: int = 1) -> list[str]:
 
 
 def write(prefix: Path, data: dict[str, Any], tables: list[Table]) -> None:
-    """Write PREFIX.md, PREFIX.tex and, with the unrounded numbers, PREFIX.json.
+    """Write PREFIX.md, PREFIX.tex and, with the unrounded numbers, PREFIX.json; all of them or none.
 
     Raises:
         InputError: the folder is missing.
     """
+    require_parent(prefix)
     contents = {
         "md": "\n\n".join(table.markdown() for table in tables),
         "tex": "\n\n".join(table.latex() for table in tables),
         "json": json.dumps(data, indent=2, ensure_ascii=False),
     }
-    for ending, content in contents.items():
-        write_lines(prefix.with_name(f"{prefix.name}.{ending}"), [content])
+    write_whole({prefix.with_name(f"{prefix.name}.{end}"): f"{text}\n".encode() for end, text in contents.items()})
 
 
 def _markdown(text: str) -> str:
@@ -126,5 +127,5 @@ def _latex(cell: str) -> str:
     if cell == "-":
         return "--"
     cell = re.sub(r"^-(?=\d)", "$-$", cell.translate(_LATEX))
-    # after the \\ of the row before, they would be its argument
+    # directly after the \\ of the row above, these characters would be its argument
     return f"{{}}{cell}" if cell.startswith(("[", "*")) else cell

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import style
 from ..runs.curves import Curve
+from ..runs.divergence import DIVERGED
 from ..runs.run import Run
 from .summary import unit
 
@@ -20,7 +21,17 @@ WIDTH, HEIGHT = 4.6, 2.9
 
 
 class Plot(NamedTuple):
-    """A figure: its file's name, its title, the axis, and what is drawn; a curve has so many points at the most."""
+    """What a figure shows.
+
+    Attributes:
+        name: of the file, without its ending.
+        title: above the figure.
+        axis: label of the vertical axis; empty for losses, whose unit depends on the runs.
+        column: which column of the curves is drawn.
+        validation: draw the curves of the validation rather than those of the training.
+        scale: of the vertical axis, ``"linear"`` or ``"log"``.
+        max_points: a longer curve is drawn as medians over so many intervals.
+    """
 
     name: str
     title: str
@@ -28,20 +39,20 @@ class Plot(NamedTuple):
     column: str
     validation: bool = False
     scale: str = "linear"
-    most: int = 300
+    max_points: int = 300
 
 
 PLOTS = (
     Plot("training_loss", "Training loss", "", "loss"),
     Plot("validation_loss", "Validation loss", "", "loss", validation=True),
     Plot("learning_rate", "Learning rate", "learning rate", "lr"),
-    Plot("gradient_norm", "Gradient norm, before clipping", "norm (log scale)", "gnorm", scale="log", most=120),
-    Plot("tokens_per_second", "Speed", "target tokens per second", "wps", most=120),
+    Plot("gradient_norm", "Gradient norm, before clipping", "norm (log scale)", "gnorm", scale="log", max_points=120),
+    Plot("tokens_per_second", "Speed", "target tokens per second", "wps", max_points=120),
 )
 
 
 def draw(runs: Sequence[Run]) -> dict[Plot, dict[str, bytes]]:
-    """Return the files of each figure that has anything to show, ``{"png": ..., "svg": ...}``."""
+    """Return each figure for which there are values, as the content of its files by format."""
     drawn = {}
     with style.applied():
         for plot in PLOTS:
@@ -51,31 +62,31 @@ def draw(runs: Sequence[Run]) -> dict[Plot, dict[str, bytes]]:
     return drawn
 
 
-def points(curve: Curve, column: str, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return updates and finite values of a column; if there are more than ``most``, medians over stretches of them."""
+def points(curve: Curve, column: str, max_points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the updates and the finite values of a column, each of shape ``(num_points,)``.
+
+    If there are more than ``max_points``, the updates are divided into so many intervals of equal length, and a point
+    is the mean of an interval's updates and the median of its values.
+    """
     updates, values = curve["update"], curve[column]
     if column == "wps":
-        # the device's warming up is in it
+        # the first report after a start includes the warm-up of the device
         values = np.where(curve["start"] == 1, np.nan, values)
     keep = np.isfinite(values)
     updates, values = updates[keep], values[keep]
-    if len(updates) <= most:
+    if len(updates) <= max_points:
         return updates, values
-    edges = np.linspace(updates[0], updates[-1], most + 1)[1:-1]
-    pieces = np.searchsorted(updates, edges)
-    stretches = [
-        (np.mean(u), np.median(v))
-        for u, v in zip(np.split(updates, pieces), np.split(values, pieces), strict=True)
-        if len(u)
-    ]
-    return tuple(np.array(stretches).T)
+    borders = np.searchsorted(updates, np.linspace(updates[0], updates[-1], max_points + 1)[1:-1])
+    intervals = zip(np.split(updates, borders), np.split(values, borders), strict=True)
+    centers = [(np.mean(inside), np.median(numbers)) for inside, numbers in intervals if len(inside)]
+    return tuple(np.array(centers).T)
 
 
 def _figure(plot: Plot, runs: Sequence[Run]) -> Figure | None:
     from matplotlib.figure import Figure
 
     logged = [run.log.validation() if plot.validation else run.log.training() for run in runs]
-    curves = [points(curve, plot.column, plot.most) for curve in logged]
+    curves = [points(curve, plot.column, plot.max_points) for curve in logged]
     if plot.scale == "log":
         curves = [(updates[values > 0], values[values > 0]) for updates, values in curves]
     shown = [index for index, (updates, _) in enumerate(curves) if len(updates)]
@@ -85,7 +96,7 @@ def _figure(plot: Plot, runs: Sequence[Run]) -> Figure | None:
     figure = Figure(figsize=(WIDTH, HEIGHT + 0.19 * rows), layout="constrained")
     axes = figure.add_subplot()
     handles = [_line(axes, plot, index, runs[index], curves[index]) for index in shown]
-    _axes(axes, plot, runs, [curves[index] for index in shown])
+    _format_axes(axes, plot, runs, [curves[index] for index in shown])
     if rows:
         style.legend(figure, handles, [_label(runs[index], plot) for index in shown])
     return figure
@@ -108,10 +119,11 @@ def _label(run: Run, plot: Plot) -> str:
     name = style.shortened(run.name)
     if not run.divergence:
         return name
-    return f"{name} (\u00d7 diverged)" if plot.column == "loss" else f"{name} (diverged)"
+    mark = "\N{MULTIPLICATION SIGN} " if plot.column == "loss" else ""
+    return f"{name} ({mark}{DIVERGED})"
 
 
-def _axes(axes: Axes, plot: Plot, runs: Sequence[Run], curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+def _format_axes(axes: Axes, plot: Plot, runs: Sequence[Run], curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     style.title(axes, plot.title)
@@ -135,8 +147,11 @@ def _axes(axes: Axes, plot: Plot, runs: Sequence[Run], curves: Sequence[tuple[np
 def loss_range(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
     """Return the limits of an axis of losses.
 
-    The steep fall in the first twentieth of a run's points is cut off, or the rest would be flat; what a diverged run
-    rises to is not, up to twice the highest loss that a run began with.
+    The first twentieth of the points of each run is not considered: with the steep fall there the rest of the curves
+    would look flat.  The rise of a diverged run is shown, up to twice the highest loss at the beginning of a run.
+
+    Args:
+        curves: updates and losses of each run.
     """
     low = min(values.min() for _, values in curves)
     high = max(values[len(values) // 20 :].max() for _, values in curves)

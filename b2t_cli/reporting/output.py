@@ -1,4 +1,4 @@
-"""Writing the files of a report, whole or not at all."""
+"""The files of a report."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ PAGE = "report.html"
 
 
 def build(runs: Sequence[Run], command: str) -> dict[str, bytes]:
-    """Return the files of the report by name: the page, and each figure as PNG and SVG.
+    """Return the files of a report by name: the page, and each figure as PNG and SVG.
 
     Args:
-        runs: what is reported on.
-        command: the command line, for the page's foot.
+        runs: the runs.
+        command: the command line, for the footer of the page.
 
     Raises:
         InputError: matplotlib is missing.
@@ -40,17 +40,21 @@ def build(runs: Sequence[Run], command: str) -> dict[str, bytes]:
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> Path:
-    """Write the files of a report as :func:`~b2t_common.files.write_folder` does; return the path of the page."""
+    """Write the files of a report into a folder, all of them or none; return the path of the page.
+
+    Raises:
+        InputError: the folder is a file, or the folder around it is missing.
+    """
     write_folder(folder, files, [f"{plot.name}.{kind}" for plot in figures.PLOTS for kind in style.KINDS])
     return folder / PAGE
 
 
 def _footer(runs: Sequence[Run], command: str) -> list[str]:
-    written = max(run.modified for run in runs)
+    newest = max(run.modified for run in runs)
     packages = {name: installed_version(name) for name in ("fairseq", "torch", "matplotlib")}
     versions = {"b2t_fairseq": __version__, **packages, "Python": platform.python_version()}
     return [
-        f"Written {_when(time.time())}; the youngest log is of {_when(written)}.",
+        f"Written {_when(time.time())}; the newest log is of {_when(newest)}.",
         f"Command: {command}",
         ", ".join(f"{name} {version}" for name, version in versions.items()),
     ]

@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs no other file, no script and no network."""
+"""The report as one HTML page, without scripts, that needs no other file and no network."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from ..runs.divergence import DIVERGED
 from ..style import COLORS, GRID, INK
 from ..tables import RULE, Table
 from .figures import Plot
 
-# the series' colours on a dark background, lighter where needed
+# the colours of the lines on a dark background
 DARK_COLORS = ("#5aa9e6", "#f0883e", "#2fbf92", "#e39cc5", "#d8b52f", "#8fd0f7", "#b48ad0", "#a8a8a8")
 DARK_INK, DARK_GRID, DARK_PAPER = "#e6e8eb", "#3a3f46", "#15181c"
 
@@ -44,10 +45,10 @@ def page(
 
     Args:
         title: the heading.
-        tables: what comes first.
-        scores: what comes below the figures.
-        figures: figures as SVG files.
-        footer: one sentence per line.
+        tables: the tables above the figures.
+        scores: the tables below the figures.
+        figures: the figures as SVG files.
+        footer: the lines at the end.
     """
     drawn = "\n".join(
         f'<figure id="{plot.name}">\n{inline(svg, plot.name, plot.title)}\n</figure>' for plot, svg in figures.items()
@@ -73,25 +74,25 @@ def page(
 
 
 def inline(svg: str, name: str, title: str) -> str:
-    """Return an SVG file of matplotlib as an element of the page: it scales, and its colours follow the page's.
+    """Return an SVG file of matplotlib as an element of the page, scalable and in the colours of the page.
 
     Args:
-        svg: the file.
-        name: makes the ids in it differ from those of other figures.
+        svg: the content of the file.
+        name: goes before every id in the figure, so that it differs from the ids of other figures.
         title: what screen readers say.
     """
-    # the paper behind the figure and behind the axes is the page's
+    # the background of the figure and of the axes is that of the page
     colors = {"#ffffff": "none", **{color: f"var(--{variable})" for color, variable in _color_names().items()}}
 
     def adapt(tag: re.Match) -> str:
         renamed = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", tag[0])
-        return re.sub(r"(?<=(?:fill|roke): )#[0-9a-f]{6}", lambda found: colors.get(found[0], found[0]), renamed)
+        return re.sub(r"(?<=(?:fill|roke): )#[0-9a-f]{6}", lambda color: colors.get(color[0], color[0]), renamed)
 
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     head, rest = svg.split(">", 1)
     box = re.search(r'viewBox="[^"]*"', head)[0]
-    # only in tags: the text between them has the names of runs
+    # only tags are changed: the text between them may be the name of a run
     rest = re.sub(r"<[^>]+>", adapt, rest)
     return f'<svg {box} role="img" aria-label="{escape(title)}">{rest.strip()}'
 
@@ -109,7 +110,7 @@ def _variables() -> str:
 
 
 def _section(table: Table) -> str:
-    """Return a table with its title and notes; it scrolls in a box of its own."""
+    """Return a table in a box that scrolls, with its title and its notes."""
     rows, rule = [], ""
     for cells in table.rows:
         if cells == RULE:
@@ -132,12 +133,12 @@ def _section(table: Table) -> str:
 
 
 def _cells(tag: str, cells: Sequence[str], left: int) -> str:
-    found = []
+    elements = []
     for index, cell in enumerate(cells):
         classes = ["text"] if index < left else []
-        # the state of a run, never its name
-        if index == 1 and cell.startswith("diverged at "):
-            classes.append("diverged")
+        # the second column is the state of a run, the first is its name
+        if index == 1 and cell.startswith(f"{DIVERGED} at "):
+            classes.append(DIVERGED)
         attribute = f' class="{" ".join(classes)}"' if classes else ""
-        found.append(f"<{tag}{attribute}>{escape(cell)}</{tag}>")
-    return "".join(found)
+        elements.append(f"<{tag}{attribute}>{escape(cell)}</{tag}>")
+    return "".join(elements)

@@ -1,4 +1,4 @@
-"""The tables of a report: what runs are and how they are getting on, and their scores beside the papers'."""
+"""The tables of a report: models and states of the runs, and their scores beside those of the papers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,10 @@ from ..runs.run import Run
 from ..scoring.layout import millions, of_both_stacks, score_table
 from ..tables import Table
 
-HEADER = [
-    *("run", "state", "scheme", "sharing", "N", "M", "parameters", "updates"),
-    *("loss", "valid loss", "valid ppl", "tokens/s", "BLEU"),
-]
-
 
 def table(runs: Sequence[Run]) -> Table:
-    """Return one row per run; a cell is empty where the run's files do not tell."""
+    """Return one row per run; a cell is empty if the files of the run do not have the value."""
+    rows = [cells(run) for run in runs]
     notes = [
         f"{run.name}: diverged at update {run.divergence.update:,}: {run.divergence.reason}"
         for run in runs
@@ -27,11 +23,33 @@ def table(runs: Sequence[Run]) -> Table:
     notes.append(f"losses: {', '.join(dict.fromkeys(unit(run.log) for run in runs))}; loss: the last one in training")
     notes.append("valid loss: the lowest one, valid ppl: 2 ** nll_loss of that validation, without label smoothing")
     notes.append("tokens/s: median of the target tokens per second; BLEU: average over newstest2010 to newstest2016")
-    return Table("Runs", HEADER, [_row(run) for run in runs], notes, left=4)
+    return Table("Runs", list(rows[0]), [list(row.values()) for row in rows], notes, left=4)
+
+
+def cells(run: Run) -> dict[str, str]:
+    """Return the row of a run, by column."""
+    best = run.best()
+    average = (run.scores or {}).get("average")
+    planned = f" of {run.log.max_update:,}" if run.log.max_update else ""
+    return {
+        "run": run.name,
+        "state": run.state(),
+        "scheme": run.model.scheme,
+        "sharing": run.model.sharing,
+        "N": of_both_stacks(run.model.layers),
+        "M": of_both_stacks(run.model.unique_layers),
+        "parameters": _size(run.model.parameters),
+        "updates": f"{run.updates():,}{planned}",
+        "loss": _decimals(run.log.training().last("loss"), 3),
+        "valid loss": _decimals(best and best["loss"], 3),
+        "valid ppl": _decimals(best and best["ppl"], 2),
+        "tokens/s": f"{run.speed():,.0f}" if run.speed() else "",
+        "BLEU": _decimals(average and average["BLEU"], 2),
+    }
 
 
 def unit(log: Log) -> str:
-    """Return what fairseq's ``loss`` is measured in: it divides by the number of tokens and by ln 2."""
+    """Return the unit of fairseq's ``loss``, which is divided by the number of tokens and by ln 2."""
     per = "sentence" if log.sentence_avg else "target token"
     smoothing = f", label smoothing {log.label_smoothing:g} included" if log.label_smoothing else ""
     return f"bits per {per}{smoothing}"
@@ -44,23 +62,6 @@ def score_tables(runs: Sequence[Run]) -> list[Table]:
         if run.scores:
             pairs.setdefault(run.scores["language_pair"], []).append({**run.scores, "run": run.name})
     return [score_table(scores, matching_only=True) for scores in pairs.values()]
-
-
-def _row(run: Run) -> list[str]:
-    best = run.best()
-    average = (run.scores or {}).get("average")
-    of = f" of {run.log.max_update:,}" if run.log.max_update else ""
-    return [
-        *(run.name, run.state(), run.model.scheme, run.model.sharing),
-        *(of_both_stacks(run.model.layers), of_both_stacks(run.model.unique_layers)),
-        _size(run.model.parameters),
-        f"{run.updates():,}{of}",
-        _decimals(run.log.training().last("loss"), 3),
-        _decimals(best and best["loss"], 3),
-        _decimals(best and best["ppl"], 2),
-        f"{run.speed():,.0f}" if run.speed() else "",
-        _decimals(average and average["BLEU"], 2),
-    ]
 
 
 def _size(parameters: int | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from b2t_common import run_folder
 from b2t_common.errors import InputError
 from b2t_fairseq import checkpoints
 
-_KEEPING = {"epochs": "--keep-last-epochs", "updates": "--save-interval-updates and --keep-interval-updates"}
+from ..arguments import require_positive
+
+_FLAGS_THAT_KEEP = {"epochs": "--keep-last-epochs", "updates": "--save-interval-updates and --keep-interval-updates"}
 
 
 def last_checkpoints(folder: Path, count: int, by: str = "epochs") -> list[Path]:
@@ -28,8 +31,7 @@ def last_checkpoints(folder: Path, count: int, by: str = "epochs") -> list[Path]
     Raises:
         InputError: ``count`` is not positive, or the folder has fewer.
     """
-    if count < 1:
-        raise InputError(f"--last {count}: give a positive number")
+    require_positive("--last", count)
     patterns = run_folder.NUMBERED_CHECKPOINTS
     matches = [(re.fullmatch(patterns[by], file.name), file) for file in folder.glob(run_folder.CHECKPOINTS)]
     numbered = sorted((int(match[1]), file) for match, file in matches if match)
@@ -37,7 +39,7 @@ def last_checkpoints(folder: Path, count: int, by: str = "epochs") -> list[Path]
         (other,) = patterns.keys() - {by}
         raise InputError(
             f"{folder} has {len(numbered)} checkpoints by {by}, not {count}; give a smaller --last, try --by {other}, "
-            f"or train with {_KEEPING[by]} {count} or more"
+            f"or train with {_FLAGS_THAT_KEEP[by]} {count} or more"
         )
     return [file for _, file in numbered[-count:]]
 
@@ -45,33 +47,36 @@ def last_checkpoints(folder: Path, count: int, by: str = "epochs") -> list[Path]
 def average(files: list[Path]) -> dict[str, Any]:
     """Return a checkpoint whose model is the mean of the files' models, without optimizer state.
 
-    Sums are kept in float32; at most two checkpoints are in memory, however many are averaged.
+    Sums are kept in float32.  At most two checkpoints are in memory at a time.
 
     Raises:
         InputError: the files are of different models.
     """
     first = checkpoints.load(files[0])
     model = first["model"]
-    groups = checkpoints.tied_groups(model)
-    totals: dict[str, Tensor] = {}
-    for file in files:
-        state = checkpoints.load(file)
-        _check_same_model(first, files[0], state, file)
-        finer = checkpoints.tied_groups(state["model"], groups)
-        # a group that falls apart: its parts were equal in all files so far, so they start from the same sum
-        owners = {name: group[0] for group in groups for name in group}
-        totals = {group[0]: _add(totals.get(owners[group[0]]), state["model"][group[0]]) for group in finer}
-        groups = finer
     averaged = OrderedDict.fromkeys(model)
-    for group in groups:
-        mean = totals[group[0]]
-        mean = mean / len(files) if mean.is_floating_point() else mean // len(files)
-        for name in group:
-            averaged[name] = mean.to(model[group[0]].dtype) if name == group[0] else averaged[group[0]]
+    for group, total in _sums(first, files):
+        mean = total / len(files) if total.is_floating_point() else total // len(files)
+        averaged.update(dict.fromkeys(group, mean.to(model[group[0]].dtype)))
     if hasattr(model, "_metadata"):
         averaged._metadata = model._metadata
     extra_state = {k: v for k, v in (first.get("extra_state") or {}).items() if not k.startswith("ema")}
     return {**first, "model": averaged, "last_optimizer_state": None, "extra_state": extra_state}
+
+
+def _sums(first: Mapping[str, Any], files: list[Path]) -> list[tuple[list[str], Tensor]]:
+    """Return the names of the tensors that are equal in every file, group by group, and the sum over the files."""
+    groups = checkpoints.tied_groups(first["model"])
+    totals: dict[str, Tensor] = {}
+    for file in files:
+        state = checkpoints.load(file)
+        _refuse_other_model(first, files[0], state, file)
+        finer = checkpoints.tied_groups(state["model"], groups)
+        # when a group is split, its parts were equal in all files so far, so each starts from the sum of the group
+        owners = {name: group[0] for group in groups for name in group}
+        totals = {group[0]: _add(totals.get(owners[group[0]]), state["model"][group[0]]) for group in finer}
+        groups = finer
+    return [(group, totals[group[0]]) for group in groups]
 
 
 def _add(total: Tensor | None, tensor: Tensor) -> Tensor:
@@ -79,18 +84,14 @@ def _add(total: Tensor | None, tensor: Tensor) -> Tensor:
     return value.clone() if total is None else total + value
 
 
-def _check_same_model(first: dict, first_file: Path, other: dict, file: Path) -> None:
+def _refuse_other_model(first: Mapping[str, Any], first_file: Path, other: Mapping[str, Any], file: Path) -> None:
+    problem = f"{file} is not the same model as {first_file}"
     shapes, other_shapes = ({name: tuple(t.shape) for name, t in state["model"].items()} for state in (first, other))
     if shapes != other_shapes:
         names = sorted(n for n in shapes.keys() | other_shapes.keys() if shapes.get(n) != other_shapes.get(n))
-        raise InputError(
-            f"{file} is not the same model as {first_file}: {len(names)} tensors differ in name or shape, for "
-            f"instance {names[0]}"
-        )
+        raise InputError(f"{problem}: {len(names)} tensors differ in name or shape, for instance {names[0]}")
     settings = [checkpoints.model_settings(state) for state in (first, other)]
     different = checkpoints.differing_settings(*settings)
     if different:
         name, (ours, theirs) = next(iter(different.items()))
-        raise InputError(
-            f"{file} is not the same model as {first_file}: {name} is {theirs} there and {ours} in the first"
-        )
+        raise InputError(f"{problem}: {name} is {theirs} there and {ours} in the first")

@@ -1,4 +1,4 @@
-"""What a training log says: curves over updates, and facts of the run."""
+"""What a training log says: curves over updates, and what is known of the run and its model."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ COLUMNS = ("loss", "nll_loss", "ppl", "lr", "gnorm", "wps", "wall", "train_wall"
 
 
 class Curve:
-    """Reports of a log by ascending number of updates, each column a compact array.
+    """Reports of a log by ascending number of updates, in columns.
 
-    A value that was not logged is nan; one that was logged as nan or infinite is inf.
+    A value that was not logged is NaN; a value that was logged as NaN or infinite is infinite.
     """
 
     def __init__(self) -> None:
@@ -30,12 +30,18 @@ class Curve:
         return np.array(self._columns[column])
 
     def last(self, column: str) -> float:
-        """Return a column's value in the last report, nan without any."""
+        """Return the value of a column in the last report, NaN if there is no report."""
         values = self._columns[column]
         return values[-1] if values else math.nan
 
     def append(self, update: int, values: Mapping[str, float], start: bool = False) -> None:
-        """Add a report; those at the same and at later updates are superseded.  ``start``: the first of a start."""
+        """Add a report, and remove earlier ones of the same and of later updates, which a resumed run has repeated.
+
+        Args:
+            update: number of updates.
+            values: the numbers of the report by column.
+            start: whether it is the first report after a start of the training.
+        """
         self.drop_from(update)
         for name, column in self._columns.items():
             column.append(values.get(name, math.nan))
@@ -43,7 +49,7 @@ class Curve:
         self._columns["start"][-1] = start
 
     def drop_from(self, update: int) -> None:
-        """Forget the reports at this update and later."""
+        """Remove the reports of this update and of later ones."""
         updates = self._columns["update"]
         while updates and updates[-1] >= update:
             for column in self._columns.values():
@@ -55,19 +61,19 @@ class Log:
     """What a training log says.
 
     Attributes:
-        train: one report per ``--log-interval`` updates; its losses are means since the report before.
-        epochs: one report per epoch, the means over it; also in logs of ``--log-format tqdm``.
-        valid: validation by subset, the first one being fairseq's for ``checkpoint_best.pt``.
-        max_update: updates to come to, 0 if not said.
+        train: one report per ``--log-interval`` updates, with means over the updates since the report before.
+        epochs: one report per epoch, with means over the epoch; logs of ``--log-format tqdm`` have them too.
+        valid: the validations by subset; fairseq chooses ``checkpoint_best.pt`` by the first subset.
+        max_update: number of updates that the training is to reach, 0 if not known.
         sentence_avg: losses are per sentence rather than per target token (``--sentence-avg``).
-        label_smoothing: of the loss; None if not said.
-        vocabulary: types in the target dictionary, None if not said.
-        parameters: number of parameters, tied ones once, None if not said.
-        model: the plugin's line about the model, None in logs of other models.
+        label_smoothing: of the loss, ``None`` if not known.
+        vocabulary: size of the target dictionary, ``None`` if not known.
+        parameters: number of parameters, tied ones counted once, ``None`` if not known.
+        model: the plugin's line about the model, ``None`` in logs of other models.
         gave_up: why fairseq gave up after the last report, empty if it did not.
-        error: the last line of an exception after the last report.
-        ended: training ended by itself in the last start.
-        asked: it was asked to stop in the last start.
+        error: the last line of an exception after the last report, empty if there is none.
+        ended: the training ended without an error after the last start.
+        asked: a signal asked it to stop after the last start.
         starts: how often it was started.
     """
 
@@ -87,7 +93,7 @@ class Log:
     starts: int = 0
 
     def training(self) -> Curve:
-        """Return the reports of training, by epochs where there are no others."""
+        """Return the reports of training, or those of epochs if there are no others."""
         return self.train if len(self.train) else self.epochs
 
     def validation(self) -> Curve:
@@ -95,11 +101,14 @@ class Log:
         return next(iter(self.valid.values()), Curve())
 
     def speeds(self) -> np.ndarray:
-        """Return the target tokens per second of all reports but the first of each start, when a device warms up."""
+        """Return the target tokens per second of each report, ``(num_reports,)``.
+
+        The first report after each start is left out, as it includes the warm-up of the device.
+        """
         curve = self.training()
         speeds = curve["wps"][curve["start"] != 1]
         return speeds[np.isfinite(speeds)]
 
     def is_fairseqs(self) -> bool:
-        """Say whether anything in it is of fairseq-train."""
+        """Return whether any line is of fairseq-train."""
         return bool(self.starts or self.parameters or len(self.training()) or self.valid)

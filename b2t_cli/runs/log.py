@@ -1,4 +1,4 @@
-"""Reading fairseq's training log, line by line, however often the run was stopped and resumed."""
+"""Reads the training log of fairseq line by line.  The run may have been stopped and resumed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TRAINING = "train"
 """What fairseq calls the report of an epoch, where those of validations have the name of their subset."""
 
 _SIMPLE_INNER = re.compile(rb"(\w+)=([^,\s]+)")
-# as --log-format simple has them, and json
+# as bytes in --log-format simple, as text in json
 _NAMES = {spelt: name for name in ("num_updates", *COLUMNS) for spelt in (name, name.encode())}
 _SIMPLE_VALUES = re.compile(rb"\| (\w+) (\S+)")
 _SUBSET = re.compile(rb"\| valid on '(.+?)' subset \|")
@@ -32,7 +32,7 @@ _GAVE_UP = re.compile(
 def read(path: Path) -> Log:
     """Read a log of ``--log-format simple``, ``json`` or ``tqdm``; a last line that is not complete is left out.
 
-    Where a run was resumed, reports of its later start supersede the earlier ones from their update on.
+    If a run was resumed, its new reports take the place of earlier ones of the same and of later updates.
     """
     log = Log()
     first = True
@@ -84,7 +84,7 @@ def summary_report(line: bytes) -> tuple[str, dict[str, float]] | None:
 def _add_training_report(log: Log, values: dict[str, float], first: bool) -> None:
     update = int(values["num_updates"])
     log.train.append(update, values, first)
-    # validation after update U is logged after the report of U, and so is the end of an epoch
+    # the validation after update U, and the end of an epoch, are logged after the report of update U
     for curve in (log.epochs, *log.valid.values()):
         curve.drop_from(update)
     log.gave_up = log.error = ""
@@ -96,7 +96,7 @@ def _add_summary_report(log: Log, subset: str, values: dict[str, float]) -> None
 
 
 def _event(log: Log, line: str) -> None:
-    """Take what is said of the model, of the settings, and of the end."""
+    """Read a line about the model, the settings or the end of the training."""
     if "'optimization': {" in line:
         _settings(log, line)
     elif model := parse_model_line(line):
@@ -104,7 +104,7 @@ def _event(log: Log, line: str) -> None:
     elif match := re.search(r"num\. shared model params: ([\d,]+)", line):
         log.parameters = int(match[1].replace(",", ""))
     elif match := _VOCABULARY.search(line):
-        # the target's comes last
+        # the source dictionary is logged first, then the target dictionary
         log.vocabulary = int((match[1] or match[2]).replace(",", ""))
     elif "done training in " in line:
         log.ended = True
@@ -139,7 +139,7 @@ def _complete(values: Iterable[tuple]) -> dict[str, float] | None:
 
 
 def _numbers(values: Iterable[tuple]) -> dict[str, float]:
-    """Return the numbers that curves have, those that are not finite as inf."""
+    """Return the values of the columns that curves have; a value that is not finite becomes infinite."""
     numbers = {}
     for name, value in values:
         name = _NAMES.get(name)

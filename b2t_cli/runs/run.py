@@ -1,4 +1,4 @@
-"""A run: its log, the model that it trains, its scores and its state.  Only this package reads the folder of a run."""
+"""A run as the files in its folder show it: its log, its state, the model that it trains and its scores."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from .divergence import find as find_divergence
 from .model import Model
 
 SILENCE = 600.0
-"""Seconds without a line in the log before a run may be taken for stopped."""
+"""Seconds without a new line in the log after which a run may count as stopped."""
 
 
 @dataclass
 class Run:
-    """One run as its files tell of it.
+    """One run as its files show it.
 
     Attributes:
         name: what a report calls it.
@@ -69,11 +69,11 @@ class Run:
     def state(self, now: float | None = None) -> str:
         """Return ``"finished"``, ``"diverged at 4,300"``, ``"stopped"`` or ``"training"``.
 
-        A run that did not say why it ended counts as stopped when its log has not grown for three times the longest
-        pause between two reports so far, and for ten minutes at the least.
+        A run whose log does not say that it ended counts as stopped when the log has not grown for ten minutes and for
+        three times the longest pause between two reports so far.
 
         Args:
-            now: seconds since the epoch, default: the present.
+            now: seconds since the epoch (default: the present).
         """
         if self.divergence:
             return f"{DIVERGED} at {self.divergence.update:,}"
@@ -92,7 +92,7 @@ class Run:
         return float(np.median(speeds)) if len(speeds) else None
 
     def training_seconds(self) -> float:
-        """Return the seconds spent in updates: neither validation counts, nor what an interruption undid."""
+        """Return the seconds spent in updates, without validation and without updates that were lost and done again."""
         return float(np.nansum(self.log.training()["train_wall"]))
 
     def best(self) -> dict[str, float] | None:
@@ -106,7 +106,7 @@ class Run:
 
 
 def read_all(paths: Iterable[Path]) -> list[Run]:
-    """Read runs, each once, named by as much of their paths as tells them apart.
+    """Read runs, each once; their names are the ends of their paths, long enough to be different.
 
     Args:
         paths: folders of runs, or logs.
@@ -117,7 +117,7 @@ def read_all(paths: Iterable[Path]) -> list[Run]:
     runs: dict[Path, tuple[Path, Path | None]] = {}
     for path in paths:
         log_path = find_log(path)
-        # of a log beside others it is not known whether the checkpoints there are its
+        # the checkpoints beside a log of another name may be those of another run
         folder = log_path.parent if path.is_dir() or log_path.name == run_folder.LOG else None
         runs.setdefault((folder or log_path).absolute(), (log_path, folder))
     return [_read_training(name, *files) for name, files in zip(labels(runs), runs.values(), strict=True)]
@@ -131,7 +131,7 @@ def read(name: str, path: Path, folder: Path | None) -> Run:
         path: its log.
         folder: the folder with its checkpoints and scores, ``None`` if only the log is known.
     """
-    # taken before the log is read: what is written meanwhile makes the run younger, not older
+    # before the log is read, so that the log is never older than this time says
     modified = path.stat().st_mtime
     content = log.read(path)
     return Run(name, path, folder, modified, content, find_divergence(content))
