@@ -59,13 +59,13 @@ def longest_batch(trainer: trainers.Trainer, max_tokens: int) -> dict:
 
 
 def search_max_tokens(run: Run, most: int) -> None:
-    """Set a run's ``max_tokens`` to the largest number of which a batch fits the free memory of the GPU.
+    """Set ``max_tokens`` of a run to the largest batch that fits into the free memory of the GPU.
+
+    The search tries 4096 x 2^k tokens, and at last 1.5 times the largest of these that fits.
 
     Args:
         run: a model on the GPU.
         most: the search does not go beyond this number of tokens.
-
-    The numbers that are tried are 4096 x 2^k, and at last 1.5 times the largest of them that fits.
     """
     torch.cuda.set_per_process_memory_fraction(SHARE_OF_MEMORY)
     while 2 * run.max_tokens <= most and fits(run.trainer, 2 * run.max_tokens):

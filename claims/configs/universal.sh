@@ -4,7 +4,7 @@
 . "${BASH_SOURCE[0]%/*}/_common.sh"
 model+=(
     --residual admin --encoder-layers 6 --decoder-layers 6
-    # of one set all strategies make the same model
+    # with one set all strategies give the same model
     --layer-sharing sequence --encoder-unique-layers 1 --decoder-unique-layers 1
     --encoder-embed-dim 128 --encoder-ffn-embed-dim 512 --encoder-attention-heads 8 --decoder-attention-heads 8
 )

@@ -80,8 +80,8 @@ class TestGathering:
         path = tmp_path / "runs.json"
         gather.merge(path, [{"config": "b", "seed": 1, "x": 1}, {"config": "a", "seed": 2, "x": 2}], ("config", "seed"))
         gather.merge(path, [{"config": "a", "seed": 2, "x": 3}, {"config": "a", "seed": 1, "x": 4}], ("config", "seed"))
-        found = json.loads(path.read_text())
-        assert [(one["config"], one["seed"], one["x"]) for one in found] == [("a", 1, 4), ("a", 2, 3), ("b", 1, 1)]
+        merged = json.loads(path.read_text())
+        assert [(one["config"], one["seed"], one["x"]) for one in merged] == [("a", 1, 4), ("a", 2, 3), ("b", 1, 1)]
         assert [entry.name for entry in tmp_path.iterdir()] == ["runs.json"]
 
     def test_what_had_other_settings_is_left_out(self, tmp_path, monkeypatch, capsys):
