@@ -93,7 +93,7 @@ def number(value: float | None, sign: str = "") -> str:
     return "-" if value is None else f"{value:{sign}.2f}"
 
 
-def labels(folders: Iterable[Path], length: int = 1) -> list[str]:
+def labels(folders: Iterable[str | Path], length: int = 1) -> list[str]:
     """Return the last ``length`` parts of the folders' paths, more where it takes more to tell all of them apart."""
     parts = [Path(os.path.abspath(folder)).parts for folder in folders]
     while True:

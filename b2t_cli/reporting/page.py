@@ -90,7 +90,7 @@ def inline(svg: str, name: str, title: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     head, rest = svg.split(">", 1)
-    box = re.search(r'viewBox="[^"]*"', head)[0]
+    (box,) = re.findall(r'viewBox="[^"]*"', head)
     # only in tags: the text between them has the names of runs
     rest = re.sub(r"<[^>]+>", adapt, rest)
     return f'<svg {box} role="img" aria-label="{escape(title)}">{rest.strip()}'
@@ -104,8 +104,8 @@ def _variables() -> str:
     light = {**{name: color for color, name in _color_names().items()}, "paper": "#ffffff", "alarm": "#b3261e"}
     series = {f"c{index}": color for index, color in enumerate(DARK_COLORS)}
     dark = {"ink": DARK_INK, "grid": DARK_GRID, **series, "paper": DARK_PAPER, "alarm": "#ff8a80"}
-    light, dark = (";".join(f"--{name}:{color}" for name, color in colors.items()) for colors in (light, dark))
-    return f":root{{color-scheme:light dark;{light}}}\n@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+    in_light, in_dark = (";".join(f"--{name}:{color}" for name, color in colors.items()) for colors in (light, dark))
+    return f":root{{color-scheme:light dark;{in_light}}}\n@media (prefers-color-scheme:dark){{:root{{{in_dark}}}}}"
 
 
 def _section(table: Table) -> str:

@@ -56,10 +56,10 @@ def _row(run: Run) -> list[str]:
         _size(run.model.parameters),
         f"{run.updates():,}{of}",
         _decimals(run.log.training().last("loss"), 3),
-        _decimals(best and best["loss"], 3),
-        _decimals(best and best["ppl"], 2),
+        _decimals(best["loss"] if best else None, 3),
+        _decimals(best["ppl"] if best else None, 2),
         f"{run.speed():,.0f}" if run.speed() else "",
-        _decimals(average and average["BLEU"], 2),
+        _decimals(average["BLEU"] if average else None, 2),
     ]
 
 

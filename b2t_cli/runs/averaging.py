@@ -62,14 +62,14 @@ def average(files: list[Path]) -> dict[str, Any]:
         owners = {name: group[0] for group in groups for name in group}
         totals = {group[0]: _add(totals.get(owners[group[0]]), state["model"][group[0]]) for group in finer}
         groups = finer
-    averaged = OrderedDict.fromkeys(model)
+    averaged: OrderedDict[str, Any] = OrderedDict.fromkeys(model)
     for group in groups:
         mean = totals[group[0]]
         mean = mean / len(files) if mean.is_floating_point() else mean // len(files)
         for name in group:
             averaged[name] = mean.to(model[group[0]].dtype) if name == group[0] else averaged[group[0]]
     if hasattr(model, "_metadata"):
-        averaged._metadata = model._metadata
+        averaged._metadata = model._metadata  # type: ignore[attr-defined]  # PyTorch adds it to each state dict
     extra_state = {k: v for k, v in (first.get("extra_state") or {}).items() if not k.startswith("ema")}
     return {**first, "model": averaged, "last_optimizer_state": None, "extra_state": extra_state}
 
