@@ -39,7 +39,8 @@ def applied() -> AbstractContextManager:
 
     text = {"svg.fonttype": "none", "svg.hashsalt": "b2t", "font.size": 9, "font.family": "sans-serif"}
     ink = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), INK)
-    return rc_context({**text, **ink, "axes.spines.top": False, "axes.spines.right": False})
+    settings: dict[Any, Any] = {**text, **ink, "axes.spines.top": False, "axes.spines.right": False}
+    return rc_context(settings)
 
 
 def line(index: int) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def number(value: float | None, sign: str = "") -> str:
     return "-" if value is None else f"{value:{sign}.2f}"
 
 
-def labels(folders: Iterable[Path], length: int = 1) -> list[str]:
+def labels(folders: Iterable[str | Path], length: int = 1) -> list[str]:
     """Return short names of folders: the last ``length`` parts of each path, or as many as make all names different."""
     parts = [Path(os.path.abspath(folder)).parts for folder in folders]
     while True:

@@ -68,8 +68,8 @@ def _subjects(args: Namespace, flags: list[str], schemes: Sequence[str | None]) 
             refused.append(error)
     if refused and len(refused) == len(schemes):
         raise refused[0]
-    for error in refused:
-        print(f"left out: {error}")
+    for refusal in refused:
+        print(f"left out: {refusal}")
 
 
 def _measure(subject: subjects.Subject, args: Namespace, device: str) -> dict[str, Any]:

@@ -12,12 +12,13 @@ from .positions import AFTER_NORM, BEFORE_NORM
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 WIDTH, HEIGHT = 3.7, 2.4
 OVERVIEW = "analysis"
 SHARED = "shared_sets"
-_FULL, _HOLLOW, _SMALL = {"marker": "o"}, {"marker": "o", "fillstyle": "none"}, {"marker": ".", "markersize": 3}
-_MARKERS = {AFTER_NORM: _FULL, BEFORE_NORM: _HOLLOW}
+_SMALL: dict[str, Any] = {"marker": ".", "markersize": 3}
+_MARKERS: dict[str, dict[str, Any]] = {AFTER_NORM: {"marker": "o"}, BEFORE_NORM: {"marker": "o", "fillstyle": "none"}}
 
 _FAR = 100
 """How many times the median of the models' highest values a value may be before it is cut off."""
@@ -151,7 +152,7 @@ def _cut_off(axes: Axes, highest: Sequence[float]) -> set[int]:
     return beyond
 
 
-def _line(axes: Axes, panel: Panel, index: int, model: dict, name: str):
+def _line(axes: Axes, panel: Panel, index: int, model: dict, name: str) -> Line2D:
     stack = model["stacks"].get(name)
     numbers, values = _drawable(panel, stack)
     look = style.line(index)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable
@@ -119,7 +120,7 @@ def _set(index: int, indices: list[int], gradients: list[Tensor]) -> dict[str, A
     return {
         "set": index,
         "layers": [depth + 1 for depth in uses],
-        "gradient": sum(gradients[depth] for depth in uses).norm().item(),
+        "gradient": functools.reduce(torch.add, [gradients[depth] for depth in uses]).norm().item(),
         "cosine": sum(cosines) / len(cosines),
     }
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from b2t_fairseq.layer_stack import LayerStack, layer_stacks
 from b2t_fairseq.layers import EncoderLayer
 from b2t_fairseq.residual import ResidualScheme
-from b2t_fairseq.residual.contract import Connect, observing
+from b2t_fairseq.residual.contract import Connect, SubLayer, observing
 
 from .positions import AFTER_NORM, BEFORE_NORM, INPUT, OUTPUT
 
@@ -69,7 +69,7 @@ class Observer:
     def __init__(self, model: nn.Module) -> None:
         self.stacks: dict[str, LayerStack] = {stack.name: stack for stack in layer_stacks(model)}
         self.layers = {name: [LayerSums() for _ in stack.layer_list()] for name, stack in self.stacks.items()}
-        self._is_token: dict[str, Tensor | None] = {}
+        self._is_token: dict[str, Tensor] = {}
 
     @contextmanager
     def observing(self, target_is_token: Tensor) -> Iterator[None]:
@@ -78,9 +78,10 @@ class Observer:
         Args:
             target_is_token: false at padding, ``(batch, tgt_len)``.
         """
+        # the encoder's own padding is known only when it runs
+        self._is_token = {name: target_is_token.t() for name in self.stacks if name != "encoder"}
         with ExitStack() as observed:
             for name, stack in self.stacks.items():
-                self._is_token[name] = target_is_token.t() if name != "encoder" else None
                 for layer, sums in zip(stack.layer_list(), self.layers[name], strict=True):
                     if isinstance(layer, EncoderLayer):
                         handle = layer.register_forward_pre_hook(self._see_padding, with_kwargs=True)
@@ -109,7 +110,7 @@ class Observer:
                 tensor.register_hook(_adding_to(sums.positions[len(seen) - 1], self._is_token[stack]))
 
         def observer(scheme: ResidualScheme, connect: Connect) -> Connect:
-            def see_and_connect(x, f, norm, layer_input, index):
+            def see_and_connect(x: Tensor, f: SubLayer, norm: SubLayer, layer_input: Tensor, index: int) -> Tensor:
                 def seen_norm(y: Tensor) -> Tensor:
                     see(y, BEFORE_NORM, names[index])
                     normalized = norm(y)
@@ -139,7 +140,7 @@ def _sublayers(layer: nn.Module) -> list[str]:
     return [*attention, "feed-forward"]
 
 
-def _adding_to(position: Position, is_token: Tensor):
+def _adding_to(position: Position, is_token: Tensor) -> Callable[[Tensor], None]:
     def add(gradient: Tensor) -> None:
         # in float64, since the square of a gradient that vanishes is less than what float32 can hold
         position.squares += gradient[is_token].double().square().sum().item()

@@ -16,6 +16,7 @@ import numpy as np
 from fairseq import checkpoint_utils, options, tasks, utils
 from fairseq.data import FairseqDataset
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask
 from torch import nn
 
@@ -43,7 +44,7 @@ class Subject:
     """
 
     name: str
-    model: nn.Module
+    model: BaseFairseqModel
     criterion: nn.Module
     task: FairseqTask
     source: dict[str, Any]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from fairseq.models.transformer import TransformerModel
 from torch import Tensor, nn
 
 from b2t_common.errors import InputError
@@ -15,7 +16,11 @@ from b2t_fairseq.building import build_without_data
 from b2t_fairseq.models.transformer import B2TTransformerModel
 
 
-def build(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], model_class: type = B2TTransformerModel):
+def build(
+    settings: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    model_class: type[TransformerModel] = B2TTransformerModel,
+) -> TransformerModel:
     """Return the model of the given settings with the given parameters, in evaluation mode.
 
     The dictionaries are not in a checkpoint; placeholders of the embeddings' sizes stand in for them.
@@ -28,9 +33,9 @@ def build(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], model_clas
     Raises:
         InputError: the settings contradict each other, or the parameters do not fit them.
     """
-    rows = [tensors[f"{stack}.embed_tokens.weight"].size(0) for stack in STACKS]
+    source_size, target_size = (tensors[f"{stack}.embed_tokens.weight"].size(0) for stack in STACKS)
     try:
-        model = build_without_data(settings, rows[0], rows[1], model_class)
+        model: TransformerModel = build_without_data(settings, source_size, target_size, model_class)
     except RuntimeError as error:
         raise InputError(f"its model cannot be built: {error}") from None
     model.to(tensors["encoder.embed_tokens.weight"].dtype)

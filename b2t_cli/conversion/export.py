@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from torch import nn
@@ -75,7 +76,7 @@ def tied_names(model: nn.Module) -> dict[str, str]:
     return {name: owner for name, owner in owners.items() if name != owner}
 
 
-def _safetensors():
+def _safetensors() -> ModuleType:
     try:
         import safetensors.torch
     except ImportError:

@@ -124,7 +124,7 @@ def unknown_settings(args: Namespace, known: Collection[str]) -> list[str]:
 
 def _refuse_other_types(args: Namespace) -> None:
     """Refuse what is no number where one belongs, which a damaged or hand-made checkpoint may hold."""
-    numbers = {"share_layer_num": int} if getattr(args, SHARING_FLAG, False) else {}
+    numbers: dict[str, tuple[Any, ...]] = {"share_layer_num": (int,)} if getattr(args, SHARING_FLAG, False) else {}
     for field in dataclasses.fields(B2TTransformerConfig):
         # Optional[int] has the arguments int and NoneType
         kinds = get_args(field.type) or (field.type,)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import warnings
 from argparse import Namespace
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.registry import REGISTRIES
 from omegaconf import OmegaConf
 from torch import nn
+
+from b2t_fairseq.models.transformer import B2TTransformerModel
 
 
 def names(settings: Mapping[str, Any]) -> set[str]:
@@ -19,7 +21,7 @@ def names(settings: Mapping[str, Any]) -> set[str]:
     return set(settings).union(*nested)
 
 
-def config(args: Namespace, settings: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
+def config(args: Namespace, settings: Mapping[str, Any], model: B2TTransformerModel) -> dict[str, Any]:
     """Return all settings as today's fairseq stores them, training's too.
 
     The releases spread label smoothing over all V symbols, fairseq over the V - 1 others; a weight smaller by
@@ -35,7 +37,7 @@ def config(args: Namespace, settings: Mapping[str, Any], model: nn.Module) -> di
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fairseq calls hydra as it was years ago
         cfg = convert_namespace_to_omegaconf(args)
-    return OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
 
 
 def checkpoint(state: Mapping[str, Any], cfg: dict[str, Any], model: nn.Module) -> dict[str, Any]:

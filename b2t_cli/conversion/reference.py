@@ -6,8 +6,9 @@ It shares no code with the models of this plugin, and reads the release's own na
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import repeat
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -86,6 +87,7 @@ class _Release:
         if encoded is not None:
             cross = lambda x: self.attention(f"{prefix}.encoder_attn", stack, x, encoded, source_padding, None)  # noqa: E731
             sublayers.insert(1, (cross, "encoder_attn_layer_norm"))
+        ratios: Iterable[Tensor | float]
         ratios = [self[f"{prefix}.{name}"] for name in RATIOS[stack]] if self.flags.ratios else repeat(1.0)
         layer_input = x
         for (f, norm), ratio in zip(sublayers, ratios, strict=False):
@@ -115,6 +117,7 @@ class _Release:
     ) -> Tensor:
         """Return multi-head attention by torch's own function, from stacked or from separate projections."""
         stacked = f"{prefix}.in_proj_weight" in self.weights
+        separate: dict[str, Any]
         separate = {} if stacked else {f"{part}_proj_weight": self[f"{prefix}.{part}_proj.weight"] for part in "qkv"}
         bias = (
             self[f"{prefix}.in_proj_bias"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from fairseq import options, utils
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import generate as fairseq_generate
+from omegaconf import DictConfig
 
 from b2t_common.errors import InputError
 from b2t_common.files import replacing
@@ -91,7 +92,7 @@ def _length_penalties(given: Sequence[str], subsets: Sequence[str]) -> dict[str,
     return penalties
 
 
-def _generate_to_file(cfg, path: Path) -> None:
+def _generate_to_file(cfg: DictConfig, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # fairseq logs into the output, and only where no logging is set up yet
     logging.getLogger().handlers.clear()

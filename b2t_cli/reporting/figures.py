@@ -16,6 +16,7 @@ from .summary import unit
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 WIDTH, HEIGHT = 4.6, 2.9
 
@@ -102,7 +103,7 @@ def _figure(plot: Plot, runs: Sequence[Run]) -> Figure | None:
     return figure
 
 
-def _line(axes: Axes, plot: Plot, index: int, run: Run, curve: tuple[np.ndarray, np.ndarray]):
+def _line(axes: Axes, plot: Plot, index: int, run: Run, curve: tuple[np.ndarray, np.ndarray]) -> Line2D:
     updates, values = curve
     look = style.line(index)
     marker = "o" if len(updates) == 1 else None

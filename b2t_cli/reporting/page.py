@@ -91,7 +91,7 @@ def inline(svg: str, name: str, title: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     head, rest = svg.split(">", 1)
-    box = re.search(r'viewBox="[^"]*"', head)[0]
+    (box,) = re.findall(r'viewBox="[^"]*"', head)
     # only tags are changed: the text between them may be the name of a run
     rest = re.sub(r"<[^>]+>", adapt, rest)
     return f'<svg {box} role="img" aria-label="{escape(title)}">{rest.strip()}'

@@ -54,12 +54,12 @@ def average(files: list[Path]) -> dict[str, Any]:
     """
     first = checkpoints.load(files[0])
     model = first["model"]
-    averaged = OrderedDict.fromkeys(model)
+    averaged: OrderedDict[str, Any] = OrderedDict.fromkeys(model)
     for group, total in _sums(first, files):
         mean = total / len(files) if total.is_floating_point() else total // len(files)
         averaged.update(dict.fromkeys(group, mean.to(model[group[0]].dtype)))
     if hasattr(model, "_metadata"):
-        averaged._metadata = model._metadata
+        averaged._metadata = model._metadata  # type: ignore[attr-defined]  # PyTorch adds it to each state dict
     extra_state = {k: v for k, v in (first.get("extra_state") or {}).items() if not k.startswith("ema")}
     return {**first, "model": averaged, "last_optimizer_state": None, "extra_state": extra_state}
 

@@ -55,7 +55,7 @@ def read(path: Path) -> Log:
     return log
 
 
-def _complete_lines(file) -> Iterator[bytes]:
+def _complete_lines(file: Iterable[bytes]) -> Iterator[bytes]:
     return (line for line in file if line.endswith(b"\n"))
 
 

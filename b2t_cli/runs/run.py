@@ -151,7 +151,7 @@ def find_log(path: Path) -> Path:
     logs = [usual] if usual.is_file() else sorted(path.glob("*.log"))
     if not logs:
         raise InputError(
-            f"{path} has no {run_folder.LOG} and no other .log; scripts/train.sh writes one, and for fairseq-train add "
+            f"{path} has no {run_folder.LOG} and no other .log; scripts/train.sh writes one; to fairseq-train add "
             f"--log-format simple and 2>&1 | tee -a {usual}"
         )
     if len(logs) > 1:

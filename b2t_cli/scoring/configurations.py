@@ -12,6 +12,7 @@ from typing import Any
 
 from b2t_common import run_folder
 from b2t_common.errors import InputError
+from b2t_common.scripts import script_command
 
 from ..runs.divergence import DIVERGED
 from ..runs.run import read
@@ -22,11 +23,11 @@ from .newstest import NEWSTESTS
 
 @dataclass
 class Outcome:
-    """What came out of one run: its scores, or else the reason why it has none, and the speeds that it logged."""
+    """What came out of one run: its scores, empty if it has none for the reason ``fault``, and its logged speeds."""
 
     folder: Path
     name: str
-    scores: dict[str, Any] | None = None
+    scores: dict[str, Any] = field(default_factory=dict)
     speeds: list[float] = field(default_factory=list)
     fault: str = ""
 
@@ -75,8 +76,8 @@ def read_run(folder: Path, name: str) -> Outcome:
     speeds = run.log.speeds().tolist()
     if run.divergence:
         return Outcome(folder, name, speeds=speeds, fault=DIVERGED)
-    fault = "" if run.scores else f"no scores; make them with `bash scripts/evaluate.sh {folder}`"
-    return Outcome(folder, name, run.scores, speeds, fault)
+    fault = "" if run.scores else f"no scores; make them with {script_command('evaluate.sh', folder)}"
+    return Outcome(folder, name, run.scores or {}, speeds, fault)
 
 
 def summarize(name: str, runs: list[Outcome]) -> dict[str, Any]:
@@ -158,7 +159,7 @@ def _refuse_other_model(first: Outcome, run: Outcome) -> None:
 def _refuse_mixed_scores(runs: list[Outcome]) -> None:
     known: dict[str, tuple[str, Path]] = {}
     for run in runs:
-        for name, test_set in (run.scores or {"sets": {}})["sets"].items():
+        for name, test_set in run.scores.get("sets", {}).items():
             signature = f"{test_set['metrics']['BLEU']['signature']} {run.scores['language_pair']}"
             first = known.setdefault(name, (signature, run.folder))
             if signature != first[0]:
@@ -173,6 +174,8 @@ def _spread(values: list[float]) -> dict[str, Any]:
 
 
 def _show(spread: dict[str, Any] | None) -> str:
-    if spread is None or spread["std"] is None:
-        return number(spread and spread["mean"])
+    if spread is None:
+        return number(None)
+    if spread["std"] is None:
+        return number(spread["mean"])
     return f"{number(spread['mean'])} ± {number(spread['std'])}"

@@ -51,7 +51,7 @@ def score_table(runs: Sequence[dict[str, Any]], matching_only: bool = False) -> 
 
 def _run_rows(run: dict[str, Any]) -> list[list[str]]:
     """Return one row per metric; the first says whose it is."""
-    rows = []
+    rows: list[list[str]] = []
     for metric in next(iter(run["sets"].values()))["metrics"]:
         scale, label = (100, "COMET x100") if metric == "COMET" else (1, metric)
         scores = [run["sets"][name]["metrics"][metric]["score"] if name in run["sets"] else None for name in NEWSTESTS]
@@ -93,7 +93,7 @@ def _signatures(runs: Sequence[dict[str, Any]]) -> list[str]:
 def bootstrap_table(tests: dict[str, Any], samples: int) -> Table:
     """Return the table of :func:`~b2t_fairseq.significance.paired_bootstrap`."""
     rows: list[list[str]] = []
-    signatures = {}
+    signatures: dict[str, None] = {}
     for name, metrics in tests.items():
         rows += [RULE] if rows else []
         for metric, test in metrics.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from b2t_common.errors import InputError
 from b2t_common.files import read_lines
@@ -19,6 +20,8 @@ NEWSTESTS = {
     "newstest2016": "wmt16",
 }
 PAPERS_PAIR = "en-de"
+
+Answer = TypeVar("Answer")
 
 
 def sources(name: str, language_pair: str = PAPERS_PAIR) -> list[str]:
@@ -58,7 +61,7 @@ def check_language_pair(name: str, language_pair: str) -> None:
         raise InputError(f"--language-pair {language_pair}: {name} has only {', '.join(sorted(known))}")
 
 
-def _ask(get: Callable, name: str, language_pair: str):
+def _ask(get: Callable[[str, str], Answer], name: str, language_pair: str) -> Answer:
     from sacrebleu import utils
 
     check_language_pair(name, language_pair)

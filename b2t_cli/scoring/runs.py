@@ -15,6 +15,7 @@ from sacrebleu.metrics.base import Metric
 from b2t_common import run_folder
 from b2t_common.errors import InputError
 from b2t_common.files import write_lines
+from b2t_common.scripts import script_command
 from b2t_common.versions import installed_version
 from b2t_fairseq import __version__, checkpoints
 
@@ -84,7 +85,7 @@ def evaluate(run: Path, name: str, test_sets: TestSets, comet_model: str | None 
     if not generated:
         raise InputError(
             f"{run / run_folder.EVALUATION} has none of newstest2010.generated.txt to newstest2016.generated.txt; "
-            f"make them with `bash scripts/evaluate.sh {run}`"
+            f"make them with {script_command('evaluate.sh', run)}"
         )
     description = describe(checkpoints.load(run / run_folder.AVERAGED))
     hypotheses = {key: read_generated(file, len(test_sets[key].sources)) for key, file in generated.items()}
@@ -119,8 +120,8 @@ def _published(settings: dict[str, Any], average: dict[str, float] | None) -> li
     """Return the papers' results of the same model, each with the difference of the average to it."""
     matches = []
     for row in matching(settings):
-        known = average is not None and row["average"] is not None
-        matches.append({"row": row, "difference": average["BLEU"] - row["average"] if known else None})
+        difference = average["BLEU"] - row["average"] if average and row["average"] is not None else None
+        matches.append({"row": row, "difference": difference})
     return matches
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from sacrebleu.significance import PairedTest
 
@@ -22,13 +22,15 @@ def paired_bootstrap(evaluations: Sequence[Evaluation], test_sets: TestSets, sam
     first, *others = evaluations
     tests: dict[str, Any] = {}
     for name, baseline in first.hypotheses.items():
+        systems: list[tuple[str, Sequence[str]]]
         systems = [(e.scores["run"], e.hypotheses[name]) for e in others if name in e.hypotheses]
         if not systems:
             continue
         systems.insert(0, (first.scores["run"], baseline))
         metrics = {type(metric).__name__: metric for metric in test_sets.metrics()}
         references = [test_sets[name].references]
-        signatures, results = PairedTest(systems, metrics, references, test_type="bs", n_samples=samples)()
+        test = PairedTest(systems, metrics, references, test_type="bs", n_samples=samples)
+        signatures, results = cast(tuple[dict[str, Any], dict[str, Any]], test())
         tests[name] = {
             metric: {
                 "signature": str(signature),
