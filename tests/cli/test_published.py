@@ -5,9 +5,8 @@ import re
 import numpy as np
 import pytest
 import torch
-from fairseq import options
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import ARCH_MODEL_REGISTRY
+from flags import parse
 from helpers import make_model
 from scoring import DEEP, POST_LN, SIX_SETS, wmt_settings
 
@@ -60,8 +59,7 @@ def test_one_parameter_set_is_the_universal_transformer(strategy):
 
 def settings_of(*flags):
     """Return the settings of a model as a checkpoint has them, for flags on the command line."""
-    args = options.parse_args_and_arch(options.get_training_parser(), ["data", "--task", "translation", *flags])
-    return checkpoints.flat_settings(convert_namespace_to_omegaconf(args).model)
+    return checkpoints.flat_settings(parse(*flags))
 
 
 SIX = ["--encoder-unique-layers", "6", "--decoder-unique-layers", "6"]
@@ -69,16 +67,16 @@ ONE = ["--encoder-unique-layers", "1", "--decoder-unique-layers", "1"]
 
 
 @pytest.mark.parametrize(
-    ("flags", "width", "millions"),
+    ("flags", "millions"),
     [
-        (["--arch", "b2t_transformer_wmt_en_de"], 512, "60.9"),
-        (["--arch", "b2t_transformer_wmt_en_de_18l"], 512, "149.2"),
-        (["--arch", "b2t_transformer_wmt_en_de_18l", "--layer-sharing", "cycle_rev", *SIX], 512, "60.9"),
-        (["--arch", "b2t_transformer_wmt_en_de_big", "--layer-sharing", "cycle", *ONE], 1024, "62.9"),
-        (["--arch", "transformer_wmt_en_de"], 512, "60.9"),
+        (["--arch", "b2t_transformer_wmt_en_de"], "60.9"),
+        (["--arch", "b2t_transformer_wmt_en_de_18l"], "149.2"),
+        (["--arch", "b2t_transformer_wmt_en_de_18l", "--layer-sharing", "cycle_rev", *SIX], "60.9"),
+        (["--arch", "b2t_transformer_wmt_en_de_big", "--layer-sharing", "cycle", *ONE], "62.9"),
+        (["--arch", "transformer_wmt_en_de"], "60.9"),
     ],
 )
-def test_parameters_of_the_papers_models(flags, width, millions):
+def test_parameters_of_the_papers_models(flags, millions):
     settings = settings_of(*flags, "--share-all-embeddings")
     with torch.device("meta"):
         model = build_without_data(settings, 32768, model_class=ARCH_MODEL_REGISTRY[settings["arch"]])

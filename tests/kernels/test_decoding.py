@@ -6,12 +6,12 @@ import sys
 import pytest
 import torch
 from fairseq import search
-from fairseq.data import LanguagePairDataset
 from fairseq.sequence_generator import SequenceGenerator
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from fairseq_cli import generate
 from helpers import make_dictionary, make_model, make_task, randomize
 from language_models import make_lm
+from searching import WORDS, make_sentences, make_translator
 from speech import make_speech_batch, make_speech_model, make_speech_task
 from training import SHARED, train
 
@@ -21,8 +21,6 @@ from b2t_fairseq.decoding.step_decoder import StepDecoder
 from b2t_fairseq.kernels.attention import FusedMultiheadAttention
 from b2t_fairseq.residual import SCHEMES
 
-WORDS = 40
-
 SETTINGS = [
     {"beam_size": 4, "max_len_b": 50},
     {"beam_size": 1, "max_len_b": 50},
@@ -31,31 +29,6 @@ SETTINGS = [
     {"beam_size": 3, "max_len_b": 25, "normalize_scores": False},
     {"beam_size": 4, "max_len_b": 30, "tokens_to_suppress": ["w03", "w11"]},
 ]
-
-
-def make_sentences(sentences=9, dictionary=None):
-    """Return a batch of sentences of many lengths, so that their translations end one after another."""
-    dictionary = dictionary or make_dictionary(WORDS)
-    generator = torch.Generator().manual_seed(2)
-    sources = [
-        torch.cat((torch.randint(4, len(dictionary), (2 + 2 * n % 11,), generator=generator), torch.tensor([2])))
-        for n in range(sentences)
-    ]
-    sizes = [len(source) for source in sources]
-    data = LanguagePairDataset(sources, sizes, dictionary, sources, sizes, dictionary)
-    return data.collater([data[n] for n in range(sentences)])
-
-
-def make_undecided(scheme, seed):
-    """Return a random model that finds most symbols likely, so that hypotheses end after various numbers of words."""
-    model = randomize(make_model(task=make_task(WORDS), residual=scheme, share_all_embeddings=False), seed).eval()
-    decoder = model.decoder
-    norm = decoder.layer_norm or decoder.layers[-1].final_layer_norm
-    with torch.no_grad():
-        weight = decoder.output_projection.weight
-        # The mean logit of the end symbol becomes 1.5.
-        weight[2] += (1.5 - weight[2] @ norm.bias) * norm.bias / norm.bias.square().sum()
-    return model
 
 
 def make_generators(model, **settings):
@@ -93,10 +66,10 @@ def assert_same_hypotheses(theirs, ours):
 def test_hypotheses_and_scores_are_fairseqs(scheme, settings):
     lengths = set()
     for seed in range(3):
-        model = make_undecided(scheme, seed)
+        model = make_translator(seed, residual=scheme)
         theirs, ours = make_generators(model, **settings)
         assert ours._is_plain()
-        batch = make_sentences()
+        batch = make_sentences(9, lengths=11)
         lengths |= assert_same_hypotheses(theirs.generate([model], batch), ours.generate([model], batch))
     assert len(lengths) > 1
 
@@ -106,7 +79,7 @@ def test_every_scheme_with_shared_layers_decodes_as_fairseq(scheme):
     flags = {"layer_sharing": "cycle_rev", "encoder_unique_layers": 3, "decoder_unique_layers": 2}
     model = randomize(make_model(task=make_task(WORDS), residual=scheme, **flags)).eval()
     theirs, ours = make_generators(model, beam_size=4, max_len_b=20)
-    batch = make_sentences(5)
+    batch = make_sentences(5, lengths=11)
     assert_same_hypotheses(theirs.generate([model], batch), ours.generate([model], batch))
 
 
@@ -124,7 +97,7 @@ def test_models_with_other_settings_decode_as_fairseq(flags):
     model = randomize(make_model(task=make_task(WORDS), **flags)).eval()
     theirs, ours = make_generators(model, beam_size=4, max_len_b=20)
     assert ours._is_plain()
-    batch = make_sentences(5)
+    batch = make_sentences(5, lengths=11)
     assert_same_hypotheses(theirs.generate([model], batch), ours.generate([model], batch))
 
 
@@ -163,7 +136,7 @@ def test_weights_that_change_are_seen():
     """In validation one generator translates with the weights of later and later updates."""
     model = randomize(make_model(task=make_task(WORDS)), 1).eval()
     theirs, ours = make_generators(model, beam_size=4, max_len_b=20)
-    batch = make_sentences(4)
+    batch = make_sentences(4, lengths=11)
     before = ours.generate([model], batch)
     randomize(model, 2)
     after = ours.generate([model], batch)

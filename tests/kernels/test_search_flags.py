@@ -1,11 +1,18 @@
-"""Every flag of fairseq's search does what it says, or is refused with the reason."""
+"""Every flag of fairseq's search does what it says, or is refused (test_search_refusals.py).
+
+Each test has the name of its flag.
+"""
 
 import dataclasses
+from argparse import Namespace
 
 import pytest
 import torch
 from fairseq.dataclass.configs import GenerationConfig
-from helpers import make_lm, make_task, randomize
+from fairseq.tasks.translation import TranslationConfig, TranslationTask
+from fairseq.token_generation_constraints import pack_constraints
+from helpers import make_dictionary, make_task, randomize
+from language_models import make_lm
 from searching import (
     EOS,
     UNK,
@@ -19,9 +26,7 @@ from searching import (
     search,
 )
 
-from b2t_common.errors import InputError
-from b2t_common.names import flag
-from b2t_fairseq.decoding.search_settings import NEEDS, REFUSED
+from b2t_fairseq.decoding.search_settings import REFUSED
 
 KERNELS = pytest.mark.parametrize("kernels", ["fast", "fairseq"])
 FIELDS = {field.name: field.default for field in dataclasses.fields(GenerationConfig) if field.name != "_name"}
@@ -48,47 +53,6 @@ def test_every_flag_is_tested_or_refused():
     assert not FIELDS.keys() - known, "neither tested nor refused"
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_a_flag_that_would_be_ignored_is_refused(name):
-    value = {"replace_unk": "@@", "decoding_format": "ensemble"}.get(name)
-    if value is None:
-        value = True if FIELDS[name] is False else FIELDS[name] + 1
-    with pytest.raises(InputError, match=f"{flag(name)}.* is not supported: .*drop the flag"):
-        search(make_translator(), make_sentences(), **{name: value})
-
-
-@pytest.mark.parametrize("name", NEEDS)
-def test_a_flag_without_effect_alone_is_refused(name):
-    value = {"sampling_topk": 3, "retain_dropout_modules": ["TransformerDecoder"]}.get(name, 0.7)
-    with pytest.raises(InputError, match=f"{flag(name)} .* has no effect without {flag(NEEDS[name][0])}"):
-        search(make_translator(), make_sentences(), **{name: value})
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"beam": 0}, "--beam 0: give a positive number"),
-        ({"beam": 2, "nbest": 3}, "--nbest 3 is more than --beam 2"),
-        ({"sampling": True, "nbest": 2}, "--sampling draws --beam 4 hypotheses, so --nbest 2 must be"),
-        ({"sampling": True, "nbest": 4, "sampling_topk": 99}, "--sampling-topk 99: the dictionary has only 44"),
-        ({"sampling": True, "nbest": 4, "sampling_topp": 1.5}, "--sampling-topp 1.5: give a probability"),
-        ({"sampling": True, "nbest": 4, "sampling_topp": 0.5, "sampling_topk": 3}, "--sampling-topk 3 has no effect"),
-        ({"diverse_beam_groups": 3}, "--diverse-beam-groups 3 do not divide --beam 4"),
-        ({"diverse_beam_groups": 2, "sampling": True}, "--sampling and --diverse-beam-groups 2 are two kinds"),
-        ({"diversity_rate": 0.5, "match_source_len": True}, "--match-source-len and --diversity-rate 0.5 are two"),
-        ({"unnormalized": True, "lenpen": 0.6}, "--lenpen 0.6 has no effect with --unnormalized"),
-        ({"temperature": 0.0}, "--temperature 0.0: give a positive number"),
-        ({"min_len": -1}, "--min-len -1: give a number that is not negative"),
-        ({"eos_token": "<lang:de>"}, "--eos-token <lang:de> is not supported"),
-        ({"max_len_b": 3, "min_len": 5}, "--min-len 5 is more than"),
-    ],
-)
-def test_what_cannot_work_is_refused(settings, message):
-    with pytest.raises(InputError) as error:
-        search(make_translator(), make_sentences(), **settings)
-    assert str(error.value).startswith(message)
-
-
 @KERNELS
 def test_beam(kernels):
     """A beam of one is greedy search; a wider one keeps as many hypotheses, sorted by their scores."""
@@ -97,7 +61,7 @@ def test_beam(kernels):
         tokens = hypothesis["tokens"]
         log_probs = forced_log_probs(model, batch, place, tokens)
         log_probs[:, [0, 1]] = -torch.inf
-        # neither the first symbol nor the last one that is possible is free
+        # The first symbol and the last possible one are not free.
         assert torch.equal(log_probs[1 : len(tokens) - 1].argmax(dim=1), tokens[1:-1])
     for of_sentence in search(model, batch, beam=5):
         scores = [hypothesis["score"].item() for hypothesis in of_sentence]
@@ -120,12 +84,14 @@ def test_max_len_a(kernels):
 
 @KERNELS
 def test_max_len_b(kernels):
+    """Every hypothesis ends after so many symbols at the latest."""
     model = make_translator(end=-9.0, kernels=kernels)
     assert max(lengths(search(model, make_sentences(), max_len_b=5))) == 5
 
 
 @KERNELS
 def test_min_len(kernels):
+    """No hypothesis ends before so many symbols."""
     model, batch = make_translator(kernels=kernels), make_sentences()
     assert min(lengths(search(model, batch))) < 6
     assert min(lengths(search(model, batch, min_len=6))) == 6
@@ -152,7 +118,7 @@ def test_unnormalized(kernels):
 
 @KERNELS
 def test_lenpen(kernels):
-    """A score is that sum by the length to the power of the penalty, so a large one makes translations longer."""
+    """A score is that sum divided by the length to the power of the penalty; a larger one makes translations longer."""
     model, batch = make_translator(end=1.0, kernels=kernels), make_sentences()
     mean_lengths = []
     for lenpen in (0.2, 1.0, 2.0):
@@ -168,6 +134,7 @@ def test_lenpen(kernels):
 
 @KERNELS
 def test_unkpen(kernels):
+    """A penalty makes unknown words rare, a negative one frequent."""
     model, batch = make_translator(kernels=kernels), make_sentences()
     count = {
         penalty: sum(hypothesis["tokens"].eq(UNK).sum().item() for _, hypothesis in each(search(model, batch, **flags)))
@@ -223,7 +190,7 @@ def test_sampling(kernels):
     assert best(drawn[1]) == best(search(model, batch, seed=1, **settings))
     for place, hypothesis in each(drawn[1]):
         tokens = hypothesis["tokens"]
-        # at the first position fairseq renormalizes nothing either, but excludes the end by minus infinity
+        # At the first position the end of the sentence is excluded.
         expected = forced_scores(model, batch, place, tokens)
         assert torch.allclose(hypothesis["positional_scores"][1:-1], expected[1:-1], atol=1e-3)
 
@@ -306,9 +273,9 @@ def test_print_alignment(kind):
                 expected = [(source, place) for place, source in enumerate(attention.argmax(dim=1).tolist())]
                 assert hypothesis["alignment"] == expected
             else:
-                found = torch.tensor([[float(weight) for weight in row] for row in hypothesis["alignment"]])
-                # with those of the ends of both sentences
-                assert torch.allclose(found[:-1, :-1], attention, atol=1e-3)
+                weights = torch.tensor([[float(weight) for weight in row] for row in hypothesis["alignment"]])
+                # The alignment has weights for the ends of both sentences too.
+                assert torch.allclose(weights[:-1, :-1], attention, atol=1e-3)
 
 
 def test_lm_weight():
@@ -358,8 +325,7 @@ def test_retain_dropout_modules():
 
 
 def namespace(settings):
-    from argparse import Namespace
-
+    """Return what ``prepare_for_inference_`` reads of fairseq's settings."""
     defaults = {"retain_dropout": False, "retain_dropout_modules": None, "no_beamable_mm": False, "beam": 4}
     return Namespace(generation=Namespace(**{**defaults, **settings}))
 
@@ -367,12 +333,6 @@ def namespace(settings):
 @pytest.mark.parametrize("representation", ["ordered", "unordered"])
 def test_constraints(representation):
     """Every hypothesis has the symbols that it must have, in their order if that is asked for."""
-    from argparse import Namespace
-
-    from fairseq.tasks.translation import TranslationConfig, TranslationTask
-    from fairseq.token_generation_constraints import pack_constraints
-    from helpers import make_dictionary
-
     model, batch = make_translator(), make_sentences()
     wanted = [[torch.tensor([7 + n]), torch.tensor([20 - n])] for n in range(len(batch["id"]))]
     dictionary = make_dictionary(WORDS)

@@ -24,12 +24,12 @@ def make_translator(seed=0, end=1.5, **flags):
     return model
 
 
-def make_sentences(count=6, first_id=0):
-    """Return a batch of sentences of several lengths, whose numbers in the corpus begin at ``first_id``."""
+def make_sentences(count=6, first_id=0, lengths=7):
+    """Return a batch of sentences of so many different lengths, whose numbers in the corpus begin at ``first_id``."""
     dictionary = make_dictionary(WORDS)
     generator = torch.Generator().manual_seed(2)
     sources = [
-        torch.cat((torch.randint(4, len(dictionary), (2 + 2 * n % 7,), generator=generator), torch.tensor([EOS])))
+        torch.cat((torch.randint(4, len(dictionary), (2 + 2 * n % lengths,), generator=generator), torch.tensor([EOS])))
         for n in range(count)
     ]
     sizes = [len(source) for source in sources]
@@ -73,6 +73,7 @@ def search(model, batch, seed=1, extra=None, **settings):
 
 
 def best(hypotheses):
+    """Return the best hypothesis of each sentence as a list of symbols."""
     return [of_sentence[0]["tokens"].tolist() for of_sentence in hypotheses]
 
 

@@ -90,9 +90,9 @@ def test_the_decoder_has_the_encoders_width_unless_told_otherwise():
     assert (layer.embed_dim, layer.fc1.out_features) == (24, 40)
 
 
-# In millions, as in the papers' tables, with a vocabulary of 32,768 and all embeddings shared.
 ONE_SET = {"encoder_unique_layers": 1, "decoder_unique_layers": 1}
 SIX_SETS = {"encoder_unique_layers": 6, "decoder_unique_layers": 6}
+# In millions, as in the papers' tables, with a vocabulary of 32,768 and all embeddings shared.
 COUNTS = [
     ("b2t_transformer_wmt_en_de", {}, "60.9"),
     ("b2t_transformer_wmt_en_de_18l", {}, "149.2"),

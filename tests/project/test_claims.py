@@ -23,6 +23,7 @@ class TestSeeds:
         ],
     )
     def test_below(self, ours, theirs, expected):
+        """All losses of one configuration are below all of the other, with three seeds at least; else it is open."""
         assert verdicts.below(ours, theirs) is expected
 
     @pytest.mark.parametrize(
@@ -30,6 +31,7 @@ class TestSeeds:
         [([True], HOLDS), ([True, None], OPEN), ([None, False], FAILS), ([True, False], FAILS), ([], OPEN)],
     )
     def test_verdict(self, answers, expected):
+        """A claim holds if all its parts do, fails if one fails, and is open otherwise."""
         assert verdicts.verdict(answers) == expected
 
     @pytest.mark.parametrize(
@@ -37,6 +39,7 @@ class TestSeeds:
         [([True] * 3, True), ([False] * 3, False), ([True, True, False], None), ([True] * 2, None), ([], None)],
     )
     def test_unanimous(self, flags, expected):
+        """Three seeds at least must agree."""
         assert verdicts.unanimous(flags) is expected
 
     def test_bleu_that_disagrees_leaves_it_open(self):
@@ -89,6 +92,7 @@ class TestClaims:
             assert judge(name, runs=runs(measured), bootstraps=tests).verdict != HOLDS
 
     def test_configurations(self):
+        """Each file in claims/configs is of a claim and has a label, and each claim compares only its own."""
         files = {path.stem for path in (ROOT / "claims/configs").glob("[!_]*.sh")}
         assert files == set(LABELS)
         used = {config for claim in registry.CLAIMS for config in claim.configs}
@@ -97,6 +101,7 @@ class TestClaims:
             assert {config for pair in claim.pairs for config in pair} <= set(claim.configs)
 
     def test_divergence(self):
+        """Post-LN must fail to translate or diverge with every seed, and the others with none."""
         losses = {"post_ln_18l": [9.0] * 3, "pre_ln_18l": [5.0] * 3, "b2t_18l": [5.0] * 3}
         measured = runs(losses)
         assert judge("divergence", runs=measured).verdict == FAILS
@@ -138,6 +143,7 @@ class TestClaims:
         assert judge("loss_6l", runs=runs(losses), bootstraps=tests).verdict == expected
 
     def test_gradients(self):
+        """The claims about gradients are decided by new models of three seeds, in whatever order."""
         measured = [
             model(scheme, seed, reaching, top={"pre_ln": 0.3}.get(scheme, 0.8))
             for scheme, reaching in REACHING_BOTTOM.items()
@@ -185,6 +191,7 @@ class TestClaims:
         ],
     )
     def test_speed(self, name, quartiles, expected):
+        """The quartiles of the relative speed decide, not its mean."""
         rows = [
             {
                 "variant": variant,
@@ -197,6 +204,7 @@ class TestClaims:
 
     @pytest.mark.parametrize("only", ["loss_18l", "loss_18l,speed_12", ""])
     def test_only_selects_claims(self, only):
+        """--only takes names; without it all claims are selected."""
         names = [claim.name for claim in registry.select_claims(only)]
         assert names == (only.split(",") if only else list(CLAIMS))
 

@@ -40,12 +40,14 @@ class TestTables:
             assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
 
     def test_numbers(self, measured):
+        """A row has mean and range over the seeds, and the conditions say how long runs took."""
         assert "| 1,000 | 1, 2, 3 | 5.100 (5.000 to 5.200) | 20.00 (20.00 to 20.00) | 0 of 3 |" in tables.runs_table(
             measured
         )
         assert tables.conditions(measured).startswith(f"{3 * len(LABELS)} runs, each with 5 to 5 minutes")
 
     def test_figures(self, measured):
+        """Each figure is drawn, with its configurations' names in it."""
         files = figures.draw(measured)
         assert set(files) == {"losses.svg", "gradients.svg", "shared.svg"}
         assert all(content.lstrip().startswith(b"<?xml") for content in files.values())
@@ -77,6 +79,7 @@ class TestTables:
 
 class TestGathering:
     def test_merging(self, tmp_path):
+        """A newer record replaces the one of its configuration and seed; records are sorted."""
         path = tmp_path / "runs.json"
         gather.merge(path, [{"config": "b", "seed": 1, "x": 1}, {"config": "a", "seed": 2, "x": 2}], ("config", "seed"))
         gather.merge(path, [{"config": "a", "seed": 2, "x": 3}, {"config": "a", "seed": 1, "x": 4}], ("config", "seed"))
@@ -134,6 +137,7 @@ class TestGathering:
         return {"config": config, "baseline": baseline, "seed": seed, "settings": settings}
 
     def test_bootstrap(self, tmp_path):
+        """A worse translation has a significant difference, the same one has none and no p-value."""
         references = [f"ein Hund läuft über die Wiese Nummer {number}" for number in range(40)]
         (tmp_path / "corpus/raw").mkdir(parents=True)
         (tmp_path / "corpus/raw/test_2016_flickr.de").write_text("\n".join(references) + "\n")
@@ -157,6 +161,7 @@ class TestGathering:
         }
 
     def test_analyses(self, tmp_path):
+        """Analyses of new models are found by their names; folders of this machine are left out."""
         for name in ("fresh-seed1", "all-seed2"):
             (tmp_path / "analysis" / name).mkdir(parents=True)
             content = {"models": [{"residual": "b2t", "updates": 0, "checkpoint": "/x", "loss": 1.23456789}]}
@@ -192,6 +197,7 @@ class TestDriver:
         ],
     )
     def test_refusals(self, flags, message):
+        """Wrong options of the driver are refused before anything is done."""
         command = ["bash", str(ROOT / "claims/run.sh"), *flags]
         result = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert result.returncode == 1

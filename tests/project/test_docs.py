@@ -35,6 +35,7 @@ class TestCommands:
             check(words)
 
     def test_commands_are_found(self):
+        """Commands of every kind are among those that are tested."""
         seen = {words[0] for text in PAGES.values() for words in fenced_commands(text)}
         assert seen >= {"bash", "b2t", "python", "pip", "env", "torchrun", "sbatch", "srun", "ct2-fairseq-converter"}
         assert seen >= {f"fairseq-{name}" for name in ("preprocess", "train", "generate", "eval-lm", "hydra-train")}

@@ -97,6 +97,7 @@ def test_the_source_distribution_holds_what_a_user_needs(source_files):
 
 
 def test_twine_accepts_both(built):
+    """The wheel and the source distribution can be uploaded."""
     command = [sys.executable, "-m", "twine", "check", "--strict", *map(str, built.iterdir())]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -66,18 +66,21 @@ class TestCommandsByHand:
         return {k: v for k, v in vars(options.parse_args_and_arch(parser, words)).items() if k not in DIFFERENT}
 
     def test_training(self):
+        """The flags of ``b2t train`` give the settings of the quickstart."""
         ours, theirs = self.by_hand("b2t", "train"), self.statement('b2t train "$work/data"')
         parsed = [self.settings(options.get_training_parser(), words) for words in (ours, ["data", *theirs])]
         assert parsed[0] == parsed[1]
         assert parsed[0]["residual"] == "b2t"
 
     def test_averaging(self):
+        """The flags of ``b2t average`` are those of the quickstart."""
         theirs = self.statement('stage "$work" average b2t average')
         ours = self.by_hand("b2t", "average")
         flags = [word for word in theirs if word not in ("W/run", "--output", "W/averaged.pt")]
         assert [word for word in ours if word not in ("by_hand", "--output", "by_hand/averaged.pt")] == flags
 
     def test_translation(self):
+        """The flags of fairseq-generate give the settings of the quickstart."""
         ours, theirs = self.by_hand("fairseq-generate"), self.statement('fairseq-generate "$work/data"')
         parsed = [self.settings(options.get_generation_parser(), words) for words in (ours, ["data", *theirs])]
         assert parsed[0] == parsed[1]
