@@ -18,7 +18,7 @@ def command_parser(name: str, main: Callable[..., Any], **options: Any) -> argpa
         main: the function.
         **options: further arguments of the parser; a ``description`` takes the place of the docstring.
     """
-    options.setdefault("description", " ".join(main.__doc__.split()))
+    options.setdefault("description", " ".join((main.__doc__ or "").split()))
     return argparse.ArgumentParser(prog=f"b2t {name}", **options)
 
 

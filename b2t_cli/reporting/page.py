@@ -105,8 +105,12 @@ def _variables() -> str:
     light = {**{name: color for color, name in _color_names().items()}, "paper": "#ffffff", "alarm": "#b3261e"}
     series = {f"c{index}": color for index, color in enumerate(DARK_COLORS)}
     dark = {"ink": DARK_INK, "grid": DARK_GRID, **series, "paper": DARK_PAPER, "alarm": "#ff8a80"}
-    light, dark = (";".join(f"--{name}:{color}" for name, color in colors.items()) for colors in (light, dark))
-    return f":root{{color-scheme:light dark;{light}}}\n@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+    light_rules, dark_rules = (
+        ";".join(f"--{name}:{color}" for name, color in colors.items()) for colors in (light, dark)
+    )
+    return (
+        f":root{{color-scheme:light dark;{light_rules}}}\n@media (prefers-color-scheme:dark){{:root{{{dark_rules}}}}}"
+    )
 
 
 def _section(table: Table) -> str:

@@ -41,10 +41,10 @@ def cells(run: Run) -> dict[str, str]:
         "parameters": _size(run.model.parameters),
         "updates": f"{run.updates():,}{planned}",
         "loss": _decimals(run.log.training().last("loss"), 3),
-        "valid loss": _decimals(best and best["loss"], 3),
-        "valid ppl": _decimals(best and best["ppl"], 2),
+        "valid loss": _decimals(best["loss"] if best else None, 3),
+        "valid ppl": _decimals(best["ppl"] if best else None, 2),
         "tokens/s": f"{run.speed():,.0f}" if run.speed() else "",
-        "BLEU": _decimals(average and average["BLEU"], 2),
+        "BLEU": _decimals(average["BLEU"] if average else None, 2),
     }
 
 
