@@ -4,6 +4,7 @@ import pytest
 import torch
 from checks import assert_same_results, randomized_pair
 from equations import LAYERS, run_stack
+from exactly import assert_equal_in_float64, softmaxes_in_float64
 from golden import translate
 from helpers import make_batch, make_model, randomize, step_by_step_logits
 
@@ -143,17 +144,17 @@ def test_step_by_step_equals_full_forward(scheme, sharing):
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_beam_search_scores_equal_teacher_forcing(scheme, sharing):
     """The score that beam search gives to a translation is the score of one full forward pass over it."""
-    model = make_model(residual=scheme, seed=3, **sharing).eval()
+    model = make_model(residual=scheme, seed=3, **sharing).double().eval()
     batch, dictionary = make_batch(), model.decoder.dictionary
-    for sentence, hypotheses in enumerate(translate(model, dictionary, batch, beam=4)):
-        tokens = batch["net_input"]["src_tokens"][sentence : sentence + 1]
-        for hypothesis in hypotheses:
-            target = hypothesis["tokens"].unsqueeze(0)
-            prev = torch.cat([torch.tensor([[2]]), target[:, :-1]], dim=1)
-            with torch.no_grad():
+    with softmaxes_in_float64(), torch.no_grad():
+        for sentence, hypotheses in enumerate(translate(model, dictionary, batch, beam=4)):
+            tokens = batch["net_input"]["src_tokens"][sentence : sentence + 1]
+            for hypothesis in hypotheses:
+                target = hypothesis["tokens"].unsqueeze(0)
+                prev = torch.cat([torch.tensor([[2]]), target[:, :-1]], dim=1)
                 log_probs = torch.log_softmax(model(tokens, None, prev)[0], dim=-1)
-            expected = log_probs.gather(-1, target.unsqueeze(-1)).squeeze()
-            assert torch.allclose(hypothesis["positional_scores"], expected, rtol=1e-6, atol=1e-5)
+                expected = log_probs.gather(-1, target.unsqueeze(-1)).flatten()
+                assert_equal_in_float64(hypothesis["positional_scores"], expected)
 
 
 def test_every_two_schemes_compute_different_logits():

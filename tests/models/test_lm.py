@@ -14,6 +14,7 @@ from checks import (
     randomized_pair,
 )
 from equations import LAYERS, run_stack
+from exactly import assert_equal_in_float64, softmaxes_in_float64
 from fairseq.models.transformer_lm import (
     TransformerLanguageModel,
     TransformerLanguageModelConfig,
@@ -61,20 +62,20 @@ class TestModel:
     @pytest.mark.parametrize(("scheme", "strategy"), [("b2t", "none"), ("admin", "cycle_rev"), ("dlcl", "sequence")])
     def test_generation_scores_equal_a_full_forward(self, scheme, strategy):
         """Beam search that begins with given words scores a text as one full forward pass does."""
-        model = make_lm(residual=scheme, seed=3, **decoder_sharing(strategy, 3)).eval()
+        model = make_lm(residual=scheme, seed=3, **decoder_sharing(strategy, 3)).double().eval()
         batch, dictionary = make_lm_batch(), model.decoder.dictionary
         generator = SequenceGenerator([model], dictionary, beam_size=4, max_len_a=0, max_len_b=12)
         prefix = batch["net_input"]["src_tokens"][:, 1:4]
-        for sentence, hypotheses in enumerate(generator.generate([model], batch, prefix_tokens=prefix)):
-            for hypothesis in hypotheses:
-                target = hypothesis["tokens"].unsqueeze(0)
-                known = prefix[sentence][prefix[sentence] != 1]
-                assert target[0, : len(known)].equal(known)
-                tokens = torch.cat([torch.tensor([[2]]), target[:, :-1]], dim=1)
-                with torch.no_grad():
+        with softmaxes_in_float64(), torch.no_grad():
+            for sentence, hypotheses in enumerate(generator.generate([model], batch, prefix_tokens=prefix)):
+                for hypothesis in hypotheses:
+                    target = hypothesis["tokens"].unsqueeze(0)
+                    known = prefix[sentence][prefix[sentence] != 1]
+                    assert target[0, : len(known)].equal(known)
+                    tokens = torch.cat([torch.tensor([[2]]), target[:, :-1]], dim=1)
                     log_probs = torch.log_softmax(model(tokens)[0], dim=-1)
-                expected = log_probs.gather(-1, target.unsqueeze(-1)).squeeze()
-                assert torch.allclose(hypothesis["positional_scores"], expected, rtol=1e-6, atol=1e-5)
+                    expected = log_probs.gather(-1, target.unsqueeze(-1)).flatten()
+                    assert_equal_in_float64(hypothesis["positional_scores"], expected)
 
     def test_a_dropped_word_keeps_its_position(self):
         """The first word is never dropped."""
