@@ -10,7 +10,7 @@ from helpers import ROOT
 
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
-    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "claims/README.md", *sorted(ROOT.glob("docs/*.md"))]
 }
 """The text of every page by its name; the CHANGELOG is none, as it names what is gone."""
 
