@@ -26,10 +26,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def included(name: str, page: str = "") -> str:
-    """Return a file that a command wrote; its links, which start at the project's folder, start at ``page`` instead."""
+    """Return a file that a command wrote, for a page.
+
+    Its links, which start at the project's folder, start at the page instead. Commands of benchmarks that were recorded
+    when these were scripts are shown as they are called today.
+    """
     text = (ROOT / name).read_text(encoding="utf-8").strip()
-    up = "../" * page.count("/")
-    return re.sub(r"\]\((?!https?:|#)", f"]({up}", text)
+    text = re.sub(r"python benchmarks/(\w+)\.py", r"python -m benchmarks.\1", text)
+    return re.sub(r"\]\((?!https?:|#)", f"]({'../' * page.count('/')}", text)
 
 
 def readme_parts() -> dict[str, str]:

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 
 from helpers import ROOT
 
-PAGES = {
-    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
-    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
-}
-"""The text of every page by its name; the CHANGELOG is none, as it names what is gone."""
+_NAMES = ["README.md", "CONTRIBUTING.md", "claims/README.md"]
+_NAMES += [f"docs/{path.name}" for path in sorted(ROOT.glob("docs/*.md"))]
+PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in _NAMES}
+"""The text of every page by its name. The CHANGELOG is not among them: it names what no longer exists."""
 
 COMMANDS = ("b2t", "bash", "python", "pip", "torchrun", "sbatch", "srun")
 

@@ -137,7 +137,7 @@ def _check_pip(words: list[str]) -> None:
         raise Refused(f"{words}: {output.getvalue()}") from None
     files = [ROOT / name for name in ("pyproject.toml", "setup.py") if (ROOT / name).exists()]
     project = "".join(file.read_text(encoding="utf-8") for file in files)
-    for extra in re.findall(r"\w+", "".join(re.findall(r"\.\[(.+)\]", " ".join(words)))):
+    for extra in re.findall(r"[\w-]+", "".join(re.findall(r"\.\[(.+)\]", " ".join(words)))):
         if not re.search(rf'^\s*"?{re.escape(extra)}"?(:| =) \[', project, flags=re.MULTILINE):
             raise Refused(f"{words}: there is no extra {extra}")
 

@@ -47,11 +47,6 @@ def test_published_result_is_what_the_configuration_says(name):
         assert shown == expected.get(name, "not tried by the papers")
 
 
-def test_measured_parts_are_the_files_of_the_measurements():
-    for name, file in (("scale", "benchmarks/results/prepare_at_scale.md"), ("small run", "docs/results/mix.md")):
-        assert part(name) == (ROOT / file).read_text(encoding="utf-8").strip()
-
-
 def test_summary_of_a_run(tmp_path, monkeypatch):
     """The files of docs/results: the scores, and which text, model and training they are of."""
     run = tmp_path / "run"
