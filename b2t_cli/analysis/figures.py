@@ -1,4 +1,4 @@
-"""The numbers of one or more models by depth, side by side, drawn with matplotlib."""
+"""Figures of analyzed models, side by side: every quantity by depth, drawn with matplotlib."""
 
 from __future__ import annotations
 
@@ -21,14 +21,21 @@ _SMALL: dict[str, Any] = {"marker": ".", "markersize": 3}
 _MARKERS: dict[str, dict[str, Any]] = {AFTER_NORM: {"marker": "o"}, BEFORE_NORM: {"marker": "o", "fillstyle": "none"}}
 
 _FAR = 100
-"""How many times the median of the models' highest values a value may be before it is cut off."""
+"""A value is cut off if it is more than so many times the median of the models' highest values."""
 
 Points = tuple[list[float], list[float]]
 Stack = dict[str, Any]
 
 
 class Panel(NamedTuple):
-    """One quantity by depth: its file's name, what the axes are, and the points of a stack."""
+    """One quantity by depth.
+
+    Attributes:
+        name: of the file, without its ending.
+        horizontal, vertical: labels of the axes.
+        points: returns the horizontal and the vertical coordinates for a stack.
+        scale: of the vertical axis, ``"linear"`` or ``"log"``.
+    """
 
     name: str
     horizontal: str
@@ -46,17 +53,19 @@ def _with_input(key: str, at_input: Callable[[dict], float]) -> Callable[[Stack]
 
 
 def _drawable(panel: Panel, stack: Stack | None) -> Points:
-    """Return the points of a stack that its axes can show: a logarithm has no zero."""
+    """Return the points of a stack that the axes can show: a logarithmic axis has no zero."""
     numbers, values = panel.points(stack) if stack else ([], [])
-    found = [
-        (number, value) for number, value in zip(numbers, values, strict=True) if value > 0 or panel.scale != "log"
-    ]
-    return [number for number, _ in found], [value for _, value in found]
+    points = zip(numbers, values, strict=True)
+    return _columns([point for point in points if point[1] > 0 or panel.scale != "log"])
 
 
 def _numbered(values: list[float | None], first: int) -> Points:
-    found = [(number, value) for number, value in enumerate(values, first) if value is not None]
-    return [number for number, _ in found], [value for _, value in found]
+    """Return the values that are known, with their numbers, which begin at ``first``."""
+    return _columns([(number, value) for number, value in enumerate(values, first) if value is not None])
+
+
+def _columns(points: list[tuple[float, float]]) -> Points:
+    return [number for number, _ in points], [value for _, value in points]
 
 
 def _inside(stack: Stack) -> Points:
@@ -96,10 +105,12 @@ FILES = [f"{name}.{kind}" for name in (OVERVIEW, SHARED, *(panel.name for panel 
 
 
 def draw(models: Sequence[dict[str, Any]]) -> dict[str, dict[str, bytes]]:
-    """Return the files of each figure by name, ``{"png": ..., "svg": ...}``: all in one, each, and shared sets if any.
+    """Return the figures by name, each as the content of its files by format.
+
+    They are a figure of all panels, a figure of each panel, and one of the shared sets if a model has some.
 
     Args:
-        models: what :func:`~b2t_fairseq.analysis.measuring.analyze` returned of each.
+        models: what :func:`~b2t_cli.analysis.measuring.analyze` has returned for each.
     """
     with style.applied():
         drawn = {OVERVIEW: style.files(_figure(PANELS, models))}
@@ -127,14 +138,13 @@ def _figure(panels: Sequence[Panel], models: Sequence[dict]) -> Figure:
             axes.set_yscale(panel.scale)
             axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
         row[0].set_ylabel(f"{panel.vertical} (log scale)" if panel.scale == "log" else panel.vertical)
-        # after all lines of the row, since its axes are one
+        # only when all lines of the row are drawn, because its axes have one common scale
         if panel.scale == "linear":
             row[0].set_ylim(bottom=0)
         else:
             above |= _cut_off(row[0], [_highest(panel, model) for model in models])
-    names = [
-        style.shortened(model["name"]) + " (beyond the axes)" * (index in above) for index, model in enumerate(models)
-    ]
+    names = [style.shortened(model["name"]) for model in models]
+    names = [f"{name} (beyond the axes)" if index in above else name for index, name in enumerate(names)]
     style.legend(figure, handles, names)
     return figure
 
@@ -144,7 +154,7 @@ def _highest(panel: Panel, model: dict) -> float:
 
 
 def _cut_off(axes: Axes, highest: Sequence[float]) -> set[int]:
-    """End logarithmic axes where one model that explodes would flatten the others; return which models go beyond."""
+    """Limit logarithmic axes on which an exploding model would flatten the others; return the models beyond them."""
     limit = _FAR * statistics.median(highest)
     beyond = {index for index, value in enumerate(highest) if value > limit > 0}
     if beyond:
@@ -166,7 +176,7 @@ def _line(axes: Axes, panel: Panel, index: int, model: dict, name: str) -> Line2
 
 
 def _shared(models: Sequence[dict]) -> Figure:
-    """Return, for each model that shares, the gradient of each layer's use of its set, coloured by set."""
+    """Return a figure of the gradient of each layer's part of its parameter set, with a color for each set."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -178,18 +188,23 @@ def _shared(models: Sequence[dict]) -> Figure:
             stack = model["stacks"].get(name)
             if not stack:
                 continue
-            for layer in stack["layers"]:
-                color = style.COLORS[layer["set"] % len(style.COLORS)]
-                gradient = layer["parameter_gradient"] or 0.0
-                axes.bar(layer["layer"], gradient, color=color, width=0.8)
-                axes.annotate(str(layer["set"]), (layer["layer"], gradient), ha="center", va="bottom", fontsize=7)
-            cosines = [one["cosine"] for one in stack["sets"] if one["cosine"] is not None]
+            _bars(axes, stack["layers"])
+            cosines = [shared["cosine"] for shared in stack["sets"] if shared["cosine"] is not None]
             mean = f"; mean cosine of uses {sum(cosines) / len(cosines):.2f}" if cosines else ""
             style.title(axes, f"{style.shortened(model['name'], 28)}, {name}")
             axes.set_xlabel(f"layer; above it the set{mean}")
             axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
         row[0].set_ylabel("gradient of a layer's use")
     return figure
+
+
+def _bars(axes: Axes, layers: Sequence[dict]) -> None:
+    """Draw the gradient of each layer, with the number of its parameter set above it."""
+    for layer in layers:
+        color = style.COLORS[layer["set"] % len(style.COLORS)]
+        gradient = layer["parameter_gradient"] or 0.0
+        axes.bar(layer["layer"], gradient, color=color, width=0.8)
+        axes.annotate(str(layer["set"]), (layer["layer"], gradient), ha="center", va="bottom", fontsize=7)
 
 
 def _stacks(models: Sequence[dict]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The numbers of an analysis, as JSON holds them."""
+"""Measures one model; the result can be written as JSON."""
 
 from __future__ import annotations
 
@@ -19,28 +19,29 @@ from .subjects import Subject
 
 
 def analyze(subject: Subject, batches: Iterable[dict]) -> dict[str, Any]:
-    """Return what happens in a model on some batches.  Its parameters are untied: it must not be used afterwards.
+    """Return what happens in a model on some batches.  This unties the parameters: the model is of no use afterwards.
 
     Args:
         subject: the model with its criterion.
-        batches: fairseq's batches, on the model's device.
+        batches: batches of fairseq on the device of the model.
 
     Returns:
-        The model's ``name``, ``residual`` and ``layer_sharing``, ``loss`` in bits per target token, ``tokens``, and
-        ``stacks`` by name.  A stack has its ``embed_dim``, ``layers``, from the bottom, and ``sets``, one for each
-        parameter set that several layers use.  A layer has
+        The ``name`` of the model, its ``residual`` and ``layer_sharing``, the ``loss`` in bits per target token, the
+        number of ``tokens`` and ``sentences``, and the ``stacks`` by name.  A stack has its ``embed_dim``, its
+        ``layers``, bottom layer first, and its ``sets``, one for each parameter set that several layers use.
+        A layer has
 
         * ``set``: the parameter set that it uses;
-        * ``gradient``: root mean square over tokens of the norm of the gradient of the summed loss by the layer's
-          output; ``positions`` have the same for each position in the layer, the first being its input;
-        * ``parameter_gradient``: norm of the gradient of the mean loss per token by the layer's parameters, of this
-          layer's use of them only if others share them;
-        * ``angle``, degrees, between a token's vectors before and after the layer, and ``change``, the norm of their
-          difference by the norm of the first, means over tokens;
-        * ``variance``, ``input_variance``: over the elements of a token's vector after and before the layer.
+        * ``gradient``: the gradient of the summed loss with respect to the output of the layer: the root mean square,
+          over tokens, of its norm; ``positions`` have the same for each position in the layer, its input first;
+        * ``parameter_gradient``: the norm of the gradient of the mean loss per token with respect to the parameters; if
+          layers share them, only the part that comes from this layer;
+        * ``angle``: in degrees, between the vectors of a token before and after the layer, and ``change``: the norm of
+          their difference divided by the norm of the first one; both are means over tokens;
+        * ``variance``, ``input_variance``: over the elements of the vector of a token after and before the layer.
 
-        A set has its ``layers``, the ``gradient`` that all uses add up to, and the mean ``cosine`` between the
-        gradients of two uses.  A number that is not finite, or not defined, is ``None``.
+        A set has its ``layers``, the ``gradient`` that is the sum of the parts of all these layers, and ``cosine``, the
+        mean cosine between the parts of two layers.  A number that is not finite or not defined is ``None``.
     """
     model = subject.model.eval()
     observer = Observer(model)
@@ -69,7 +70,7 @@ def analyze(subject: Subject, batches: Iterable[dict]) -> dict[str, Any]:
 
 
 def untie(stack: LayerStack, indices: list[int]) -> None:
-    """Give every layer parameters of its own, so that each use of a shared set has a gradient of its own."""
+    """Give every layer its own parameters, so that each layer that used a shared set has its own gradient."""
     used: set[int] = set()
     for layer, index in zip(stack.layer_list(), indices, strict=True):
         for name, parameter in shared_parameters(layer).items() if index in used else ():
@@ -81,8 +82,8 @@ def untie(stack: LayerStack, indices: list[int]) -> None:
 def _stack(stack: LayerStack, indices: list[int], sums: list[LayerSums], tokens: float) -> dict[str, Any]:
     gradients = [_gradient(layer, tokens) for layer in stack.layer_list()]
     layers = [
-        {"layer": number, "set": index, **_layer(found), "parameter_gradient": gradient.norm().item()}
-        for number, (index, found, gradient) in enumerate(zip(indices, sums, gradients, strict=True), 1)
+        {"layer": number, "set": index, **_layer(layer_sums), "parameter_gradient": gradient.norm().item()}
+        for number, (index, layer_sums, gradient) in enumerate(zip(indices, sums, gradients, strict=True), 1)
     ]
     shared = [index for index in dict.fromkeys(indices) if indices.count(index) > 1]
     width = getattr(stack.cfg, stack.name).embed_dim
@@ -105,12 +106,15 @@ def _layer(sums: LayerSums) -> dict[str, Any]:
 
 
 def _gradient(layer: nn.Module, tokens: float) -> Tensor:
-    """Return the gradient of the mean loss per token by a layer's shared parameters, one vector."""
-    found = [
+    """Return the gradient of the mean loss per token with respect to the parameters of a layer, as one vector.
+
+    The parameters of the residual scheme, which are never shared, are left out.
+    """
+    gradients = [
         torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         for parameter in shared_parameters(layer).values()
     ]
-    return torch.cat([gradient.flatten() for gradient in found]).double() / tokens
+    return torch.cat([gradient.flatten() for gradient in gradients]).double() / tokens
 
 
 def _set(index: int, indices: list[int], gradients: list[Tensor]) -> dict[str, Any]:
@@ -126,7 +130,7 @@ def _set(index: int, indices: list[int], gradients: list[Tensor]) -> dict[str, A
 
 
 def _cosine(first: Tensor, second: Tensor) -> float:
-    # not torch's cosine_similarity, to which all that is shorter than 1e-8 is as good as zero
+    # torch's cosine_similarity would treat vectors shorter than 1e-8 as zero
     return (first @ second / (first.norm() * second.norm())).item()
 
 

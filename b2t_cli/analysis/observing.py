@@ -1,10 +1,11 @@
-"""What happens at each position of each layer in forward and backward passes over real batches.
+"""Observes every position of every layer during forward and backward passes.
 
-All numbers are sums over tokens; padding is left out.
+All numbers are sums over tokens, without padding.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -26,8 +27,8 @@ class Position:
     """One position in a layer.
 
     Attributes:
-        where: ``INPUT``, ``BEFORE_NORM``, ``AFTER_NORM`` or ``OUTPUT``; ``INPUT`` also of a sub-layer without a norm.
-        sublayer: the sub-layer that it belongs to.
+        where: ``INPUT``, ``BEFORE_NORM``, ``AFTER_NORM`` or ``OUTPUT``.
+        sublayer: the sub-layer to which it belongs.
         squares: sum over tokens of the squared norm of the gradient of the summed loss.
     """
 
@@ -41,11 +42,11 @@ class LayerSums:
     """Sums over tokens for one layer.
 
     Attributes:
-        positions: from the bottom to the top.
-        tokens: how many.
-        angle: between a token's vectors before and after the layer, radians.
-        change: norm of their difference by the norm of the first.
-        input_variance, variance: over the elements of a token's vector, before and after the layer.
+        positions: the positions in the layer, from the bottom to the top.
+        tokens: the number of tokens.
+        angle: between the vectors of a token before and after the layer, in radians.
+        change: the norm of the difference of these vectors, divided by the norm of the first one.
+        input_variance, variance: over the elements of the vector of a token before and after the layer.
     """
 
     positions: list[Position] = field(default_factory=list)
@@ -57,13 +58,14 @@ class LayerSums:
 
 
 class Observer:
-    """Adds up what happens in the layers of a model while :meth:`observing`.
+    """Sums up what happens in the layers of a model while :meth:`observing`.
 
     Args:
         model: an encoder-decoder or decoder-only model of this plugin, in evaluation mode.
 
     Attributes:
-        layers: for each stack by name the sums of each layer, bottom first.
+        stacks: the stacks of the model by name.
+        layers: the sums of each layer, bottom layer first, by the name of the stack.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -76,7 +78,7 @@ class Observer:
         """Observe one forward pass and its backward pass.
 
         Args:
-            target_is_token: false at padding, ``(batch, tgt_len)``.
+            target_is_token: ``(batch, tgt_len)``, false at padding.
         """
         # the encoder's own padding is known only when it runs
         self._is_token = {name: target_is_token.t() for name in self.stacks if name != "encoder"}
@@ -86,7 +88,8 @@ class Observer:
                     if isinstance(layer, EncoderLayer):
                         handle = layer.register_forward_pre_hook(self._see_padding, with_kwargs=True)
                         observed.callback(handle.remove)
-                    observed.enter_context(observing([layer.residual], self._observer(layer, sums, name)))
+                    observer = _LayerObserver(layer, sums, functools.partial(self._is_token.__getitem__, name))
+                    observed.enter_context(observing([layer.residual], observer))
             yield
 
     def _see_padding(self, layer: nn.Module, args: tuple, kwargs: dict) -> None:
@@ -94,43 +97,56 @@ class Observer:
         x, mask = given["x"], given["encoder_padding_mask"]
         self._is_token["encoder"] = torch.ones_like(x[..., 0], dtype=torch.bool) if mask is None else ~mask.t()
 
-    def _observer(self, layer: nn.Module, sums: LayerSums, stack: str) -> Callable[[ResidualScheme, Connect], Connect]:
-        """Return an observer of a layer's scheme that adds to ``sums``."""
-        names = _sublayers(layer)
-        seen: list[Tensor] = []
 
-        def see(tensor: Tensor, where: str, sublayer: str) -> None:
-            # The output of one norm may be the input of the next sub-layer, or of the next norm.
-            if any(tensor is other for other in seen):
-                return
-            seen.append(tensor)
-            if len(seen) > len(sums.positions):
-                sums.positions.append(Position(where, sublayer))
-            if tensor.requires_grad:
-                tensor.register_hook(_adding_to(sums.positions[len(seen) - 1], self._is_token[stack]))
+class _LayerObserver:
+    """Adds what happens in one layer to its sums, each time that the layer runs.
 
-        def observer(scheme: ResidualScheme, connect: Connect) -> Connect:
-            def see_and_connect(x: Tensor, f: SubLayer, norm: SubLayer, layer_input: Tensor, index: int) -> Tensor:
-                def seen_norm(y: Tensor) -> Tensor:
-                    see(y, BEFORE_NORM, names[index])
-                    normalized = norm(y)
-                    see(normalized, AFTER_NORM, names[index])
-                    return normalized
+    Args:
+        layer: the layer.
+        sums: the sums.
+        is_token: returns which positions of the batch are no padding, ``(seq_len, batch)``.
+    """
 
-                if index == 0:
-                    seen.clear()
-                if index == 0 or not scheme.has_norms:
-                    see(x, INPUT, names[index])
-                output = connect(x, f, seen_norm, layer_input, index)
-                if scheme.is_last(index):
-                    see(output, OUTPUT, names[index])
-                    _compare(layer_input, output, self._is_token[stack], sums)
-                    seen.clear()
-                return output
+    def __init__(self, layer: nn.Module, sums: LayerSums, is_token: Callable[[], Tensor]) -> None:
+        self._sublayers = _sublayers(layer)
+        self._sums = sums
+        self._is_token = is_token
+        self._seen: list[Tensor] = []
 
-            return see_and_connect
+    def __call__(self, scheme: ResidualScheme, connect: Connect) -> Connect:
+        """Return the ``connect`` of the layer's scheme that also observes."""
 
-        return observer
+        def observed(x: Tensor, f: SubLayer, norm: SubLayer, layer_input: Tensor, index: int) -> Tensor:
+            def observed_norm(y: Tensor) -> Tensor:
+                self._see(y, BEFORE_NORM, index)
+                normalized = norm(y)
+                self._see(normalized, AFTER_NORM, index)
+                return normalized
+
+            if index == 0:
+                self._seen.clear()
+            if index == 0 or not scheme.has_norms:
+                self._see(x, INPUT, index)
+            output = connect(x, f, observed_norm, layer_input, index)
+            if scheme.is_last(index):
+                self._see(output, OUTPUT, index)
+                _compare(layer_input, output, self._is_token(), self._sums)
+                self._seen.clear()
+            return output
+
+        return observed
+
+    def _see(self, tensor: Tensor, where: str, sublayer: int) -> None:
+        """Measure the gradient at a tensor, ``(seq_len, batch, embed_dim)``, in the backward pass."""
+        # the output of one norm may be the input of the next sub-layer, or of the next norm
+        if any(tensor is other for other in self._seen):
+            return
+        self._seen.append(tensor)
+        positions = self._sums.positions
+        if len(self._seen) > len(positions):
+            positions.append(Position(where, self._sublayers[sublayer]))
+        if tensor.requires_grad:
+            tensor.register_hook(_adding_to(positions[len(self._seen) - 1], self._is_token()))
 
 
 def _sublayers(layer: nn.Module) -> list[str]:
@@ -142,7 +158,7 @@ def _sublayers(layer: nn.Module) -> list[str]:
 
 def _adding_to(position: Position, is_token: Tensor) -> Callable[[Tensor], None]:
     def add(gradient: Tensor) -> None:
-        # in float64, since the square of a gradient that vanishes is less than what float32 can hold
+        # in float64, because float32 cannot hold the square of a vanishing gradient
         position.squares += gradient[is_token].double().square().sum().item()
 
     return add
@@ -150,12 +166,12 @@ def _adding_to(position: Position, is_token: Tensor) -> Callable[[Tensor], None]
 
 @torch.no_grad()
 def _compare(before: Tensor, after: Tensor, is_token: Tensor, sums: LayerSums) -> None:
-    """Add the change from the input of a layer to its output, both ``(seq_len, batch, embed_dim)``."""
-    before, after = before[is_token].double(), after[is_token].double()
+    """Add how the output of a layer differs from its input, both ``(seq_len, batch, embed_dim)``, to the sums."""
+    before, after = before[is_token].double(), after[is_token].double()  # (tokens, embed_dim)
     sums.tokens += len(before)
     sums.change += _ratio((after - before).norm(dim=-1), before.norm(dim=-1)).sum().item()
     ends = [_ratio(x, x.norm(dim=-1, keepdim=True)) for x in (before, after)]
-    # exact for small angles too, as the arc cosine is not
+    # unlike the arc cosine, this is exact for small angles too
     halves = torch.atan2((ends[0] - ends[1]).norm(dim=-1), (ends[0] + ends[1]).norm(dim=-1))
     sums.angle += 2 * halves.sum().item()
     sums.input_variance += before.var(dim=-1, unbiased=False).sum().item()

@@ -1,4 +1,4 @@
-"""What is analyzed: models of checkpoints, fresh models, and the sentences that they read."""
+"""The models that are analyzed, from checkpoints or fresh, and the sentences that they read."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from b2t_fairseq import admin_profile, checkpoints, hub
 from b2t_fairseq.layer_stack import layer_stacks
 from b2t_fairseq.residual import SCHEMES
 
-# computed anew in the backward pass, a layer would be observed twice
+# a layer that is computed again in the backward pass would be observed twice
 _OBSERVABLE = {"checkpoint_activations": False, "offload_activations": False, "compile": False}
-_MOST_TOKENS = 2048
-"""Of a batch: what bounds the memory."""
+_MAX_TOKENS = 2048
+"""The largest batch, in tokens, which limits the memory."""
 
 
 @dataclass
 class Subject:
-    """A model with what it needs to have a loss on sentences.
+    """A model with all that is needed to compute its loss on sentences.
 
     Attributes:
-        name: what it is called in tables and figures.
+        name: what tables and figures call it.
         model: a model of this plugin.
-        criterion: the one that it was, or would be, trained with.
-        task: has its dictionaries.
-        source: where it comes from.
+        criterion: the criterion of its training.
+        task: the task with its dictionaries.
+        source: the ``checkpoint``, ``None`` for a fresh model, and the number of ``updates``, ``None`` if not known.
     """
 
     name: str
@@ -54,13 +54,13 @@ class Subject:
         return self.task.target_dictionary.pad()
 
     def description(self) -> dict[str, Any]:
-        """Return what an analysis says of it."""
+        """Return what an analysis says of the model itself."""
         cfg = layer_stacks(self.model)[-1].cfg
         return {"name": self.name, "residual": cfg.residual, "layer_sharing": cfg.layer_sharing, **self.source}
 
 
 def checkpoint_file(path: Path) -> Path:
-    """Return the checkpoint at a path, or the best one in a run's folder.
+    """Return the checkpoint at a path or, if the path is a folder, the best checkpoint of that run.
 
     Raises:
         InputError: there is none.
@@ -72,12 +72,12 @@ def trained(name: str, path: Path, data: str) -> Subject:
     """Return the model of a checkpoint.
 
     Args:
-        name: what to call it.
+        name: what to call the model.
         path: the checkpoint.
-        data: fairseq's binary data of the languages that it was trained on.
+        data: fairseq's binary data in the languages of the training.
 
     Raises:
-        InputError: there is no such checkpoint, it is not of this plugin, or its vocabulary is not that of the data.
+        InputError: the checkpoint is missing or not of this plugin, or its vocabulary is not that of the data.
     """
     state = checkpoints.load(path)
     try:
@@ -97,12 +97,12 @@ def trained(name: str, path: Path, data: str) -> Subject:
 
 
 def fresh(data: str, flags: list[str], residual: str | None) -> Subject:
-    """Return a new model, as ``b2t train`` would start with.
+    """Return a new model, the same with which ``b2t train`` would start.
 
     Args:
         data: fairseq's binary data.
-        flags: those of ``b2t train``; what they say of the optimizer is not used.
-        residual: the scheme, ``None``: that of the flags.
+        flags: the flags of ``b2t train``; those of the optimizer are not used.
+        residual: the residual scheme, ``None`` for that of the flags.
 
     Raises:
         InputError: the flags are not those of a model of this plugin.
@@ -124,10 +124,13 @@ def fresh(data: str, flags: list[str], residual: str | None) -> Subject:
 
 
 def schemes(asked: str | None) -> list[str | None]:
-    """Return the schemes of ``--residual``: ``all``, or names with commas between them.
+    """Return the schemes that ``--residual`` names.
+
+    Args:
+        asked: ``all``, names with commas between them, or ``None`` for the scheme of the flags.
 
     Raises:
-        InputError: one of them is unknown.
+        InputError: a scheme is unknown.
     """
     if asked is None:
         return [None]
@@ -141,7 +144,13 @@ def schemes(asked: str | None) -> list[str | None]:
 
 
 def batches(subject: Subject, subset: str, tokens: int, device: str) -> Iterator[dict]:
-    """Yield batches of a subset, the same for every model, until they have so many target tokens.
+    """Yield batches of a subset; every model that can read the same sentences gets the same batches.
+
+    Args:
+        subject: the model.
+        subset: part of the data, such as ``valid``.
+        tokens: the number of target tokens after which no further batch follows.
+        device: ``"cuda"`` or ``"cpu"``.
 
     Raises:
         InputError: the data have no such subset, or it has no sentence that the model can read.
@@ -156,13 +165,13 @@ def batches(subject: Subject, subset: str, tokens: int, device: str) -> Iterator
     readable, _ = dataset.filter_indices_by_size(np.arange(len(dataset)), max_positions)
     if not len(readable):
         raise InputError(
-            f"--subset {subset} has no sentence that {subject.name} can read, of {max_positions} tokens at the most; "
+            f"--subset {subset} has no sentence that {subject.name} can read, of {max_positions} tokens at most; "
             "choose another subset"
         )
     iterator = task.get_batch_iterator(
         dataset=dataset,
-        # fairseq demands that each sentence fits into a batch
-        max_tokens=max(min(tokens, _MOST_TOKENS), _longest(dataset, readable)),
+        # fairseq requires that each sentence fits into a batch
+        max_tokens=max(min(tokens, _MAX_TOKENS), _longest(dataset, readable)),
         max_positions=max_positions,
         ignore_invalid_inputs=True,
         required_batch_size_multiple=1,
@@ -177,10 +186,12 @@ def batches(subject: Subject, subset: str, tokens: int, device: str) -> Iterator
 
 
 def profile(subject: Subject, batch: dict) -> None:
-    """Give a fresh model that needs them its omegas as its training would: from its profile, or from one batch.
+    """Set Admin's omegas in a fresh model as its training would: from its profile, or from one batch.
+
+    A model of another scheme, or one that is trained, stays as it is.
 
     Raises:
-        InputError: the profile is not one of such a model.
+        InputError: the profile does not fit the model.
     """
     if admin_profile.is_profiled(subject.model):
         return
@@ -200,11 +211,11 @@ def _longest(dataset: FairseqDataset, indices: np.ndarray) -> int:
 
 @contextmanager
 def _needing_languages(data: str) -> Iterator[None]:
-    """Say of which data it is that fairseq cannot tell the languages."""
+    """Raise InputError with the name of the data if fairseq cannot infer their languages."""
     try:
         yield
     except Exception as error:
-        # of no class of its own
+        # fairseq raises a plain Exception
         if "infer language pair" not in str(error):
             raise
         raise InputError(

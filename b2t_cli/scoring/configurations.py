@@ -55,7 +55,7 @@ def compare(folders: Iterable[Path]) -> list[dict[str, Any]]:
 
 
 def read_run(folder: Path, name: str) -> Outcome:
-    """Read a run's scores and its log; ``b2t report`` says of the same runs that they diverged.
+    """Read the scores and the log of a run.  Whether it has diverged is decided as in ``b2t report``.
 
     Args:
         folder: the run's folder.
@@ -91,9 +91,8 @@ def summarize(name: str, runs: list[Outcome]) -> dict[str, Any]:
         _refuse_other_model(scored[0], run)
     bleu = {}
     for test_set in NEWSTESTS:
-        found = [run.scores["sets"].get(test_set) for run in scored]
-        # a mean over other seeds than those of the other columns would mislead
-        bleu[test_set] = _spread([s["metrics"]["BLEU"]["score"] for s in found]) if found and all(found) else None
+        results = [run.scores["sets"].get(test_set) for run in scored]
+        bleu[test_set] = _spread([result and result["metrics"]["BLEU"]["score"] for result in results])
     averages = [run.scores["average"] for run in scored]
     speeds = [speed for run in runs for speed in run.speeds]
     return {
@@ -105,43 +104,50 @@ def summarize(name: str, runs: list[Outcome]) -> dict[str, Any]:
         "parameters": scored[0].scores["parameters"] if scored else None,
         "words_per_second": median(speeds) if speeds else None,
         "bleu": bleu,
-        "average": _spread([average["BLEU"] for average in averages]) if averages and all(averages) else None,
+        "average": _spread([average and average["BLEU"] for average in averages]),
     }
 
 
 def build_table(rows: list[dict[str, Any]]) -> Table:
-    """Return the table of configurations, see :func:`summarize`."""
-    cells, notes = [], []
-    for row in rows:
-        seeds, diverged, failed = len(row["runs"]), len(row["diverged"]), len(row["failed"])
-        scores = [*row["bleu"].values(), row["average"]]
-        shown = [_show(score) for score in scores]
-        if diverged + failed == seeds:
-            shown = ["failed" if failed else DIVERGED] * len(scores)
-        cells.append(
-            [
-                row["configuration"],
-                f"{seeds - diverged - failed} of {seeds}" if diverged + failed else str(seeds),
-                millions(row["parameters"]) if row["parameters"] else "-",
-                number(row["relative_speed"]),
-                *shown,
-            ]
-        )
-        if 0 < diverged < seeds:
-            notes.append(f"{row['configuration']}: diverged and left out: {', '.join(row['diverged'])}")
-        notes += [f"{run} left out: {fault}" for run, fault in row["failed"].items()]
-        notes += [f"{run}: {', '.join(missing)} missing" for run, missing in row["missing"].items()]
+    """Return the table of configurations.
+
+    Args:
+        rows: what :func:`compare` has returned.
+    """
     title = "BLEU on newstest2010 to newstest2016: mean ± sample standard deviation over seeds"
-    notes.append(
-        f"speed: median of the target tokens per second in train.log, relative to {rows[0]['configuration']}; "
+    header = ["configuration", "seeds", "parameters", "speed", *YEARS, "average"]
+    speed = (
+        f"speed: median of the target tokens per second in {run_folder.LOG}, relative to {rows[0]['configuration']}; "
         "comparable only on one kind of machine"
     )
-    header = ["configuration", "seeds", "parameters", "speed", *YEARS, "average"]
-    return Table(title, header, cells, notes)
+    notes = [note for row in rows for note in _notes(row)]
+    return Table(title, header, [_cells(row) for row in rows], [*notes, speed])
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    seeds, left_out = len(row["runs"]), len(row["diverged"]) + len(row["failed"])
+    scores = [_show(score) for score in (*row["bleu"].values(), row["average"])]
+    if left_out == seeds:
+        scores = ["failed" if row["failed"] else DIVERGED] * len(scores)
+    return [
+        row["configuration"],
+        f"{seeds - left_out} of {seeds}" if left_out else str(seeds),
+        millions(row["parameters"]) if row["parameters"] else "-",
+        number(row["relative_speed"]),
+        *scores,
+    ]
+
+
+def _notes(row: dict[str, Any]) -> list[str]:
+    notes = []
+    if 0 < len(row["diverged"]) < len(row["runs"]):
+        notes.append(f"{row['configuration']}: diverged and left out: {', '.join(row['diverged'])}")
+    notes += [f"{run} left out: {fault}" for run, fault in row["failed"].items()]
+    return notes + [f"{run}: {', '.join(missing)} missing" for run, missing in row["missing"].items()]
 
 
 def _configuration(folder: Path) -> Path:
-    """Return a run's folder without the part that names the seed."""
+    """Return the folder of a run without the part that names the seed."""
     name = re.sub(r"[-_.]?seed[-_.=]?\d+$", "", folder.name)
     return folder.parent / name if name else folder.parent
 
@@ -169,7 +175,13 @@ def _refuse_mixed_scores(runs: list[Outcome]) -> None:
                 )
 
 
-def _spread(values: list[float]) -> dict[str, Any]:
+def _spread(values: list[float | None]) -> dict[str, Any] | None:
+    """Return mean and standard deviation over seeds, ``None`` if a seed has no value.
+
+    A mean over fewer seeds could not be compared with those of the other columns.
+    """
+    if not values or None in values:
+        return None
     return {"values": values, "mean": mean(values), "std": stdev(values) if len(values) > 1 else None}
 
 

@@ -1,4 +1,4 @@
-"""What ``fairseq-generate`` prints."""
+"""Reads what ``fairseq-generate`` prints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from b2t_common.files import read_lines
 
 
 def read_generated(path: Path, expected: int) -> list[str]:
-    """Return the best translation of each of ``expected`` sentences from fairseq's D- lines, in corpus order.
+    """Return the best translation of each sentence, from fairseq's lines D-NUMBER, in the order of the corpus.
+
+    Args:
+        path: what ``fairseq-generate`` has printed.
+        expected: the number of sentences.
 
     Raises:
         InputError: translations are missing or there are too many.
@@ -18,7 +22,7 @@ def read_generated(path: Path, expected: int) -> list[str]:
     best: dict[int, str] = {}
     for line in read_lines(path):
         identifier, *rest = line.split("\t", 2)
-        # a run that was killed may leave part of a line
+        # the last line of a process that was killed may be incomplete
         if len(rest) == 2 and re.fullmatch(r"D-\d+", identifier):
             best.setdefault(int(identifier[2:]), rest[1])
     missing = [str(i) for i in range(expected) if i not in best]

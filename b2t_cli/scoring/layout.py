@@ -1,4 +1,4 @@
-"""The tables of ``b2t score``: runs beside the papers' results, and runs against each other."""
+"""The tables of ``b2t score``: runs and the papers' results, and runs compared with each other."""
 
 from __future__ import annotations
 
@@ -15,33 +15,23 @@ YEARS = [name.removeprefix("newstest") for name in NEWSTESTS]
 
 
 def score_table(runs: Sequence[dict[str, Any]], matching_only: bool = False) -> Table:
-    """Return the scores of runs, as ``scores.json`` holds them, above the papers' results.
+    """Return the scores of runs, with the papers' results below them.
 
     A result of the papers that has the settings of a run is marked, and a note gives the difference of the averages.
 
     Args:
-        runs: what is in ``scores.json`` of each.
-        matching_only: leave the other results of the papers out.
+        runs: the content of ``scores.json`` of each run.
+        matching_only: show only those results of the papers that have the settings of a run.
     """
     pair = runs[0]["language_pair"]
-    papers = published.results() if pair == PAPERS_PAIR else []
     matches = [(run, match) for run in runs for match in run["published"]]
     matched = [match["row"] for _, match in matches]
+    papers = published.results() if pair == PAPERS_PAIR else []
     papers += [row for row in published.results("averages") if row in matched]
     if matching_only:
         papers = [row for row in papers if row in matched]
     rows = [cells for run in runs for cells in _run_rows(run)] + ([RULE] if papers else [])
-    for row in papers:
-        scores = row.get("bleu", [None] * len(YEARS))
-        size = row.get("parameters_in_millions")
-        rows.append(
-            [
-                row["model"] + (" *" if row in matched else ""),
-                *("BLEU", f"arXiv {row['arxiv']}", str(row["unique_layers"]), str(row["layers"])),
-                f"{size}M" if size else "-",
-                *map(number, [*scores, row["average"]]),
-            ]
-        )
+    rows += [_paper_row(row, row in matched) for row in papers]
     notes = [_description(run) for run in runs] + [_match(run, match) for run, match in matches] + _signatures(runs)
     if papers:
         notes.append(f"papers: {published.about()}")
@@ -49,8 +39,22 @@ def score_table(runs: Sequence[dict[str, Any]], matching_only: bool = False) -> 
     return Table(f"newstest2010 to newstest2016, {pair}", header, rows, notes, left=3)
 
 
+def _paper_row(row: dict[str, Any], is_match: bool) -> list[str]:
+    scores = row.get("bleu", [None] * len(YEARS))
+    size = row.get("parameters_in_millions")
+    return [
+        row["model"] + (" *" if is_match else ""),
+        "BLEU",
+        f"arXiv {row['arxiv']}",
+        str(row["unique_layers"]),
+        str(row["layers"]),
+        f"{size}M" if size else "-",
+        *map(number, [*scores, row["average"]]),
+    ]
+
+
 def _run_rows(run: dict[str, Any]) -> list[list[str]]:
-    """Return one row per metric; the first says whose it is."""
+    """Return one row per metric; only the first names the run and its model."""
     rows: list[list[str]] = []
     for metric in next(iter(run["sets"].values()))["metrics"]:
         scale, label = (100, "COMET x100") if metric == "COMET" else (1, metric)
@@ -64,7 +68,7 @@ def _run_rows(run: dict[str, Any]) -> list[list[str]]:
 
 
 def _description(run: dict[str, Any]) -> str:
-    # fairseq's own transformer has neither
+    # fairseq's own transformer has neither of the two
     flags = [(flag(name), run["settings"].get(name)) for name in ("residual", "layer_sharing")]
     model = " ".join(f"{name} {value}" for name, value in flags if value is not None) or "fairseq's transformer"
     missing = f"; no average: {', '.join(run['missing'])} missing" if run["missing"] else ""
@@ -91,7 +95,12 @@ def _signatures(runs: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def bootstrap_table(tests: dict[str, Any], samples: int) -> Table:
-    """Return the table of :func:`~b2t_fairseq.significance.paired_bootstrap`."""
+    """Return the table of a comparison of runs.
+
+    Args:
+        tests: what :func:`~b2t_cli.scoring.significance.paired_bootstrap` has returned.
+        samples: how often the sentences were resampled.
+    """
     rows: list[list[str]] = []
     signatures: dict[str, None] = {}
     for name, metrics in tests.items():
@@ -116,7 +125,7 @@ def _p_value(p_value: float | None) -> str:
 
 
 def of_both_stacks(numbers: dict[str, int]) -> str:
-    """Return the number that both stacks have, or encoder-decoder as in 12-6."""
+    """Return the number if both stacks have the same, otherwise encoder-decoder, as in 12-6."""
     return "-".join(map(str, dict.fromkeys(numbers.values())))
 
 

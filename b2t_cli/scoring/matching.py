@@ -12,16 +12,16 @@ from b2t_fairseq.sharing import NO_SHARING
 
 from . import published
 
-# they leave the function of a trained model as it is, but not its score
+# settings of training: they do not change the function of a trained model, but they change its score
 _RECIPE = ("encoder_word_dropout", "decoder_word_dropout", "depth_scaled_init")
 
 
 def matching(settings: Mapping[str, Any], arxiv: str | None = None) -> list[dict[str, Any]]:
-    """Return the results of models with these settings: rows if there are any, otherwise averages.
+    """Return the results of models with these settings: with scores by test set if there are any, otherwise averages.
 
     Args:
-        settings: a model's settings as a checkpoint holds them.
-        arxiv: number of the one paper to look in; both papers have 6-6-layer Post-LN models, trained differently.
+        settings: the settings of a model as its checkpoint has them.
+        arxiv: number of the only paper to look in; both papers have 6-6-layer Post-LN models, trained differently.
     """
     for kind in ("rows", "averages"):
         known = [row for row in published.results(kind) if arxiv in (None, row["arxiv"])]

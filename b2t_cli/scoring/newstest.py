@@ -1,4 +1,4 @@
-"""The papers' test sets, newstest2010 to newstest2016, as sacreBLEU has them: downloaded once, then in its cache."""
+"""The papers' test sets, newstest2010 to newstest2016, which sacreBLEU downloads once and then has in its cache."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeVar
 from b2t_common.errors import InputError
 from b2t_common.files import read_lines
 
-# the papers score all 3,003 segments of 2014; sacreBLEU's wmt14 is the subset of the official evaluation
+# the papers score all 3,003 segments of 2014; sacreBLEU's wmt14 is only the subset of the official evaluation
 NEWSTESTS = {
     "newstest2010": "wmt10",
     "newstest2011": "wmt11",
@@ -25,32 +25,33 @@ Answer = TypeVar("Answer")
 
 
 def sources(name: str, language_pair: str = PAPERS_PAIR) -> list[str]:
-    """Return the source sentences of ``newstest2014``, say; see :func:`references`."""
+    """Return the source sentences of a test set; arguments and errors as of :func:`references`."""
     from sacrebleu import get_source_file
 
-    return read_lines(Path(_ask(get_source_file, name, language_pair)))
+    return read_lines(Path(_file(get_source_file, name, language_pair)))
 
 
 def references(name: str, language_pair: str = PAPERS_PAIR) -> list[str]:
-    """Return the reference translations of a set.
+    """Return the reference translations of a test set.
 
     Args:
         name: a name in ``NEWSTESTS``.
         language_pair: source and target, such as ``en-de``.
 
     Raises:
-        InputError: unknown set or language pair, or sacreBLEU has it neither in its cache nor from the network.
+        InputError: the set or the language pair is unknown, or the set is not in sacreBLEU's cache and cannot be
+            downloaded.
     """
     from sacrebleu import get_reference_files
 
-    return read_lines(Path(_ask(get_reference_files, name, language_pair)[0]))
+    return read_lines(Path(_file(get_reference_files, name, language_pair)[0]))
 
 
 def check_language_pair(name: str, language_pair: str) -> None:
-    """Check that sacreBLEU has a set of that name in that language pair.
+    """Check that sacreBLEU has a test set in a language pair.
 
     Raises:
-        InputError: it has not; the message lists what there is.
+        InputError: it does not; the message lists the sets or the pairs that it has.
     """
     from sacrebleu.dataset import DATASETS
 
@@ -61,14 +62,14 @@ def check_language_pair(name: str, language_pair: str) -> None:
         raise InputError(f"--language-pair {language_pair}: {name} has only {', '.join(sorted(known))}")
 
 
-def _ask(get: Callable[[str, str], Answer], name: str, language_pair: str) -> Answer:
+def _file(get: Callable[[str, str], Answer], name: str, language_pair: str) -> Answer:
     from sacrebleu import utils
 
     check_language_pair(name, language_pair)
     try:
         return get(NEWSTESTS[name], language_pair)
     except (Exception, SystemExit) as error:
-        # sacreBLEU lets through whatever its downloading and unpacking raise, and exits when a checksum is wrong
+        # sacreBLEU does not catch what downloading and unpacking raise, and it exits if a checksum is wrong
         cache = Path(utils.SACREBLEU_DIR)
         raise InputError(
             f"{name} ({NEWSTESTS[name]}, {language_pair}) is not in sacreBLEU's cache {cache} and could not be "

@@ -1,4 +1,4 @@
-"""The papers' results on newstest2010 to 2016, as ``published.json`` holds them; that file says what its keys mean."""
+"""The papers' results on newstest2010 to 2016, from ``published.json``; that file explains its keys."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 
 def results(kind: str = "rows") -> list[dict[str, Any]]:
-    """Return the papers' ``"rows"``, with scores by set, or the ``"averages"`` of which nothing more is known."""
+    """Return the papers' results: the ``"rows"`` with scores by test set, or those with ``"averages"`` only."""
     return _read()[kind]
 
 
 def about() -> str:
-    """Return under which conditions the papers' scores were measured."""
+    """Return the sentence about how the papers' scores were measured."""
     return _read()["keys"]["about"]
 
 

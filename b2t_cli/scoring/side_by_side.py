@@ -10,8 +10,8 @@ from b2t_common import run_folder
 from .. import tables
 from ..tables import Table
 from . import comet
+from .evaluation import Evaluation, TestSets, evaluate
 from .layout import bootstrap_table, score_table
-from .runs import Evaluation, TestSets, evaluate
 from .significance import paired_bootstrap
 
 

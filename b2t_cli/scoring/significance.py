@@ -1,4 +1,4 @@
-"""Is one run better than another?  sacreBLEU's paired bootstrap resampling (Koehn 2004)."""
+"""Whether one run is better than another: sacreBLEU's paired bootstrap resampling (Koehn 2004)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ from typing import Any, cast
 
 from sacrebleu.significance import PairedTest
 
-from .runs import Evaluation, TestSets
+from .evaluation import Evaluation, TestSets
 
 
 def paired_bootstrap(evaluations: Sequence[Evaluation], test_sets: TestSets, samples: int) -> dict[str, Any]:
-    """Compare every run with the first on each test set that both have, in BLEU and chrF.
+    """Compare every run with the first one, in BLEU and chrF, on each test set that both have translated.
+
+    Args:
+        evaluations: the runs.
+        test_sets: the test sets.
+        samples: how often the sentences are resampled.
 
     Returns:
-        For each set and metric the signature and for each run its ``score``, the ``mean`` of the resampled scores
-        with half the width ``ci`` of their 95% interval, the ``difference`` to the first and the ``p_value``, ``None``
-        where the translations are those of the first: sacreBLEU gives 1 / (samples + 1) there, as if it were
-        significant.
+        For each test set and metric the ``signature`` and ``runs``.  A run has its ``score``, the ``mean`` of the
+        resampled scores with half the width of their 95% interval ``ci``, the ``difference`` to the first run and the
+        ``p_value``.  The latter is ``None`` for translations that are identical to those of the first run, for which
+        sacreBLEU would give 1 / (samples + 1), as if they differed significantly.
     """
     first, *others = evaluations
     tests: dict[str, Any] = {}

@@ -15,9 +15,9 @@ class TestTable:
     @pytest.mark.parametrize("scheme", ["post_ln", "pre_ln", "mix_ln", "rezero"])
     def test_cells_summarize_the_measured_numbers(self, scheme):
         run = observed("translation", scheme)
-        rows = summary.table([run.result], "some tokens").rows
-        for stack, row in zip(layer_stacks(run.model), rows, strict=True):
-            cells = dict(zip(summary.HEADER, row, strict=True))
+        table = summary.table([run.result], "some tokens")
+        for stack, row in zip(layer_stacks(run.model), table.rows, strict=True):
+            cells = dict(zip(table.header, row, strict=True))
             layers = stack.layer_list()
             ends = [root_mean_square(run.seen[layers[0]][2]), root_mean_square(run.seen[layers[-1]][3])]
             assert float(cells["gradient"]) == pytest.approx(ends[0] / ends[1], rel=0.01)
@@ -39,7 +39,8 @@ class TestTable:
     def test_cells_of_a_diverged_model_are_empty(self):
         model, batches = translation(residual="post_ln")
         model.encoder.layers[0].fc1.weight.data.fill_(float("nan"))
-        cells = dict(zip(summary.HEADER, summary.table([analyzed(model, batches)], "").rows[1], strict=True))
+        table = summary.table([analyzed(model, batches)], "")
+        cells = dict(zip(table.header, table.rows[1], strict=True))
         assert (cells["gradient"], cells["norm passes"], cells["its angle"]) == ("-", "-", "-")
 
 

@@ -33,7 +33,7 @@ class TestSet(NamedTuple):
 
 
 class TestSets(dict[str, TestSet]):
-    """The papers' test sets in one language pair by name, each read when it is first asked for.
+    """The papers' test sets in one language pair, by name; each is read when it is used for the first time.
 
     Raises:
         InputError: sacreBLEU does not have it, or its cache is damaged.
@@ -45,34 +45,34 @@ class TestSets(dict[str, TestSet]):
         self.target = language_pair.split("-")[-1]
 
     def __missing__(self, name: str) -> TestSet:
-        found = TestSet(newstest.sources(name, self.language_pair), newstest.references(name, self.language_pair))
-        if len(found.sources) != len(found.references):
+        sources, references = (read(name, self.language_pair) for read in (newstest.sources, newstest.references))
+        if len(sources) != len(references):
             raise InputError(
-                f"sacreBLEU's cache {sacrebleu.utils.SACREBLEU_DIR} has {len(found.sources)} sources and "
-                f"{len(found.references)} references of {name}: delete its folder {newstest.NEWSTESTS[name]} there"
+                f"sacreBLEU's cache {sacrebleu.utils.SACREBLEU_DIR} has {len(sources)} sources and {len(references)} "
+                f"references of {name}: delete its folder {newstest.NEWSTESTS[name]} there"
             )
-        self[name] = found
-        return found
+        self[name] = TestSet(sources, references)
+        return self[name]
 
     def metrics(self) -> list[Metric]:
-        """Return BLEU, with the tokenizer of the target language as on sacreBLEU's command line, and chrF."""
+        """Return BLEU, with the tokenizer that sacreBLEU's command uses for the target language, and chrF."""
         return [BLEU(trg_lang=self.target), CHRF()]
 
 
 @dataclass
 class Evaluation:
-    """Translations of a run by test set, and what ``scores.json`` holds."""
+    """The translations of a run by test set, and the content of its ``scores.json``."""
 
     hypotheses: dict[str, list[str]]
     scores: dict[str, Any]
 
 
 def evaluate(run: Path, name: str, test_sets: TestSets, comet_model: str | None = None) -> Evaluation:
-    """Score what ``RUN/evaluation`` has of the test sets and write the translations there, one a line.
+    """Score the translations of the test sets in ``RUN/evaluation``, and write them there, one a line.
 
     Args:
-        run: a run's folder; its evaluation folder holds ``newstest2010.generated.txt``, what ``fairseq-generate``
-            printed, and so on, and ``averaged.pt``, the model that was used.
+        run: a run's folder.  Its evaluation folder has the model that translated, ``averaged.pt``, and the output of
+            ``fairseq-generate`` for each test set, ``newstest2010.generated.txt`` and so on.
         name: what tables call the run.
         test_sets: the test sets.
         comet_model: ``None`` for no COMET, empty for its default model.
@@ -80,23 +80,14 @@ def evaluate(run: Path, name: str, test_sets: TestSets, comet_model: str | None 
     Raises:
         InputError: there is no translation, one is incomplete, or there is no model.
     """
-    generated = {key: run / run_folder.generated(key) for key in newstest.NEWSTESTS}
-    generated = {key: file for key, file in generated.items() if file.exists()}
-    if not generated:
-        raise InputError(
-            f"{run / run_folder.EVALUATION} has none of newstest2010.generated.txt to newstest2016.generated.txt; "
-            f"make them with {script_command('evaluate.sh', run)}"
-        )
+    generated = _generated(run)
     description = describe(checkpoints.load(run / run_folder.AVERAGED))
     hypotheses = {key: read_generated(file, len(test_sets[key].sources)) for key, file in generated.items()}
     sets = {}
     for key, lines in hypotheses.items():
         write_lines(run / run_folder.translations(key, test_sets.target), lines)
         sets[key] = _score(lines, key, test_sets, comet_model)
-    metrics = sets[next(iter(sets))]["metrics"]
-    complete = len(sets) == len(newstest.NEWSTESTS)
-    # the papers' average is that of all seven
-    average = {m: mean(s["metrics"][m]["score"] for s in sets.values()) for m in metrics} if complete else None
+    average = _average(sets)
     in_papers = test_sets.language_pair == newstest.PAPERS_PAIR
     scores = {
         "run": name,
@@ -116,8 +107,28 @@ def evaluate(run: Path, name: str, test_sets: TestSets, comet_model: str | None 
     return Evaluation(hypotheses, scores)
 
 
+def _generated(run: Path) -> dict[str, Path]:
+    """Return the output of ``fairseq-generate`` for each test set for which there is one."""
+    files = {key: run / run_folder.generated(key) for key in newstest.NEWSTESTS}
+    existing = {key: file for key, file in files.items() if file.exists()}
+    if not existing:
+        raise InputError(
+            f"{run / run_folder.EVALUATION} has none of newstest2010.generated.txt to newstest2016.generated.txt; "
+            f"make them with {script_command('evaluate.sh', run)}"
+        )
+    return existing
+
+
+def _average(sets: dict[str, dict[str, Any]]) -> dict[str, float] | None:
+    """Return the mean of each metric over the test sets, ``None`` unless all seven of the papers are there."""
+    if len(sets) < len(newstest.NEWSTESTS):
+        return None
+    metrics = next(iter(sets.values()))["metrics"]
+    return {metric: mean(scored["metrics"][metric]["score"] for scored in sets.values()) for metric in metrics}
+
+
 def _published(settings: dict[str, Any], average: dict[str, float] | None) -> list[dict[str, Any]]:
-    """Return the papers' results of the same model, each with the difference of the average to it."""
+    """Return the papers' results of the same model, each with the difference of this average to that one."""
     matches = []
     for row in matching(settings):
         difference = average["BLEU"] - row["average"] if average and row["average"] is not None else None
