@@ -7,7 +7,7 @@ import pytest
 import torch
 from fairseq.models import ARCH_MODEL_REGISTRY
 from flags import parse
-from helpers import make_model
+from helpers import make_model, model_settings
 from scoring import DEEP, POST_LN, SIX_SETS, wmt_settings
 
 from b2t_cli.runs.checkpoint_model import describe
@@ -79,7 +79,7 @@ ONE = ["--encoder-unique-layers", "1", "--decoder-unique-layers", "1"]
 def test_parameters_of_the_papers_models(flags, millions):
     settings = settings_of(*flags, "--share-all-embeddings")
     with torch.device("meta"):
-        model = build_without_data(settings, 32768, model_class=ARCH_MODEL_REGISTRY[settings["arch"]])
+        model = build_without_data(settings, 32768, model_class=ARCH_MODEL_REGISTRY[settings["_name"]])
     state = {"model": model.state_dict(), "cfg": {"model": settings}}
     assert f"{describe(state)['parameters'] / 1e6:.1f}" == millions
     if flags == ["--arch", "transformer_wmt_en_de"]:
@@ -92,8 +92,7 @@ def test_parameters_are_those_that_the_model_logs(flags, caplog):
     with caplog.at_level("INFO", logger="b2t_fairseq"):
         model = make_model(**flags)
     logged = re.search(r"([\d,]+) parameters", caplog.text).group(1)
-    settings = {"encoder_embed_dim": 16, "encoder_ffn_embed_dim": 32, "_name": "b2t_transformer"}
-    settings |= {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "share_all_embeddings": True, **flags}
+    settings = {**vars(model_settings(**flags)), "_name": "b2t_transformer"}
     diverged = {name: torch.full_like(tensor, torch.nan) for name, tensor in model.state_dict().items()}
     for state in (model.state_dict(), diverged):
         count = describe({"model": state, "cfg": {"model": settings}})["parameters"]

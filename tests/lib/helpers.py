@@ -43,10 +43,21 @@ def make_model(arch: str = "b2t_transformer", task=None, seed: int = 1, **overri
     return build(arch, {**SMALL, **overrides}, task, seed)
 
 
-def build(arch: str, settings: dict, task=None, seed: int = 1):
-    """Build a model of an architecture whose other settings are the architecture's."""
+def model_settings(arch: str = "b2t_transformer", **overrides) -> argparse.Namespace:
+    """Return all settings of the model that :func:`make_model` builds."""
+    return fill(arch, {**SMALL, **overrides})
+
+
+def fill(arch: str, settings: dict) -> argparse.Namespace:
+    """Return settings with the others of an architecture filled in."""
     args = argparse.Namespace(arch=arch, **settings)
     ARCH_CONFIG_REGISTRY[arch](args)
+    return args
+
+
+def build(arch: str, settings: dict, task=None, seed: int = 1):
+    """Build a model of an architecture whose other settings are the architecture's."""
+    args = fill(arch, settings)
     torch.manual_seed(seed)
     return ARCH_MODEL_REGISTRY[arch].build_model(args, task or make_task())
 

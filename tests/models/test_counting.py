@@ -1,11 +1,8 @@
 """FLOPs are counted as PyTorch's own counter sees them in a real model, parameters as they are in the model."""
 
-import argparse
-
 import pytest
 import torch
-from fairseq.models import ARCH_CONFIG_REGISTRY
-from helpers import SMALL, make_model, make_task
+from helpers import make_model, make_task, model_settings
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -52,15 +49,8 @@ def build(overrides):
     return make_model(task=make_task(VOCABULARY - 4), kernels="fairseq", **overrides)
 
 
-def settings(overrides):
-    """Return the settings from which ``make_model`` builds a model."""
-    args = argparse.Namespace(**{**SMALL, **overrides})
-    ARCH_CONFIG_REGISTRY["b2t_transformer"](args)
-    return args
-
-
 def plan(overrides):
-    return plan_translation(settings(overrides))
+    return plan_translation(model_settings(**overrides))
 
 
 def batch():
@@ -134,10 +124,10 @@ def test_parameters_of_a_checkpoint_are_those_of_its_model(residual):
     flags = {"residual": residual, "layer_sharing": "cycle_rev", **SHARED}
     model = make_model(**flags)
     expected = sum(parameter.numel() for parameter in model.parameters())
-    assert count_parameters(plan_of_checkpoint(vars(settings(flags))), model.state_dict()) == expected
+    assert count_parameters(plan_of_checkpoint(vars(model_settings(**flags))), model.state_dict()) == expected
 
 
 def test_parameters_of_every_size_of_model(overrides):
     model = build(overrides)
     expected = sum(parameter.numel() for parameter in model.parameters())
-    assert count_parameters(plan_of_checkpoint(vars(settings(overrides))), model.state_dict()) == expected
+    assert count_parameters(plan_of_checkpoint(vars(model_settings(**overrides))), model.state_dict()) == expected
