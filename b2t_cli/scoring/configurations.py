@@ -180,9 +180,10 @@ def _spread(values: list[float | None]) -> dict[str, Any] | None:
 
     A mean over fewer seeds could not be compared with those of the other columns.
     """
-    if not values or None in values:
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
         return None
-    return {"values": values, "mean": mean(values), "std": stdev(values) if len(values) > 1 else None}
+    return {"values": known, "mean": mean(known), "std": stdev(known) if len(known) > 1 else None}
 
 
 def _show(spread: dict[str, Any] | None) -> str:
