@@ -160,24 +160,12 @@ class Decoder(LayerStack, TransformerDecoderBase):
         want_attn = alignment_layer is not None or not self.training or self.attn_in_training
         if alignment_layer is None:
             alignment_layer = self.num_layers - 1
-        source = source_padding_mask = None
-        if encoder_out is not None:
-            source = encoder_out["encoder_out"][0] if encoder_out["encoder_out"] else None
-            if encoder_out["encoder_padding_mask"]:
-                source_padding_mask = encoder_out["encoder_padding_mask"][0]
-                if incremental_state is None and not self.needs_mask(source_padding_mask):
-                    source_padding_mask = None
-
+        source, source_padding_mask = self._source(encoder_out, is_stepwise=incremental_state is not None)
         x = self.time_first(self.forward_embedding(prev_output_tokens, incremental_state))
         if incremental_state is not None:
             prev_output_tokens = prev_output_tokens[:, -1:]
         causal = incremental_state is None and not full_context_alignment
-        target_padding_mask = None
-        # With --cross-self-attention the mask of the source is joined to this one.
-        if self.cross_self_attention or not (causal and self.causal_hides_padding):
-            target_padding_mask = prev_output_tokens.eq(self.padding_idx)
-            if not self.cross_self_attention and not self.needs_mask(target_padding_mask):
-                target_padding_mask = None
+        target_padding_mask = self._target_padding_mask(prev_output_tokens, causal)
         future_mask = self.buffered_future_mask(x) if causal else None
 
         attn: Tensor | None = None
@@ -206,6 +194,31 @@ class Decoder(LayerStack, TransformerDecoderBase):
         if self.project_out_dim is not None:
             x = self.project_out_dim(x)
         return x, {"attn": [attn], "inner_states": inner_states}
+
+    def _source(
+        self, encoder_out: dict[str, list[Tensor]] | None, is_stepwise: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return the encoder's output, ``(src_len, batch, encoder_embed_dim)``, and its padding, ``(batch, src_len)``.
+
+        Args:
+            encoder_out: what the encoder returned, or ``None``.
+            is_stepwise: whether one token is decoded at a time; then the mask is not looked into at each step.
+        """
+        if encoder_out is None:
+            return None, None
+        source = encoder_out["encoder_out"][0] if encoder_out["encoder_out"] else None
+        masks = encoder_out["encoder_padding_mask"]
+        return source, masks[0] if masks and (is_stepwise or self.needs_mask(masks[0])) else None
+
+    def _target_padding_mask(self, prev_output_tokens: Tensor, causal: bool) -> Tensor | None:
+        """Return the padding of the target, ``(batch, tgt_len)``, if self-attention needs it."""
+        if self.cross_self_attention:
+            # The mask of the source is joined to this one.
+            return prev_output_tokens.eq(self.padding_idx)
+        if causal and self.causal_hides_padding:
+            return None
+        mask = prev_output_tokens.eq(self.padding_idx)
+        return mask if self.needs_mask(mask) else None
 
     def output_layer(self, features: Tensor) -> Tensor:
         """Return the logits, ``(batch, tgt_len, vocabulary)``; with an adaptive softmax the features as they are.
