@@ -17,6 +17,14 @@ from b2t_fairseq.upstream import stopping
 FORK = multiprocessing.get_context("fork")
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind():
+    """Later runs in this process do not stop; a killed child leaves its mark, in shared memory, that it trains."""
+    yield
+    stopping._training[0] = 0
+    stopping._asked.clear()
+
+
 def signal_at(monkeypatch, update, number, receivers=lambda trainer: [os.getpid()]):
     """Send a signal while an update is computed; ``receivers`` returns the ids of processes."""
     step = Trainer.train_step
