@@ -92,8 +92,8 @@ def markdown(result: dict) -> str:
     cores, threads = result["cores"], result["threads"]
     note = (
         f"Target tokens per second, medians over {result['rounds']} rounds of {result['seconds']} seconds; in each "
-        f"round their ratio to PyTorch's default alone, with quartiles. {threads} threads on {cores} cores; beside a busy "
-        f"process equal shares would be {min(1.0, cores / (threads + 1)):.2f}."
+        f"round their ratio to PyTorch's default alone, with quartiles. {threads} threads on {cores} cores; beside a "
+        f"busy process equal shares would be {min(1.0, cores / (threads + 1)):.2f}."
     )
     header = ["setting", ALONE, "ratio", BUSY, "ratio"]
     return table_with_note(header, rows, "lrrrr", result, note)
