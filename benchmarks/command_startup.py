@@ -21,6 +21,7 @@ from b2t_cli import COMMANDS
 from b2t_cli.scoring.newstest import NEWSTESTS, PAPERS_PAIR
 from b2t_common import run_folder
 from b2t_common.model_line import ModelLine, format_model_line
+from b2t_common.names import STACKS
 from benchmarks.arguments import add_rounds, benchmark_parser
 from benchmarks.measuring import machine, median_and_quartiles, rounds_in_turn
 from benchmarks.write_result import interval, print_and_write, table_with_note
@@ -56,7 +57,7 @@ def light_commands(folder: Path) -> dict[str, list[str]]:
 
 def write_run(folder: Path) -> None:
     """Write a run that has been trained and scored, and the translations of a text with its reference."""
-    line = ModelLine("b2t", "none", {stack: list(range(6)) for stack in ("encoder", "decoder")}, 1000, 1000)
+    line = ModelLine("b2t", "none", {stack: list(range(6)) for stack in STACKS}, 1000, 1000)
     log = ["training on 1 devices (GPUs/TPUs)", format_model_line(line)]
     for update in range(50, 50 * REPORTS + 1, 50):
         loss = 4 + 400 / (update + 50)

@@ -27,6 +27,7 @@ import b2t_fairseq
 from b2t_cli.conversion.stock import to_stock
 from b2t_cli.machine import processor
 from b2t_cli.scoring.layout import millions
+from b2t_common.names import STACKS
 from b2t_fairseq import checkpoints
 from b2t_fairseq.sharing import cycle_rev
 from benchmarks.arguments import add_model_size, add_rounds, add_threads, benchmark_parser
@@ -58,7 +59,7 @@ def flags_of_the_model(args: argparse.Namespace) -> list[str]:
     """Return the flags of the model, whose parameter sets are half as many as its layers."""
     flags = model_flags("b2t_transformer", args.layers, args.width, dropout=0.1)
     flags += ["--residual", args.residual, "--layer-sharing", cycle_rev.__name__]
-    for stack in ("encoder", "decoder"):
+    for stack in STACKS:
         flags += [f"--{stack}-unique-layers", str(args.layers // 2)]
     return flags
 

@@ -17,6 +17,8 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.logging import metrics
 from fairseq.trainer import Trainer
 
+from b2t_common.names import STACKS
+
 _BOTH = ["--label-smoothing", "0.1", "--adam-betas", "(0.9, 0.98)", "--clip-norm", "0.1", "--lr", "0.001"]
 _BOTH += ["--lr-scheduler", "inverse_sqrt", "--warmup-updates", "4000", "--share-all-embeddings"]
 # the training process makes its batches itself, so that no other process competes with it
@@ -63,7 +65,7 @@ def fairseqs_flags(device: str) -> list[str]:
 def model_flags(arch: str, layers: int, width: int, dropout: float) -> list[str]:
     """Return the flags of a model whose feed-forward layers have 4 x ``width`` dimensions and whose heads have 64."""
     flags = ["--arch", arch, "--dropout", str(dropout)]
-    for stack in ("encoder", "decoder"):
+    for stack in STACKS:
         flags += [f"--{stack}-layers", str(layers), f"--{stack}-attention-heads", str(max(1, width // 64))]
         flags += [f"--{stack}-embed-dim", str(width), f"--{stack}-ffn-embed-dim", str(4 * width)]
     return flags

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from b2t_cli import style
 from b2t_cli.analysis import figures as analysis
 from b2t_common.files import write_folder
+from b2t_common.names import STACKS
 from claims.configurations import LABELS, TITLES
 from claims.evidence import RESULTS, Evidence, read
 
@@ -69,7 +70,7 @@ def gradients(evidence: Evidence) -> Figure:
 
     figure, grid = _grid(1, 2, sharey=True)
     models = evidence.models(trained=False)
-    for axes, stack in zip(grid[0], ("encoder", "decoder"), strict=True):
+    for axes, stack in zip(grid[0], STACKS, strict=True):
         style.title(axes, stack.capitalize())
         lines = []
         for index, seeds in enumerate(models.values()):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from b2t_cli.analysis.summary import reaching_bottom
 from b2t_cli.tables import markdown_table
+from b2t_common.names import STACKS
 from claims.configurations import LABELS, TITLES
 from claims.evidence import RESULTS, Evidence, mean_and_range, read, top_third
 from claims.registry import CLAIMS
@@ -68,7 +69,7 @@ def gradients_table(evidence: Evidence) -> str:
             width = models[0]["stacks"]["decoder"]["embed_dim"]
             updates = ", ".join(sorted({f"{model['updates']:,}" for model in models}))
             cells = [TITLES[scheme], str(width), updates, ", ".join(str(model["seed"]) for model in models)]
-            for stack in ("encoder", "decoder"):
+            for stack in STACKS:
                 cells.append(mean_and_range([reaching_bottom(model["stacks"][stack]) for model in models], ".3g"))
             for key in ("angle", "parameter_gradient"):
                 cells.append(mean_and_range([top_third(model, key) for model in models], ".3g"))

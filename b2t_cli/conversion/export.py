@@ -1,4 +1,4 @@
-"""Weights as safetensors, each tied parameter once, with the settings beside them as JSON; and back."""
+"""Writes and reads weights as safetensors, each tied parameter once, and the settings as JSON."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ FORMAT = "b2t_fairseq 1"
 
 
 def files(output: Path) -> tuple[Path, Path]:
-    """Return the paths of the weights and of the settings, for a path with or without ``.safetensors``."""
+    """Return the paths of the weights and of the settings; the given path may lack the ending ``.safetensors``."""
     stem = output.name.removesuffix(".safetensors")
     return output.with_name(f"{stem}.safetensors"), output.with_name(f"{stem}.json")
 
 
 def save(state: Mapping[str, Any], output: Path) -> list[str]:
-    """Write OUTPUT.safetensors and OUTPUT.json, whole or not at all; return a report in lines.
+    """Write OUTPUT.safetensors and OUTPUT.json, both or none; return a report in lines.
 
     Args:
         state: a checkpoint of this plugin.
         output: the path, with or without ``.safetensors``.
 
     Raises:
-        InputError: it is of another model, or the folder or the package ``safetensors`` is missing.
+        InputError: the checkpoint is of another model, or the folder or the package ``safetensors`` is missing.
     """
     safetensors = _safetensors()
     require_parent(output)
@@ -55,7 +55,7 @@ def save(state: Mapping[str, Any], output: Path) -> list[str]:
 
 
 def load(path: Path) -> nn.Module:
-    """Return the model that :func:`save` wrote, in evaluation mode, with placeholders for its dictionaries.
+    """Return the model that :func:`save` has written, in evaluation mode, with dictionaries without words.
 
     Args:
         path: the path, with or without ``.safetensors``.
@@ -69,7 +69,7 @@ def load(path: Path) -> nn.Module:
 
 
 def tied_names(model: nn.Module) -> dict[str, str]:
-    """Return each further name of a tied parameter, and the name under which it is stored."""
+    """Return, for each further name of a tied parameter, the name under which the parameter is stored."""
     first: dict[int, str] = {}
     named = [(name, id(parameter)) for name, parameter in model.named_parameters(remove_duplicate=False)]
     owners = {name: first.setdefault(identity, name) for name, identity in named}

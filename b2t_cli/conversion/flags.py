@@ -1,4 +1,4 @@
-"""What the releases' settings mean here: fairseq 0.8 and 0.9 flags to those of ``b2t_transformer``."""
+"""Translates the settings of the releases, flags of fairseq 0.8 and 0.9, into flags of ``b2t_transformer``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Any, get_args
 
 from b2t_common.errors import InputError
-from b2t_common.names import STACKS, flag
+from b2t_common.names import flag
 from b2t_fairseq.residual import B2T, Admin, B2TNoLN, PostLN, PreLN, ResidualScheme
 from b2t_fairseq.settings.fields import B2TTransformerConfig
 
@@ -17,13 +17,19 @@ _SHARING = ("share_layer_num", "share_type")
 
 _MODEL_FIELDS = [field.name for field in dataclasses.fields(B2TTransformerConfig) if field.name != "_name"]
 
-# without these nothing can be built
+# without these settings no model can be built
 _NEEDED = (
-    *(f"{stack}_{name}" for stack in STACKS for name in ("layers", "attention_heads")),
-    *("encoder_embed_dim", "encoder_normalize_before", "decoder_normalize_before", "activation_fn"),
+    "encoder_layers",
+    "encoder_attention_heads",
+    "encoder_embed_dim",
+    "encoder_normalize_before",
+    "decoder_layers",
+    "decoder_attention_heads",
+    "decoder_normalize_before",
+    "activation_fn",
 )
 
-# settings of which only the given value is converted, with what others would need
+# for each setting the only value that is converted, and what another value would need
 _ONLY: dict[str, tuple[Any, str]] = {
     "one_emb": (None, "embeddings made of one vector"),
     "represent_length_by_lrpe": (False, "positions that tell the length"),
@@ -39,33 +45,57 @@ _ONLY: dict[str, tuple[Any, str]] = {
     "decoder_layers_to_keep": (None, "a pruned model"),
 }
 
-# settings of training, of the data and of analysis that today's fairseq has no more, and those that are read below
+# settings of training, of the data and of analysis that today's fairseq does not have, and those that are read below
 _OTHERS = frozenset(
-    [
-        *("arch", "force_anneal", "lr_shrink", "max_sentences", "max_sentences_valid", "min_lr"),
-        *("lazy_load", "raw_text", "init_type", "mixed_precision", "plot_gradient", "plot_stability"),
-        *("plot_variance", "gradient_as_delta", "tbmf_wrapper", "decay_val", "sampling_method"),
-        *("enc_replace_rate", "dec_replace_rate", "codebooknum", "codenum", "one_emb_dropout"),
-        *("one_emb_inter_dim", "one_emb_layernum", "one_emb_relu_dropout", "one_emb_std"),
-        *("stop_relu_dropout_update", "decoder_input_dim", "no_layer_norm", "share_layer_num"),
+    {
+        "arch",
+        "codebooknum",
+        "codenum",
+        "dec_replace_rate",
+        "decay_val",
+        "decoder_input_dim",
+        "enc_replace_rate",
+        "force_anneal",
+        "gradient_as_delta",
+        "init_type",
+        "lazy_load",
+        "lr_shrink",
+        "max_sentences",
+        "max_sentences_valid",
+        "min_lr",
+        "mixed_precision",
+        "no_layer_norm",
+        "one_emb_dropout",
+        "one_emb_inter_dim",
+        "one_emb_layernum",
+        "one_emb_relu_dropout",
+        "one_emb_std",
+        "plot_gradient",
+        "plot_stability",
+        "plot_variance",
+        "raw_text",
+        "sampling_method",
+        "share_layer_num",
         "share_type",
-    ]
+        "stop_relu_dropout_update",
+        "tbmf_wrapper",
+    }
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class ReleaseFlags:
-    """What a release's settings say about its model's function.
+    """What the settings of a release say about the function of its model.
 
     Attributes:
-        args: all settings as stored.
-        settings: flags of ``b2t_transformer`` with the same effect; sharing is not among them.
-        pre_norm: norms before the sub-layers.
-        b2t: the B2T connection.
-        ratios: trained ratios of Admin.
-        norms: false without LayerNorm.
+        args: all settings as the checkpoint has them.
+        settings: flags of ``b2t_transformer`` with the same effect, without those of sharing.
+        pre_norm: whether the norms are before the sub-layers.
+        b2t: whether there is the B2T connection.
+        ratios: whether there are the trained ratios of Admin.
+        norms: whether there are LayerNorms.
         sharing: K, the number of layers that share, and the name of the order; ``None`` without sharing.
-        notes: what the user should know.
+        notes: sentences for the user.
     """
 
     args: Namespace
@@ -79,10 +109,11 @@ class ReleaseFlags:
 
 
 def read_flags(args: Namespace) -> ReleaseFlags:
-    """Translate a release's settings.
+    """Translate the settings of a release.
 
     Raises:
-        InputError: the settings are of neither release, contradict each other, or need what this plugin has not.
+        InputError: the settings are of neither release, contradict each other, or need what this plugin does not
+            support.
     """
     if not hasattr(args, B2T_FLAG) and not hasattr(args, SHARING_FLAG):
         raise InputError(
@@ -108,11 +139,11 @@ def read_flags(args: Namespace) -> ReleaseFlags:
 
 
 def unknown_settings(args: Namespace, known: Collection[str]) -> list[str]:
-    """Return the settings that are in use and neither known to today's fairseq nor to the releases, as flags.
+    """Return, as flags, the settings that are in use and that neither today's fairseq nor the releases have.
 
     Args:
         args: the settings in the checkpoint.
-        known: names of today's fairseq's settings.
+        known: names of the settings of today's fairseq.
     """
     releases = _OTHERS | _ONLY.keys() | {B2T_FLAG, SHARING_FLAG}
     return [
@@ -123,7 +154,7 @@ def unknown_settings(args: Namespace, known: Collection[str]) -> list[str]:
 
 
 def _refuse_other_types(args: Namespace) -> None:
-    """Refuse what is no number where one belongs, which a damaged or hand-made checkpoint may hold."""
+    """Refuse settings that must be numbers and are not, as in a checkpoint that is damaged or was made by hand."""
     numbers: dict[str, tuple[Any, ...]] = {"share_layer_num": (int,)} if getattr(args, SHARING_FLAG, False) else {}
     for field in dataclasses.fields(B2TTransformerConfig):
         # Optional[int] has the arguments int and NoneType
@@ -157,7 +188,7 @@ def _pre_norm(args: Namespace) -> bool:
         names = "encoder_normalize_before", "decoder_normalize_before"
         raise InputError(
             f"{flag(names[not encoder])} without {flag(names[encoder])}: encoder and decoder have different residual "
-            "schemes, which this plugin has not"
+            "schemes, which this plugin does not support"
         )
     return encoder
 
@@ -172,7 +203,7 @@ def _ratios(args: Namespace) -> bool:
 
 
 def _scheme(pre_norm: bool, b2t: bool, ratios: bool, norms: bool) -> type[ResidualScheme]:
-    """Return the residual scheme that the release's switches amount to."""
+    """Return the residual scheme that the settings of the release describe."""
     if pre_norm and (b2t or ratios or not norms):
         other = flag(B2T_FLAG) if b2t else "--init-type adaptive" if ratios else "--no-layer-norm"
         raise InputError(
@@ -180,18 +211,20 @@ def _scheme(pre_norm: bool, b2t: bool, ratios: bool, norms: bool) -> type[Residu
             "this plugin has no residual scheme for it"
         )
     if not norms and not b2t:
-        raise InputError(f"--no-layer-norm without {flag(B2T_FLAG)} is no published method; this plugin has it not")
+        raise InputError(
+            f"--no-layer-norm without {flag(B2T_FLAG)} is no published method, and this plugin does not support it"
+        )
     if b2t:
         return B2T if norms else B2TNoLN
     return Admin if ratios else PreLN if pre_norm else PostLN
 
 
 def _word_dropout(args: Namespace) -> tuple[dict[str, float], list[str]]:
-    """Return the word dropout rates, and notes on what training had and this plugin has not."""
+    """Return the word dropout rates, and notes on features of the training that this plugin does not have."""
     method = getattr(args, "sampling_method", "none")
     rates = [getattr(args, name, 0.0) for name in ("enc_replace_rate", "dec_replace_rate")]
     if method == "worddrop":
         return dict(zip(("encoder_word_dropout", "decoder_word_dropout"), rates, strict=True)), []
     if method != "none" and any(rates):
-        return {}, [f"--sampling-method {method} acts in training only; this plugin has it not, so it is left out"]
+        return {}, [f"--sampling-method {method} acts in training only; this plugin does not have it"]
     return {}, []

@@ -1,4 +1,4 @@
-"""Which layers of the sharing release share, what they really share, and how to say it here."""
+"""Which layers of a model of the sharing release share, what they really share, and with which flags of this plugin."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from b2t_fairseq import sharing
 
 from .flags import ReleaseFlags
 
-# the release's names
+# the release's names of the strategies
 _STRATEGIES = {
     sharing.sequence.__name__: sharing.sequence.__name__,
     sharing.cycle.__name__: sharing.cycle.__name__,
@@ -22,15 +22,21 @@ _STRATEGIES = {
 }
 _CROSS_BIAS, _SELF_BIAS = "encoder_attn.in_proj_bias", "self_attn.in_proj_bias"
 
+_UNTIED = "untied, to keep the function exactly"
+_WRONG_BIAS = (
+    "whose cross-attention has the input bias of the base layer's self-attention (an error in the release), which no "
+    "sharing of layers expresses; --retie writes the properly tied model, which translates differently"
+)
+
 
 @dataclass(frozen=True)
-class Plan:
-    """How a release's sharing is expressed here.
+class SharingPlan:
+    """How the sharing of a release is expressed in this plugin.
 
     Attributes:
-        weights: the release's parameters, those that ``--retie`` replaces replaced.
-        flags: this plugin's sharing flags, none for an untied model.
-        report: what the user should know.
+        weights: the parameters of the release; with ``--retie`` some of them are replaced.
+        flags: this plugin's flags of sharing, empty for an untied model.
+        report: sentences for the user.
     """
 
     weights: dict[str, Tensor]
@@ -38,13 +44,13 @@ class Plan:
     report: list[str] = field(default_factory=list)
 
 
-def plan(release: ReleaseFlags, weights: dict[str, Tensor], retie: bool) -> Plan:
-    """Decide between tied and untied, after checking that the weights are shared as the settings say.
+def plan(release: ReleaseFlags, weights: dict[str, Tensor], retie: bool) -> SharingPlan:
+    """Decide whether the converted model is tied, after a check that the weights are shared as the settings say.
 
     Args:
         release: the settings.
         weights: the parameters, under the release's names.
-        retie: tie what the sharing release meant to tie.
+        retie: tie all that the sharing release was meant to tie.
 
     Raises:
         InputError: settings and weights contradict each other, or there is nothing that ``retie`` could tie.
@@ -54,46 +60,46 @@ def plan(release: ReleaseFlags, weights: dict[str, Tensor], retie: bool) -> Plan
     if release.sharing is None:
         if retie:
             raise InputError("--retie is for models that share layers, which this one does not")
-        return Plan(weights)
+        return SharingPlan(weights)
     k, share_type = release.sharing
     indices = {stack: release_indices(share_type, n, k) for stack, n in num_layers.items()}
     for stack in STACKS:
         check_sharing(layers[stack], indices[stack], stack)
     if all(len(set(order)) == len(order) for order in indices.values()):
-        return Plan(weights, report=[f"--share-layer-num {k} shares nothing"])
-    listed = indices["decoder"]
-    slipped = slips(layers["decoder"], listed)
+        return SharingPlan(weights, report=[f"--share-layer-num {k} shares nothing"])
+    copies = copies_with_wrong_bias(layers["decoder"], indices["decoder"])
     flags = as_flags(share_type, indices)
     if flags is None:
         order = f"--share-type {share_type} --share-layer-num {k} of {num_layers['encoder']} encoder and "
         order += f"{num_layers['decoder']} decoder layers has an order that no --layer-sharing has"
         if retie:
             raise InputError(f"{order}, so --retie cannot tie it; leave it out for an untied model")
-        return Plan(weights, report=[f"untied, to keep the function exactly: {order}"])
-    if slipped and retie:
-        return _retied(weights, flags, {depth: listed.index(listed[depth]) for depth in slipped})
-    if slipped:
-        copies = ", ".join(map(str, slipped))
-        said = (
-            f"untied, to keep the function exactly: the decoder layers {copies} are copies, whose cross-attention has "
-            "the input bias of the base layer's self-attention (a slip of the release), which no sharing of layers "
-            "expresses; --retie writes the properly tied model, which translates differently"
-        )
-        return Plan(weights, report=[said])
-    return Plan(weights, flags, ["--retie changed nothing: the layers share properly"] if retie else [])
+        return SharingPlan(weights, report=[f"{_UNTIED}: {order}"])
+    if copies and retie:
+        return _retied(weights, flags, copies)
+    if copies:
+        listed = ", ".join(map(str, copies))
+        return SharingPlan(weights, report=[f"{_UNTIED}: the decoder layers {listed} are copies, {_WRONG_BIAS}"])
+    return SharingPlan(weights, flags, ["--retie changed nothing: the layers share properly"] if retie else [])
 
 
-def _retied(weights: dict[str, Tensor], flags: dict[str, Any], bases: dict[int, int]) -> Plan:
-    """Give each copied decoder layer its base layer's cross-attention bias."""
+def _retied(weights: dict[str, Tensor], flags: dict[str, Any], bases: Mapping[int, int]) -> SharingPlan:
+    """Give each copied decoder layer the cross-attention bias of its base layer.
+
+    Args:
+        weights: the parameters, under the release's names.
+        flags: this plugin's flags of sharing.
+        bases: the depth of the base layer of each copied layer, by the depth of the copy.
+    """
     name = f"decoder.layers.{{}}.{_CROSS_BIAS}"
     tied = {**weights, **{name.format(depth): weights[name.format(base)] for depth, base in bases.items()}}
     largest = max((tied[name.format(d)].float() - weights[name.format(d)].float()).abs().max().item() for d in bases)
-    said = (
+    report = (
         f"--retie: the cross-attention input biases (query, key, value) of the decoder layers "
         f"{', '.join(map(str, bases))} are now those of their base layers {', '.join(map(str, bases.values()))}; "
         f"largest change of a bias {largest:.2g}"
     )
-    return Plan(tied, flags, [said])
+    return SharingPlan(tied, flags, [report])
 
 
 def release_indices(share_type: str, num_layers: int, share_layer_num: int) -> list[int]:
@@ -102,10 +108,10 @@ def release_indices(share_type: str, num_layers: int, share_layer_num: int) -> l
     Args:
         share_type: the release's ``--share-type``.
         num_layers: N.
-        share_layer_num: K; there are M = N/K sets, rounded up.  With M not dividing N the order has gaps.
+        share_layer_num: K; there are M = N/K sets, rounded up.  If M does not divide N, the order has gaps.
 
     Raises:
-        InputError: unknown ``share_type``, or a K with which the release cannot be trained.
+        InputError: ``share_type`` is unknown, or the release cannot train with this K.
     """
     if share_type not in _STRATEGIES:
         raise InputError(f"--share-type {share_type} is not one of the release's: {', '.join(_STRATEGIES)}")
@@ -122,7 +128,7 @@ def release_indices(share_type: str, num_layers: int, share_layer_num: int) -> l
 
 
 def stored_indices(layers: list[dict[str, Tensor]]) -> list[int]:
-    """Return which layers hold equal parameters, Admin's ratios and the bias of the slip aside."""
+    """Return which layers have equal parameters, apart from Admin's ratios and the bias that may be wrong."""
     return sharing.same_layers(
         [{n: t for n, t in layer.items() if "ratio_change" not in n and n != _CROSS_BIAS} for layer in layers]
     )
@@ -141,26 +147,29 @@ def layers_of(tensors: Mapping[str, Tensor], stack: str, num_layers: int) -> lis
 
 
 def check_sharing(layers: list[dict[str, Tensor]], indices: list[int], stack: str) -> None:
-    """Check that layers declared to share hold equal parameters.
+    """Check that layers that share by the settings have equal parameters.
 
     Raises:
         InputError: they do not; the settings are not those of this model.
     """
-    found = stored_indices(layers)
-    if [found.index(i) for i in found] != [indices.index(i) for i in indices]:
+    stored = stored_indices(layers)
+    if [stored.index(i) for i in stored] != [indices.index(i) for i in indices]:
         raise InputError(
             f"by its settings the {stack} layers use the parameter sets {_join(indices)}, but by its weights "
-            f"{_join(found)}: settings and weights are not of one model"
+            f"{_join(stored)}: settings and weights are not of one model"
         )
 
 
-def slips(layers: list[dict[str, Tensor]], indices: list[int]) -> list[int]:
-    """Return the decoder layers whose cross-attention bias is the base layer's self-attention bias.
+def copies_with_wrong_bias(layers: list[dict[str, Tensor]], indices: list[int]) -> dict[int, int]:
+    """Return the decoder layers whose cross-attention bias is the self-attention bias of their base layer.
+
+    Returns:
+        The depth of the base layer of each, by the depth of the copy.
 
     Raises:
-        InputError: a copied layer's bias is neither that nor the base layer's own cross-attention bias.
+        InputError: the bias of a copied layer is neither that nor the cross-attention bias of its base layer.
     """
-    slipped = []
+    copies = {}
     for depth, index in enumerate(indices):
         base = indices.index(index)
         bias = layers[depth].get(_CROSS_BIAS)
@@ -171,16 +180,16 @@ def slips(layers: list[dict[str, Tensor]], indices: list[int]) -> list[int]:
                 f"decoder layer {depth} shares with layer {base}, but its cross-attention bias is neither that "
                 "layer's own nor, as in the release, that layer's self-attention bias"
             )
-        slipped.append(depth)
-    return slipped
+        copies[depth] = base
+    return copies
 
 
 def as_flags(share_type: str, indices: Mapping[str, list[int]]) -> dict[str, Any] | None:
-    """Return this plugin's sharing flags with the given index lists, ``None`` if there are none.
+    """Return this plugin's flags of sharing for an order of parameter sets, ``None`` if no strategy has the order.
 
     Args:
-        share_type: the release's name of the order, whose counterpart is tried first.
-        indices: index list of each stack.
+        share_type: the release's name of the order; this plugin's strategy of that name is tried first.
+        indices: the parameter set of each layer, by stack.
     """
     sets = {stack: len(set(indices[stack])) for stack in STACKS}
     for strategy in sorted(sharing.STRATEGIES, key=lambda name: name != _STRATEGIES[share_type]):

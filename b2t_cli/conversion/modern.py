@@ -1,4 +1,4 @@
-"""What a converted checkpoint holds besides its weights, as today's fairseq stores it."""
+"""What a converted checkpoint contains besides its weights, in the format of today's fairseq."""
 
 from __future__ import annotations
 
@@ -22,10 +22,15 @@ def names(settings: Mapping[str, Any]) -> set[str]:
 
 
 def config(args: Namespace, settings: Mapping[str, Any], model: B2TTransformerModel) -> dict[str, Any]:
-    """Return all settings as today's fairseq stores them, training's too.
+    """Return all settings in the format of today's fairseq, those of the training too.
 
-    The releases spread label smoothing over all V symbols, fairseq over the V - 1 others; a weight smaller by
-    (V - 1) / V gives with fairseq the releases' loss.
+    The releases distribute label smoothing over all V symbols, fairseq over the V - 1 wrong ones.  The weight is
+    multiplied by (V - 1) / V, so that fairseq computes the loss of the releases.
+
+    Args:
+        args: the settings of the release.
+        settings: the flags of the converted model.
+        model: the converted model.
     """
     symbols = model.decoder.output_projection.weight.size(0)
     smoothing = getattr(args, "label_smoothing", 0.0) * (symbols - 1) / symbols
@@ -33,15 +38,15 @@ def config(args: Namespace, settings: Mapping[str, Any], model: B2TTransformerMo
     args = Namespace(**{**vars(args), **settings, **changed})
     for name, registry in REGISTRIES.items():
         if getattr(args, name, None) not in (None, *registry["registry"]):
-            delattr(args, name)  # an optimizer, say, that only the release has
+            delattr(args, name)  # for instance an optimizer that only the release has
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # fairseq calls hydra as it was years ago
+        warnings.simplefilter("ignore")  # fairseq uses hydra in a way that is deprecated
         cfg = convert_namespace_to_omegaconf(args)
     return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
 
 
 def checkpoint(state: Mapping[str, Any], cfg: dict[str, Any], model: nn.Module) -> dict[str, Any]:
-    """Return a checkpoint for inference and fine-tuning: no optimizer state, and the data from the start."""
+    """Return a checkpoint for inference and fine-tuning: without optimizer state, and at the beginning of the data."""
     old = state.get("extra_state") or {}
     results = {name: old[name] for name in ("val_loss", "best") if name in old}
     return {

@@ -1,4 +1,4 @@
-"""Opening a checkpoint of a release: torch's old format, with objects of classes that fairseq no longer has."""
+"""Opens a checkpoint of a release, which is in torch's old format and has objects of classes that fairseq removed."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from b2t_fairseq import checkpoints
 
 
 class _Meter:
-    """Stands in for a class of which only the old training statistics are instances; holds data, runs nothing."""
+    """Takes the place of a class whose instances are old training statistics; it has data and runs nothing."""
 
 
-# one class each, since torch allows a global by its class as well as by its name
+# one class for each name, because torch looks up what is allowed by class and by name
 _STAND_INS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     (type(name, (_Meter,), {}), f"fairseq.meters.{name}") for name in ("AverageMeter", "TimeMeter", "StopwatchMeter")
 ]
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """Return a checkpoint's content, of fairseq 0.8 and 0.9 too.
+    """Return the content of a checkpoint, which may be of fairseq 0.8 or 0.9.
 
     Raises:
         InputError: see :func:`b2t_fairseq.checkpoints.load`.

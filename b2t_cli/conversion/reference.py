@@ -1,6 +1,6 @@
-"""The releases' forward pass, written from their tensors and switches: what a conversion is checked against.
+"""The forward pass of the releases, written from their tensors and settings, with which conversions are checked.
 
-It shares no code with the models of this plugin, and reads the release's own names and layouts.
+It shares no code with the models of this plugin, and reads the names and layouts of the releases.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def log_probabilities(flags: ReleaseFlags, weights: Mapping[str, Tensor], source
     """Return the log-probabilities of the next token, ``(batch, tgt_len, vocabulary)``.
 
     Args:
-        flags: the release's switches.
-        weights: its parameters, under its names.
+        flags: what the settings of the release say.
+        weights: the parameters, under the release's names.
         source: ``(batch, src_len)``.
-        previous: target tokens so far, ``(batch, tgt_len)``.
+        previous: the target tokens so far, ``(batch, tgt_len)``.
     """
     reference = _Release(flags, weights)
     padding = source == PADDING
@@ -39,6 +39,8 @@ def log_probabilities(flags: ReleaseFlags, weights: Mapping[str, Tensor], source
 
 
 class _Release:
+    """The model of a release; all tensors of its functions are float32."""
+
     def __init__(self, flags: ReleaseFlags, weights: Mapping[str, Tensor]) -> None:
         self.flags = flags
         self.weights = weights
@@ -59,8 +61,8 @@ class _Release:
         """Return the first layer's input, ``(batch, seq_len, embed_dim)``."""
         table = self[f"{stack}.embed_tokens.weight"]
         scale = 1.0 if getattr(self.flags.args, "no_scale_embedding", False) else math.sqrt(table.size(1))
-        real = (tokens != PADDING).long()
-        positions = real.cumsum(dim=1) * real + PADDING
+        is_token = (tokens != PADDING).long()
+        positions = is_token.cumsum(dim=1) * is_token + PADDING
         learned = [name for name in self.weights if name.startswith(f"{stack}.embed_positions")]
         vectors = self[learned[0]] if learned else _sinusoids(int(positions.max()) + 1, table.size(1))
         x = scale * table[tokens] + vectors[positions]
@@ -76,7 +78,16 @@ class _Release:
         encoded: Tensor | None,
         source_padding: Tensor,
     ) -> Tensor:
-        """Return one layer's output, ``(seq_len, batch, embed_dim)``."""
+        """Return the output of a layer, ``(seq_len, batch, embed_dim)``.
+
+        Args:
+            prefix: the beginning of the names of its parameters.
+            stack: ``"encoder"`` or ``"decoder"``.
+            x: the input, ``(seq_len, batch, embed_dim)``.
+            padding: true at padding of the input, ``(batch, seq_len)``.
+            encoded: the output of the encoder, ``(src_len, batch, embed_dim)``; ``None`` in the encoder.
+            source_padding: true at padding of the source, ``(batch, src_len)``.
+        """
         future = None
         if stack == "decoder":
             future = torch.ones(len(x), len(x), dtype=torch.bool).triu(1)
@@ -91,17 +102,18 @@ class _Release:
         ratios = [self[f"{prefix}.{name}"] for name in RATIOS[stack]] if self.flags.ratios else repeat(1.0)
         layer_input = x
         for (f, norm), ratio in zip(sublayers, ratios, strict=False):
-            last = norm == "final_layer_norm"
+            is_last = norm == "final_layer_norm"
             if self.flags.pre_norm:
                 x = x + f(self.norm(f"{prefix}.{norm}", x))
             elif not self.flags.norms:
-                x = self.without_norm(stack, layer_input, x + f(x)) if last else x + f(x)
+                x = self.without_norm(stack, layer_input, x + f(x)) if is_last else x + f(x)
             else:
-                skip = layer_input if last and self.flags.b2t else 0.0
+                skip = layer_input if is_last and self.flags.b2t else 0.0
                 x = self.norm(f"{prefix}.{norm}", ratio * x + f(x) + skip)
         return x
 
     def without_norm(self, stack: str, layer_input: Tensor, x: Tensor) -> Tensor:
+        """Return the output of a layer that has the B2T connection and no norms."""
         layers = getattr(self.flags.args, f"{stack}_layers")
         return min(layers**-0.15, layers / 12) * layer_input + x.size(-1) ** -0.2 * x
 
@@ -115,7 +127,10 @@ class _Release:
     def attention(
         self, prefix: str, stack: str, x: Tensor, keys: Tensor, padding: Tensor, future: Tensor | None
     ) -> Tensor:
-        """Return multi-head attention by torch's own function, from stacked or from separate projections."""
+        """Return multi-head attention, ``(seq_len, batch, embed_dim)``, computed by torch's own function.
+
+        The projections of query, key and value are stacked in one matrix, or separate matrices.
+        """
         stacked = f"{prefix}.in_proj_weight" in self.weights
         separate: dict[str, Any]
         separate = {} if stacked else {f"{part}_proj_weight": self[f"{prefix}.{part}_proj.weight"] for part in "qkv"}
@@ -149,7 +164,7 @@ class _Release:
 
 
 def _sinusoids(rows: int, width: int) -> Tensor:
-    """Return the releases' position vectors, ``(rows, width)``: all sines, then all cosines; zero for padding."""
+    """Return the position vectors of the releases, ``(rows, width)``: sines, then cosines; zeros for padding."""
     frequencies = torch.exp(torch.arange(width // 2) * -(math.log(10000) / (width // 2 - 1)))
     angles = torch.arange(rows).unsqueeze(1) * frequencies
     vectors = F.pad(torch.cat([angles.sin(), angles.cos()], dim=1), (0, width % 2))

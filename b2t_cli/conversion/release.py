@@ -1,4 +1,4 @@
-"""A checkpoint of either release as one of this plugin, checked against the release's formulas."""
+"""Converts a checkpoint of either release into one of this plugin, and checks it with the release's formulas."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from .weights import translated, weights_of
 
 
 def is_release(state: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint holds its settings as one namespace with a release's own flags."""
+    """Return whether the settings of a checkpoint are one namespace with the own flags of a release."""
     args = state.get("args")
     return isinstance(args, Namespace) and (hasattr(args, B2T_FLAG) or hasattr(args, SHARING_FLAG))
 
 
 def convert(state: Mapping[str, Any], retie: bool = False) -> tuple[dict[str, Any], list[str]]:
-    """Return a release's checkpoint as one of this plugin, for inference and fine-tuning, and a report in lines.
+    """Return a checkpoint of this plugin, for inference and fine-tuning, and a report in lines.
 
     Args:
-        state: what :func:`~b2t_fairseq.conversion.reading.read` returned.
-        retie: share properly what the sharing release meant to share, which changes the model's function.
+        state: the checkpoint of a release, which :func:`~b2t_cli.conversion.reading.read` has returned.
+        retie: share all that the sharing release was meant to share, which changes the function of the model.
 
     Raises:
-        InputError: what it holds cannot be expressed here, or it contradicts itself.
+        InputError: this plugin does not support the model, or the checkpoint contradicts itself.
     """
     args = _old_settings(state)
     flags = read_flags(args)
@@ -51,11 +51,15 @@ def convert(state: Mapping[str, Any], retie: bool = False) -> tuple[dict[str, An
         f"{sum(parameter.numel() for parameter in model.parameters()):,} parameters",
         *plan.report,
         *flags.notes,
-        *([f"settings not known here and left out: {', '.join(unknown)}"] if unknown else []),
-        *([f"not used by the release either, and left out: {len(unused)} tensors of norms"] if unused else []),
-        f"checked: all {len(original)} tensors used once; log-probabilities of {batch.tokens} tokens are those of the "
-        f"release's formulas within {difference:.1e}",
     ]
+    if unknown:
+        report.append(f"settings not known here and left out: {', '.join(unknown)}")
+    if unused:
+        report.append(f"not used by the release either, and left out: {len(unused)} tensors of norms")
+    report.append(
+        f"checked: all {len(original)} tensors used once; log-probabilities of {batch.tokens} tokens are those of the "
+        f"release's formulas within {difference:.1e}"
+    )
     if plan.weights is not original:
         change = (theirs - batch.release_log_probabilities(flags, original)).abs()
         report.append(
@@ -67,7 +71,7 @@ def convert(state: Mapping[str, Any], retie: bool = False) -> tuple[dict[str, An
 
 
 def _old_settings(state: Mapping[str, Any]) -> Namespace:
-    """Return a copy of the settings of fairseq 0.8 and 0.9."""
+    """Return a copy of the settings that fairseq 0.8 or 0.9 has stored."""
     if "residual" in model_settings(state):
         raise InputError("it is already of this plugin; choose --to stock or --to safetensors")
     if not isinstance(state.get("args"), Namespace):

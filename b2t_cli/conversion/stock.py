@@ -1,4 +1,4 @@
-"""A checkpoint of this plugin as one of fairseq's own ``transformer``, which other programs read."""
+"""Converts a checkpoint of this plugin into one of fairseq's own ``transformer``, which other programs read."""
 
 from __future__ import annotations
 
@@ -32,15 +32,19 @@ _PLUGIN_FLAGS = frozenset(
 def to_stock(state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return the checkpoint for fairseq without this plugin, and a report in lines.
 
-    Shared layers are written out: each of the N layers has parameters of its own.
+    Shared layers become separate layers: each of the N layers has its own parameters.
 
     Args:
         state: a checkpoint of this plugin.
 
     Raises:
-        InputError: its residual scheme is none of fairseq's own, or it is of another model.
+        InputError: fairseq does not have the residual scheme, or the checkpoint is of another model.
     """
-    plan = plan_translation(Namespace(**settings_of(state)))
+    given = settings_of(state)
+    for name in ("encoder_layers_to_keep", "decoder_layers_to_keep"):
+        if given.get(name):
+            raise InputError(f"{flag(name)} {given[name]}: pruned models are not converted")
+    plan = plan_translation(Namespace(**given))
     settings, scheme = vars(plan.settings), plan.stacks[0].scheme
     if scheme not in _SCHEMES:
         raise InputError(
@@ -48,9 +52,6 @@ def to_stock(state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
             f"{' and '.join(f'{known.title}, {known.equation}' for known in _SCHEMES)}; without {scheme.title}, "
             f"{scheme.equation}, it would translate wrongly; use fairseq-generate with this plugin, or --to safetensors"
         )
-    for name in ("encoder_layers_to_keep", "decoder_layers_to_keep"):
-        if settings[name]:
-            raise InputError(f"{flag(name)} {settings[name]}: pruned models are not converted")
     stock = {name: value for name, value in settings.items() if name not in _PLUGIN_FLAGS and value is not None}
     normalize_before = scheme is stock_scheme(normalize_before=True)
     stock["encoder_normalize_before"] = stock["decoder_normalize_before"] = normalize_before
@@ -66,7 +67,7 @@ def to_stock(state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         f"checked: log-probabilities of {batch.tokens} tokens are those of the plugin's model within {difference:.1e}",
     ]
     task = flat_settings(state["cfg"]["task"])
-    # what fairseq-train stores for this model: a namespace of everything, which CTranslate2 reads too
+    # as fairseq-train stores this model: one namespace of all settings, which CTranslate2 reads too
     model_settings = Namespace(**{**task, **stock, "task": task["_name"]})
     cfg = {**state["cfg"], "model": model_settings}
     return {**state, "cfg": cfg, "args": None, "model": written.state_dict(), "last_optimizer_state": None}, report

@@ -1,4 +1,4 @@
-"""The releases' parameter names and layouts, and today's."""
+"""Translates the parameter names and layouts of the releases into those of today's fairseq."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from b2t_common.errors import InputError
 from b2t_common.names import STACKS
 
-# per stack, Admin's ratio vectors in the order of the sub-layers
+# the vectors of Admin's ratios in the order of the sub-layers, by stack
 RATIOS = {
     "encoder": ("attention_ratio_change", "fc_ratio_change"),
     "decoder": ("self_ratio_change", "encoder_ratio_change", "fc_ratio_change"),
@@ -20,14 +20,14 @@ _LAYER = re.compile(r"(encoder|decoder)\.layers\.(\d+)\.(.+)")
 
 
 def weights_of(model: Mapping[str, Tensor], norms: bool) -> tuple[dict[str, Tensor], list[str]]:
-    """Return a release's parameters without what is no weight: version numbers and an uninitialized buffer.
+    """Return the parameters of a release, without version numbers and an uninitialized buffer; and unused names.
 
     Args:
-        model: what the release stored.
-        norms: false if the release's layers use no LayerNorm; the names of theirs are returned apart.
+        model: the tensors in the checkpoint.
+        norms: whether the layers use LayerNorm; if not, the names of its parameters are returned as unused.
 
     Raises:
-        InputError: a model without encoder, or of a version of the layers' layout that neither release writes.
+        InputError: the model has no encoder, or its layers are of a version that neither release writes.
     """
     if not any(name.startswith("encoder.") for name in model):
         raise InputError("it has no encoder: a language model of the release, which is not converted")
@@ -41,14 +41,14 @@ def weights_of(model: Mapping[str, Tensor], norms: bool) -> tuple[dict[str, Tens
 
 
 def translated(weights: Mapping[str, Tensor], shares_output: bool) -> dict[str, Tensor]:
-    """Return the parameters under today's names: each tensor of the release is used exactly once.
+    """Return the parameters under today's names; each tensor of the release is used exactly once.
 
     Args:
-        weights: what :func:`weights_of` returned.
-        shares_output: whether the output layer is the decoder's embedding, which then has two names.
+        weights: what :func:`weights_of` has returned.
+        shares_output: whether the output layer is the embedding of the decoder, which then has two names.
 
     Raises:
-        InputError: a layer has some of Admin's ratios and not the others.
+        InputError: a layer has only some of Admin's ratios.
     """
     result: dict[str, Tensor] = {}
     ratios: dict[tuple[str, str], dict[str, Tensor]] = {}
@@ -60,7 +60,7 @@ def translated(weights: Mapping[str, Tensor], shares_output: bool) -> dict[str, 
             for part, chunk in zip("qkv", tensor.chunk(3), strict=True):
                 result[name.replace("in_proj_", f"{part}_proj.")] = chunk
         else:
-            # b2t renames the decoder's positions; without a shared embedding the output layer was a bare parameter
+            # the B2T release renamed the decoder's positions; an output layer that is not shared was a single parameter
             name = name.replace("embed_positions_original", "embed_positions")
             result["decoder.output_projection.weight" if name == "decoder.embed_out" else name] = tensor
     for (stack, depth), vectors in ratios.items():

@@ -21,7 +21,7 @@ from ..path import with_plugin
 
 
 def run(argv: list[str], subset_lenpen: Sequence[str] = ()) -> None:
-    """Translate with ``fairseq-generate``'s own flags; ``--gen-subset`` may name several subsets (``test,test1``).
+    """Translate with the flags of ``fairseq-generate``; ``--gen-subset`` may name several subsets (``test,test1``).
 
     With ``--results-path DIR`` the output for each subset is ``DIR/generate-SUBSET.txt``, which is complete or absent.
 
@@ -94,7 +94,7 @@ def _length_penalties(given: Sequence[str], subsets: Sequence[str]) -> dict[str,
 
 def _generate_to_file(cfg: DictConfig, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # fairseq logs into the output, and only where no logging is set up yet
+    # fairseq logs into the output, but only if the root logger has no handler yet
     logging.getLogger().handlers.clear()
     try:
         with replacing(path) as (unfinished,), open(unfinished, "w", buffering=1, encoding="utf-8") as output:

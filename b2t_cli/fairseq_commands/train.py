@@ -24,25 +24,29 @@ from b2t_fairseq.upstream import patches, stopping
 
 from ..path import with_plugin
 
-_LOG_FORMAT = "%(asctime)s | %(levelname)s | %(name)s | %(message)s"  # fairseq-train's
+# the format of fairseq-train, which b2t report reads
+_LOG_FORMAT = "%(asctime)s | %(levelname)s | %(name)s | %(message)s"
 
 
 @stopping.held_back()
 def run(argv: list[str]) -> int:
-    """Train with ``fairseq-train``'s own flags; ``--user-dir`` is this plugin unless another is given.
+    """Train with the flags of ``fairseq-train``.
+
+    Args:
+        argv: the flags; ``--user-dir`` is this plugin unless another is given.
 
     Returns:
-        0, or 75 if a signal ended the run before its last update: the same command continues it.
+        0, or 75 if a signal ended the run before its last update; the same command continues it then.
 
     Raises:
         InputError: the folder holds another run, or there is no device for the processes asked for.
     """
     logging.basicConfig(format=_LOG_FORMAT, datefmt="%Y-%m-%d %H:%M:%S", level="INFO", stream=sys.stdout)
-    # one line for every tied parameter would bury the plugin's own line about what is shared
+    # fairseq would log a line for every tied parameter; the plugin logs one line about all of them
     logging.getLogger("fairseq.trainer").addFilter(lambda record: "detected shared parameter" not in str(record.msg))
     sys.argv = ["b2t train", *with_plugin(argv)]
     args = options.parse_args_and_arch(options.get_training_parser())
-    # fairseq takes --bf16 to mean a TPU
+    # fairseq would use a TPU whenever --bf16 is given
     args.tpu = "--tpu" in argv
     cfg = convert_namespace_to_omegaconf(args)
     cfg.common.tpu = args.tpu
@@ -58,7 +62,9 @@ def run(argv: list[str]) -> int:
         distributed_utils.call_main(cfg, train)
         last = _expect_checkpoint(cfg)
     if stopping.was_asked() and not (last and _is_finished(cfg, last)):
-        print(f"stopped by a signal, exit status {stopping.EXIT_STATUS}: the same command goes on from the checkpoint")
+        print(
+            f"stopped by a signal, exit status {stopping.EXIT_STATUS}: the same command continues from the checkpoint"
+        )
         return stopping.EXIT_STATUS
     return 0
 
@@ -83,8 +89,8 @@ def print_model_flags(arch: str) -> None:
 
 
 def train(cfg: FairseqConfig) -> None:
-    """``fairseq-train``'s main function in one training process; stops when asked to."""
-    # a spawned process has applied only what comes with the import of the plugin
+    """Run the main function of ``fairseq-train`` in one training process, which ends after a signal."""
+    # in a spawned process only the patches of the plugin's import are applied
     patches.apply(patches.IN_TRAINING)
     with stopping.stopping_when_asked():
         fairseq_train.main(cfg)
@@ -95,7 +101,7 @@ def refuse_other_run(cfg: FairseqConfig, state: dict[str, Any]) -> None:
 
     Args:
         cfg: the settings of the run that is about to start.
-        state: the checkpoint from which it would go on.
+        state: the checkpoint from which it would continue.
 
     Raises:
         InputError: it is of another run; the message lists what differs.
@@ -109,19 +115,19 @@ def refuse_other_run(cfg: FairseqConfig, state: dict[str, Any]) -> None:
         listed = ", ".join(f"{name} {theirs} there, {here} here" for name, (theirs, here) in different.items())
         raise InputError(
             f"--save-dir {cfg.checkpoint.save_dir} holds another run ({listed}); choose another folder, or give the "
-            "flags of that run to go on with it"
+            "flags of that run to continue it"
         )
 
 
 def _last_checkpoint(cfg: FairseqConfig) -> dict[str, Any] | None:
-    """Return the checkpoint from which fairseq would go on, ``None`` for a fresh run."""
+    """Return the checkpoint from which fairseq would continue, ``None`` for a new run."""
     last = Path(cfg.checkpoint.save_dir) / run_folder.LAST_CHECKPOINT
-    goes_on = cfg.checkpoint.restore_file == run_folder.LAST_CHECKPOINT and last.exists()
-    return checkpoints.load(last) if goes_on else None
+    continues = cfg.checkpoint.restore_file == run_folder.LAST_CHECKPOINT and last.exists()
+    return checkpoints.load(last) if continues else None
 
 
 def _is_finished(cfg: FairseqConfig, state: dict[str, Any]) -> bool:
-    """Whether the run has all its updates; fairseq would make one more each time it is called."""
+    """Return whether the run has all its updates; fairseq would add one more each time that it is called."""
     resets = cfg.checkpoint.reset_optimizer or cfg.checkpoint.reset_lr_scheduler
     if resets or not cfg.optimization.max_update:
         return False
@@ -129,7 +135,7 @@ def _is_finished(cfg: FairseqConfig, state: dict[str, Any]) -> bool:
 
 
 def _languages(task: dict[str, Any]) -> str | None:
-    """Return the language pair of a task's settings, from its data where none is given, ``None`` if unknown."""
+    """Return the language pair in the settings of a task, or in its data, ``None`` if neither has it."""
     source, target = task.get("source_lang"), task.get("target_lang")
     folder = str(task.get("data") or "").split(":")[0]
     if (source is None or target is None) and Path(folder).is_dir():
@@ -138,6 +144,7 @@ def _languages(task: dict[str, Any]) -> str | None:
 
 
 def _refuse_to_train_nothing(cfg: FairseqConfig) -> None:
+    """Raise InputError if fairseq would spawn one process for each GPU, and there is no GPU."""
     settings = cfg.distributed_training
     spawns = not settings.distributed_no_spawn and settings.distributed_world_size > 1
     if spawns and not torch.cuda.is_available() and not cfg.common.tpu:
@@ -149,7 +156,7 @@ def _refuse_to_train_nothing(cfg: FairseqConfig) -> None:
 
 
 def _expect_checkpoint(cfg: FairseqConfig) -> dict[str, Any] | None:
-    """Return the last checkpoint of a run that has ended, ``None`` if that is another process's business."""
+    """Return the last checkpoint of a run that has ended, ``None`` in a process that does not write checkpoints."""
     if cfg.checkpoint.no_save or cfg.distributed_training.distributed_rank:
         return None
     if not any(Path(cfg.checkpoint.save_dir).glob(run_folder.CHECKPOINTS)):
