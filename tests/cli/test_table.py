@@ -10,6 +10,7 @@ from scoring import DEEP, POST_LN, SIX_SETS, make_run, scores
 
 from b2t_cli import main as b2t
 from b2t_cli.scoring.newstest import NEWSTESTS
+from b2t_common.scripts import script_command
 
 
 def write_reports(folder, *starts):
@@ -47,7 +48,7 @@ def test_a_row_has_mean_and_deviation_over_seeds(sacrebleu_cache, tmp_path, caps
     runs += ["sweep/shared_seed7", "sweep/post_ln/seed1", "sweep/post_ln/seed2"]
     assert b2t(["table", *runs]) == 1
     shown = capsys.readouterr().out
-    assert "b2t/seed1 left out: no scores; make them with `bash scripts/evaluate.sh sweep/b2t/seed1`" in shown
+    assert f"b2t/seed1 left out: no scores; make them with {script_command('evaluate.sh', 'sweep/b2t/seed1')}" in shown
     assert re.search(r"b2t +0 of 3 .*( +failed){8}", shown)
     for name in ("sweep/b2t/seed1", "sweep/b2t/seed2", "sweep/shared_seed7"):
         assert b2t(["score", name]) == 0
