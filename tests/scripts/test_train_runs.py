@@ -68,7 +68,7 @@ def test_the_papers_updates_are_refused_on_a_cpu(tmp_path):
     arguments = ("train.sh", config, "--data", tmp_path, "--save-dir", tmp_path / "run")
     result = script(*arguments, check=False, PATH=machine(tmp_path, gpus=0))
     assert result.returncode == 1
-    assert "no GPU is visible here, and for one update of 458752 tokens a CPU needs many minutes" in result.stdout
+    assert "no GPU is visible here, and a CPU needs many minutes for one update of 458752 tokens" in result.stdout
     # Then the next error is found.
     result = script(*arguments, "--cpu", check=False, PATH=machine(tmp_path, gpus=0))
     assert "no binary data" in result.stdout
