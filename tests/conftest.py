@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from wmt import prepare, write_archives, write_cache, write_table  # noqa: E402
 import b2t_fairseq  # noqa: E402, F401
 
 torch.set_num_threads(1)
+# A job in the background ignores SIGINT, and so would all processes that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from fairseq.modules import MultiheadAttention
@@ -16,6 +18,11 @@ class FusedMultiheadAttention(MultiheadAttention):
     Names and shapes of the parameters are fairseq's.  fairseq's own code still does what only it can do: attention
     weights, decoding step by step, quantized or pruned projections, xFormers.
     """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        # --retain-dropout-modules finds dropout by the name of fairseq's class.
+        self.dropout_module.module_name = MultiheadAttention.__name__
 
     def forward(
         self,

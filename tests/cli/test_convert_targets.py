@@ -64,9 +64,9 @@ class TestStock:
         assert "LN(layer_input + x + f(x)), it would translate wrongly; use fairseq-generate with this" in message
         plugin = convert(release_checkpoint(POST), tmp_path, output="plugin.pt")
         state = load(plugin)
-        state["cfg"]["model"]["decoder_layers_to_keep"] = "0,2"
+        state["cfg"]["model"] |= {"encoder_layers_to_keep": "0,1,2", "decoder_layers_to_keep": "0,2"}
         torch.save(state, plugin)
-        assert "--decoder-layers-to-keep 0,2: pruned models" in refused(plugin, tmp_path, capsys, "--to", "stock")
+        assert "layers-to-keep 0,1,2: pruned models" in refused(plugin, tmp_path, capsys, "--to", "stock")
         state["cfg"]["model"] = {"_name": "transformer", "encoder_layers": 3}
         torch.save(state, plugin)
         assert "it is of the model transformer, not of b2t" in refused(plugin, tmp_path, capsys, "--to", "stock")

@@ -1,6 +1,8 @@
 """Flags of fairseq's search that would be ignored, or that contradict each other, are refused with the reason."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import pytest
 from fairseq.dataclass.configs import GenerationConfig
@@ -11,6 +13,19 @@ from b2t_common.names import flag
 from b2t_fairseq.decoding.search_settings import NEEDS, REFUSED
 
 FIELDS = {field.name: field.default for field in dataclasses.fields(GenerationConfig) if field.name != "_name"}
+SHOWN_BY_TESTS_OF_THE_COMMAND = {"no_seed_provided", "lm_path"}
+REFUSED_BUT_FOR_SPEECH = {"eos_token"}
+
+
+def test_every_flag_is_tested_or_refused():
+    """A flag that a newer fairseq adds makes this test fail.
+
+    The tests in test_search_flags.py and test_search_kinds.py have the names of the flags.
+    """
+    files = [Path(__file__).with_name(f"test_search_{part}.py") for part in ("flags", "kinds")]
+    tested = {name for file in files for name in re.findall(r"^def test_(\w+)\(", file.read_text(), flags=re.MULTILINE)}
+    known = tested | REFUSED.keys() | SHOWN_BY_TESTS_OF_THE_COMMAND | REFUSED_BUT_FOR_SPEECH
+    assert not FIELDS.keys() - known, "neither tested nor refused"
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -2,9 +2,13 @@
 
 LONGEST = (
     "test_whole_path",
-    "test_train_runs",
     "test_training",
-    "test_prepare",
+    "test_train_runs",
     "test_commands",
-    "test_lm",
+    "test_prepare",
+    "test_lm_runs",
+    "test_compilation",
+    "test_analyze",
+    "test_benchmarks",
+    "test_adam",
 )

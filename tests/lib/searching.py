@@ -89,3 +89,10 @@ def forced_log_probs(model, batch, place, tokens, temperature=1.0):
 def forced_scores(model, batch, place, tokens, temperature=1.0):
     """Return the log-probability of each token of a hypothesis, ``(len,)``."""
     return forced_log_probs(model, batch, place, tokens, temperature).gather(1, tokens.unsqueeze(1)).squeeze(1)
+
+
+def each(hypotheses):
+    """Yield the place of the sentence in the batch and a hypothesis."""
+    for place, of_sentence in enumerate(hypotheses):
+        for hypothesis in of_sentence:
+            yield place, hypothesis

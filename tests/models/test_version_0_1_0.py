@@ -41,7 +41,7 @@ def data(tmp_path_factory):
         ("speech", "speech", "speech"),
     ],
 )
-def test_logits(name, folder, batch, kernels):
+def test_logits_are_those_of_version_0_1_0(name, folder, batch, kernels):
     arrays = np.load(EARLIER / "batches.npz")
     names = ("src_tokens", "src_lengths", "prev_output_tokens")
     net_input = {key: torch.from_numpy(arrays[f"{batch}.{key}"]) for key in names if f"{batch}.{key}" in arrays}
@@ -59,7 +59,7 @@ def test_logits(name, folder, batch, kernels):
 
 
 @pytest.mark.parametrize("kernels", ["fast", "fairseq"])
-def test_translations(data, kernels, capsys):
+def test_translations_are_those_of_version_0_1_0(data, kernels, capsys):
     flags = ["--path", str(EARLIER / "translation.pt"), "--beam", "4", "--lenpen", "0.6", "--max-len-b", "12", "--cpu"]
     flags += ["--required-batch-size-multiple", "1", "--num-workers", "0"]
     assert b2t(["generate", str(data), *flags, "--model-overrides", f"{{'kernels': '{kernels}'}}"]) == 0
@@ -71,7 +71,7 @@ def test_translations(data, kernels, capsys):
         assert abs(float(score) - float(expected_score)) < 1e-5
 
 
-def test_translations_in_python():
+def test_translations_in_python_are_those_of_version_0_1_0():
     model = from_pretrained(EARLIER / "translation.pt", source_lang="en", target_lang="de")
     sentences = (EARLIER / "test.en").read_text().splitlines()
     expected = [line.split("\t")[2] for line in (EARLIER / "translation.fast.txt").read_text().splitlines()]
