@@ -12,6 +12,7 @@ results that the documentation shows are in ``benchmarks/results``.
 * ``decoding_speed``, ``ctranslate2_speed``: translation
 * ``checkpoint_size``: gradients, optimizer state and checkpoints of models with shared layers
 * ``recompilations``: how often ``--compile`` compiles
+* ``busy_machine``: what waiting threads cost beside other work
 * ``command_startup``: how long the commands take that need no model
 * ``prepare_at_scale``: preparing as much text as WMT14 has
 * ``rewrite_tables``: writes the tables of ``benchmarks/results`` again from their numbers
