@@ -27,7 +27,7 @@ def run(argv: list[str], subset_lenpen: Sequence[str] = ()) -> None:
 
     Args:
         argv: the flags of ``fairseq-generate``; ``--user-dir`` is this plugin unless another is given.
-        subset_lenpen: ``SUBSET=LENPEN`` for each subset that has a length penalty of its own.
+        subset_lenpen: ``SUBSET=LENPEN`` for each subset with its own length penalty.
 
     Raises:
         InputError: a member of ``subset_lenpen`` is not of that form, or names a subset that is not translated.

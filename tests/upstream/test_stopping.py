@@ -57,7 +57,7 @@ def test_a_stopped_run_ends_with_the_same_weights(data, tmp_path, monkeypatch, c
         status = []
         train(*flags, command=lambda argv: status.append(b2t_train(argv)))
     assert status == [stopping.EXIT_STATUS]
-    assert "the same command goes on" in capsys.readouterr().out
+    assert "the same command continues" in capsys.readouterr().out
     stopped = load(tmp_path / "stopped/checkpoint_last.pt")
     assert stopped["optimizer_history"][-1]["num_updates"] == update
     # The value that tells the ranks to stop must not be added to the training time.
