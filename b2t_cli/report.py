@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from b2t_common.files import require_folder
+
 from . import style
 from .arguments import add_output_folder, command_parser
 
@@ -22,6 +24,7 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     if not args.text:
         style.require("report")
+        require_folder(args.output)
     from .reporting import summary
     from .runs import run
 
