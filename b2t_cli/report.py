@@ -15,8 +15,8 @@ def main(argv: list[str]) -> None:
     """Report on runs, in training or ended: their models, their states and curves, their scores, and which diverged.
 
     A run is the folder that scripts/train.sh wrote, any --save-dir of fairseq-train with its log in it (train.log, or
-    the only .log), or a log itself; with --log-format simple or json.  The table is printed.  report.html, a page that
-    needs no other file, and each figure as PNG and SVG are written to the folder --output.
+    the only .log), or a log itself, redirected or by --log-file.  The table is printed.  report.html, a page that needs
+    no other file, and each figure as PNG and SVG are written to the folder --output.
     """
     parser = command_parser("report", main)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, or its log")
