@@ -8,8 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from b2t_common import __version__
-from b2t_common.errors import InputError
+from b2t_common import __version__, programs
 
 COMMANDS = {
     "train": "fairseq-train with this plugin loaded, --bf16 fixed and runs protected",
@@ -27,6 +26,10 @@ COMMANDS = {
 def main(argv: list[str] | None = None) -> int:
     """Run the subcommand that the first argument names; return its exit status."""
     argv = sys.argv[1:] if argv is None else argv
+    return programs.run(" ".join(["b2t", *argv[:1]]), lambda: _run(argv))
+
+
+def _run(argv: list[str]) -> int | None:
     if not argv or argv[0] in ("-h", "--help"):
         print(_usage())
         return 0 if argv else 2
@@ -37,15 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"b2t: unknown command {name!r}; choose one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    command = importlib.import_module(f".{name}", __name__)
-    try:
-        return command.main(rest) or 0
-    except InputError as error:
-        print(f"b2t {name}: error: {error}", file=sys.stderr)
-    except FileNotFoundError as error:
-        # Python's own message does not say more than the name of the file
-        print(f"b2t {name}: error: no such file or folder: {error.filename or error}", file=sys.stderr)
-    return 1
+    return importlib.import_module(f".{name}", __name__).main(rest)
 
 
 def _usage() -> str:

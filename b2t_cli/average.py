@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from b2t_common.errors import InputError
+from b2t_common.files import messages_beside, require_file
+from b2t_common.names import flag
 from b2t_common.run_folder import NUMBERED_CHECKPOINTS
 
 from .arguments import command_parser
 
 DEFAULT_COUNT = 10
+DEFAULT_BY = "epochs"
 
 
 def main(argv: list[str]) -> None:
@@ -23,20 +27,35 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--output", type=Path, required=True, help="file to write")
     parser.add_argument("--last", type=int, metavar="N", help=f"the last N of a folder (default: {DEFAULT_COUNT})")
     parser.add_argument(
-        "--by",
-        choices=list(NUMBERED_CHECKPOINTS),
-        default="epochs",
-        help="which checkpoints of a folder (default: epochs)",
+        "--by", choices=list(NUMBERED_CHECKPOINTS), help=f"which checkpoints of a folder (default: {DEFAULT_BY})"
     )
     args = parser.parse_args(argv)
+    _check(args)
     from b2t_fairseq import checkpoints
 
-    from .runs.averaging import average, last_checkpoints
+    from .runs.averaging import average
+    from .runs.selection import last_checkpoints
 
     files = args.inputs
-    if len(files) == 1 and files[0].is_dir():
-        files = last_checkpoints(files[0], DEFAULT_COUNT if args.last is None else args.last, args.by)
-    elif args.last is not None:
-        raise InputError(f"--last {args.last} chooses from one folder, but {len(files)} files or folders are given")
+    if files[0].is_dir():
+        files = last_checkpoints(files[0], DEFAULT_COUNT if args.last is None else args.last, args.by or DEFAULT_BY)
     checkpoints.save(average(files), args.output)
-    print(f"average of {len(files)} checkpoints ({files[0].name} to {files[-1].name}): {args.output}")
+    told = f"average of {len(files)} checkpoints ({files[0].name} to {files[-1].name}): {args.output}"
+    print(told, file=messages_beside(args.output))
+
+
+def _check(args: argparse.Namespace) -> None:
+    require_file(args.output)
+    if len(args.inputs) == 1 and args.inputs[0].is_dir():
+        return
+    for name in ("last", "by"):
+        if getattr(args, name) is not None:
+            raise InputError(
+                f"{flag(name)} {getattr(args, name)} chooses from one folder, but {len(args.inputs)} files or folders "
+                "are given"
+            )
+    for file in args.inputs:
+        if file.is_dir():
+            raise InputError(f"{file} is a folder; give one folder and nothing else, or files")
+    if len({file.resolve() for file in args.inputs}) < len(args.inputs):
+        raise InputError(f"a file is given twice: {', '.join(map(str, args.inputs))}")

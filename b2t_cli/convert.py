@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from b2t_common.files import messages_beside
+
 from .arguments import command_parser
 
 _TARGETS = {
@@ -29,4 +31,5 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     from .conversion import command
 
-    print("\n".join(command.convert(args.checkpoint, args.output, args.to, args.retie)))
+    report = command.convert(args.checkpoint, args.output, args.to, args.retie)
+    print("\n".join(report), file=messages_beside(args.output))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from b2t_common.files import require_folder
+
 from . import style
 from .arguments import add_output_folder, command_parser
 
@@ -13,8 +15,8 @@ def main(argv: list[str]) -> None:
     """Report on runs, in training or ended: their models, their states and curves, their scores, and which diverged.
 
     A run is the folder that scripts/train.sh wrote, any --save-dir of fairseq-train with its log in it (train.log, or
-    the only .log), or a log itself; with --log-format simple or json.  The table is printed.  report.html, a page that
-    needs no other file, and each figure as PNG and SVG are written to the folder --output.
+    the only .log), or a log itself, redirected or by --log-file.  The table is printed.  report.html, a page that needs
+    no other file, and each figure as PNG and SVG are written to the folder --output.
     """
     parser = command_parser("report", main)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, or its log")
@@ -22,6 +24,7 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     if not args.text:
         style.require("report")
+        require_folder(args.output)
     from .reporting import summary
     from .runs import run
 

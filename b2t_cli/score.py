@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from b2t_common.errors import InputError
-from b2t_common.files import read_lines, require_parent, write_lines
+from b2t_common.files import messages_beside, read_lines, require_file, require_prefix, write_lines
 from b2t_common.names import flag
 
 from .arguments import command_parser, require_positive
@@ -78,17 +78,19 @@ def _refuse_contradictions(args: argparse.Namespace) -> None:
             )
     require_positive("--bootstrap-samples", args.bootstrap_samples)
     if args.output:
-        require_parent(args.output)
+        require_prefix(args.output)
 
 
 def _score_file(generated: Path, reference: Path, output: Path | None) -> None:
     from .scoring.generated import read_generated
 
+    if output:
+        require_file(output)
     references = read_lines(reference)
     hypotheses = read_generated(generated, len(references))
     if output:
         write_lines(output, hypotheses)
-    print("\n".join(_scores(hypotheses, references)))
+    print("\n".join(_scores(hypotheses, references)), file=messages_beside(output))
 
 
 def _scores(hypotheses: list[str], references: list[str]) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from b2t_common.files import require_prefix
+
 from .arguments import command_parser
 
 
@@ -18,6 +20,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     parser.add_argument("--output", type=Path, metavar="PREFIX", help="write PREFIX.json, .md and .tex too")
     args = parser.parse_args(argv)
+    if args.output:
+        require_prefix(args.output)
     from . import tables
     from .scoring import configurations
 

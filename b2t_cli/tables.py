@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from b2t_common.files import require_parent, write_whole
+from b2t_common.files import require_prefix, write_whole
 
 _LATEX = str.maketrans(
     {
@@ -108,9 +108,9 @@ def write(prefix: Path, data: dict[str, Any], tables: list[Table]) -> None:
     """Write PREFIX.md, PREFIX.tex and, with the unrounded numbers, PREFIX.json; all of them or none.
 
     Raises:
-        InputError: the folder is missing.
+        InputError: the folder is missing, or ``prefix`` is a folder.
     """
-    require_parent(prefix)
+    require_prefix(prefix)
     contents = {
         "md": "\n\n".join(table.markdown() for table in tables),
         "tex": "\n\n".join(table.latex() for table in tables),

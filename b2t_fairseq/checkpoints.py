@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from b2t_common.errors import InputError
-from b2t_common.files import replacing, require_parent
+from b2t_common.files import replacing, require_file
 
 from .residual import SCHEMES, stock_scheme
 from .settings.fields import B2TLanguageModelConfig, B2TTransformerConfig
@@ -128,11 +128,11 @@ def save(state: Mapping[str, Any], path: str | Path) -> None:
     """Write a checkpoint under a temporary name in the same folder, then rename it.
 
     Raises:
-        InputError: the folder is missing.
+        InputError: the folder is missing, or the path is a folder.
         OSError: the disk is full; an existing file of that name is left as it was.
     """
     path = Path(path)
-    require_parent(path)
+    require_file(path)
     try:
         with replacing(path) as (unfinished,), open(unfinished, "wb") as file:
             torch.save(state, file)
@@ -143,7 +143,8 @@ def save(state: Mapping[str, Any], path: str | Path) -> None:
 
 def copy_whole(source: str, target: str, overwrite: bool = False) -> bool:
     """Copy a file so that the target is either the old file or the whole new one, in place of fairseq's own copy."""
-    with replacing(Path(target)) as (unfinished,):
+    # a link in place of a run's checkpoint may lead to the checkpoint of another run
+    with replacing(Path(target), follow_links=False) as (unfinished,):
         shutil.copyfile(source, unfinished)
     return True
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from b2t_common.errors import InputError
+from b2t_common.files import require_file, require_prefix
 from b2t_fairseq import checkpoints
 
 from . import export, release, stock
@@ -28,6 +29,7 @@ def convert(checkpoint: Path, output: Path, target: str, retie: bool) -> list[st
     files = export.files(output) if target == "safetensors" else (output,)
     if checkpoint.exists() and any(path.exists() and path.samefile(checkpoint) for path in files):
         raise InputError(f"{output} is the checkpoint itself; give another file to write")
+    (require_prefix if target == "safetensors" else require_file)(output)
     state = read(checkpoint)
     try:
         report = _write(state, output, target, retie)

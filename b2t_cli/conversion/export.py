@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from b2t_common.errors import InputError
-from b2t_common.files import require_parent, write_whole
+from b2t_common.files import require_prefix, write_whole
 from b2t_common.names import STACKS
 
 from .building import build, settings_of
@@ -36,7 +36,7 @@ def save(state: Mapping[str, Any], output: Path) -> list[str]:
         InputError: the checkpoint is of another model, or the folder or the package ``safetensors`` is missing.
     """
     safetensors = _safetensors()
-    require_parent(output)
+    require_prefix(output)
     settings = settings_of(state)
     model = build(settings, state["model"])
     tied = tied_names(model)

@@ -20,6 +20,17 @@ def table(runs: Sequence[Run]) -> Table:
         if run.divergence
     ]
     notes += [f"{run.name}: {run.log.error}" for run in runs if run.log.error and not run.divergence]
+    notes += [
+        f"{run.name}: {run.log.unread:,} lines with num_updates in {run.path} were not understood"
+        for run in runs
+        if run.log.unread
+    ]
+    notes += [
+        f"{run.name}: {run.path} has no reports of updates, so its curve has one point for each epoch; train with "
+        "--log-format simple and a smaller --log-interval"
+        for run in runs
+        if len(run.log.epochs) and not len(run.log.train)
+    ]
     notes.append(f"losses: {', '.join(dict.fromkeys(unit(run.log) for run in runs))}; loss: the last one in training")
     notes.append("valid loss: the lowest one, valid ppl: 2 ** nll_loss of that validation, without label smoothing")
     notes.append("tokens/s: median of the target tokens per second; BLEU: average over newstest2010 to newstest2016")

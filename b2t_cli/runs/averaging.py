@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,37 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from b2t_common import run_folder
 from b2t_common.errors import InputError
 from b2t_fairseq import checkpoints
-
-from ..arguments import require_positive
-
-_FLAGS_THAT_KEEP = {"epochs": "--keep-last-epochs", "updates": "--save-interval-updates and --keep-interval-updates"}
-
-
-def last_checkpoints(folder: Path, count: int, by: str = "epochs") -> list[Path]:
-    """Return the last ``count`` checkpoints of a run, oldest first.
-
-    Args:
-        folder: the run's ``--save-dir``.
-        count: how many.
-        by: ``"epochs"`` (``checkpoint7.pt``) or ``"updates"`` (``checkpoint_3_1500.pt``).
-
-    Raises:
-        InputError: ``count`` is not positive, or the folder has fewer.
-    """
-    require_positive("--last", count)
-    patterns = run_folder.NUMBERED_CHECKPOINTS
-    matches = [(re.fullmatch(patterns[by], file.name), file) for file in folder.glob(run_folder.CHECKPOINTS)]
-    numbered = sorted((int(match[1]), file) for match, file in matches if match)
-    if len(numbered) < count:
-        (other,) = patterns.keys() - {by}
-        raise InputError(
-            f"{folder} has {len(numbered)} checkpoints by {by}, not {count}; give a smaller --last, try --by {other}, "
-            f"or train with {_FLAGS_THAT_KEEP[by]} {count} or more"
-        )
-    return [file for _, file in numbered[-count:]]
 
 
 def average(files: list[Path]) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class Log:
 
     Attributes:
         train: one report per ``--log-interval`` updates, with means over the updates since the report before.
-        epochs: one report per epoch, with means over the epoch; logs of ``--log-format tqdm`` have them too.
+        epochs: one report per epoch, with means over the epoch; logs without reports of updates have them too.
         valid: the validations by subset; fairseq chooses ``checkpoint_best.pt`` by the first subset.
         max_update: number of updates that the training is to reach, 0 if not known.
         sentence_avg: losses are per sentence rather than per target token (``--sentence-avg``).
@@ -75,6 +75,7 @@ class Log:
         ended: the training ended without an error after the last start.
         asked: a signal asked it to stop after the last start.
         starts: how often it was started.
+        unread: number of lines with ``num_updates`` that were not understood.
     """
 
     train: Curve = field(default_factory=Curve)
@@ -91,6 +92,7 @@ class Log:
     ended: bool = False
     asked: bool = False
     starts: int = 0
+    unread: int = 0
 
     def training(self) -> Curve:
         """Return the reports of training, or those of epochs if there are no others."""
@@ -111,4 +113,4 @@ class Log:
 
     def is_fairseqs(self) -> bool:
         """Return whether any line is of fairseq-train."""
-        return bool(self.starts or self.parameters or len(self.training()) or self.valid)
+        return bool(self.starts or self.parameters or len(self.training()) or self.valid or self.unread)

@@ -16,13 +16,22 @@ from .curves import COLUMNS, Curve, Log
 TRAINING = "train"
 """What fairseq calls the report of an epoch, where those of validations have the name of their subset."""
 
-_SIMPLE_INNER = re.compile(rb"(\w+)=([^,\s]+)")
+_SIMPLE_INNER = re.compile(rb"(\w+)=([^,\s\]]+)")
+# "epoch 001:      5 / 44 loss=10.857, ...", of --log-format simple
+_IN_SIMPLE = re.compile(rb"epoch \d+: +\d+ / \d+ \w+=")
+# " 5/44 [00:01<00:07, 4.70it/s, loss=10.857, ...]", of --log-format tqdm; without its end it is cut
+_BAR = re.compile(rb"\d+/\d+ \[\d[^\]]*\]")
+_TERMINAL_CODE = re.compile(rb"\x1b\[[\d;]*[A-Za-z]")
+_NO_REPORT = b"Stopping training due to num_updates"
 # as bytes in --log-format simple, as text in json
 _NAMES = {spelt: name for name in ("num_updates", *COLUMNS) for spelt in (name, name.encode())}
 _SIMPLE_VALUES = re.compile(rb"\| (\w+) (\S+)")
 _SUBSET = re.compile(rb"\| valid on '(.+?)' subset \|")
 _JSON_TAG = re.compile(rb'"([^"]+)_num_updates"')
 _VOCABULARY = re.compile(r"dictionary: ([\d,]+) types|dictionary size \(.*\): ([\d,]+)")
+_ERROR = re.compile(
+    r"(?:\[rank\d+\]: |b2t train: )?((?:[\w.]*(?:Error|Exception|KeyboardInterrupt)\b|error: ).{0,120})"
+)
 _GAVE_UP = re.compile(
     r"(Minimum loss scale reached \([^)]*\)|gradients are Nan/Inf|Detected nan/inf grad norm"
     r"|^rank +\d+ = -?(?:nan|inf)\b)"
@@ -30,40 +39,66 @@ _GAVE_UP = re.compile(
 
 
 def read(path: Path) -> Log:
-    """Read a log of ``--log-format simple``, ``json`` or ``tqdm``; a last line that is not complete is left out.
+    """Read a log in any form that fairseq writes; a last line that is not complete is left out.
+
+    The forms are those of ``--log-format`` tqdm, simple and json, on standard output and error, where a line begins
+    with the time, and in ``--log-file``, where it does not.  If one file has both, each report counts once.
 
     If a run was resumed, its new reports take the place of earlier ones of the same and of later updates.
     """
     log = Log()
-    first = True
+    # the update of the first report after the last start, None before it
+    first: int | None = None
+    starts = {"with time": 0, "without time": 0}
     with open(path, "rb") as file:
         for line in _complete_lines(file):
             # nearly all lines of a long log are reports
             if b"num_updates" in line:
                 if values := training_report(line):
-                    _add_training_report(log, values, first)
-                    first = False
+                    if first is None or not _is_repeated(log, values):
+                        first = int(values["num_updates"]) if first is None else first
+                        _add_training_report(log, values, first)
                 elif summary := summary_report(line):
                     _add_summary_report(log, *summary)
+                elif _NO_REPORT not in line:
+                    log.unread += 1
             elif b"training on " in line and b" devices" in line:
-                log.starts += 1
+                starts["without time" if line.startswith(b"training on ") else "with time"] += 1
+                log.starts = max(starts.values())
                 log.ended = log.asked = False
                 log.error = ""
-                first = True
+                first = None
             else:
                 _event(log, line.decode("utf-8", "replace"))
     return log
 
 
 def _complete_lines(file: Iterable[bytes]) -> Iterator[bytes]:
-    return (line for line in file if line.endswith(b"\n"))
+    for line in file:
+        if line.endswith(b"\n"):
+            yield from _parts(line) if b"\r" in line else (line,)
+
+
+def _parts(line: bytes) -> Iterator[bytes]:
+    """Yield what a terminal showed one after the other in one line: bars of tqdm, and the text that follows a bar."""
+    for shown in _TERMINAL_CODE.sub(b"", line).split(b"\r"):
+        bar = _BAR.search(shown)
+        if bar:
+            yield bar[0]
+            shown = shown[bar.end() :]
+        yield shown
 
 
 def training_report(line: bytes) -> dict[str, float] | None:
-    """Return the numbers of a ``train_inner`` report by name, ``None`` if the line is another or is not complete."""
-    if b"train_inner" not in line or b"num_updates" not in line:
+    """Return the numbers of a report of training updates by name, ``None`` if the line is another or not complete."""
+    if b"num_updates" not in line:
         return None
-    return _complete(_json(line).items() if b"{" in line else _SIMPLE_INNER.findall(line))
+    if b"{" in line:
+        # reports of epochs and of validations have the name of their subset before each key
+        return _complete(_json(line).items())
+    if b"train_inner" in line or _IN_SIMPLE.search(line) or _BAR.match(line):
+        return _complete(_SIMPLE_INNER.findall(line))
+    return None
 
 
 def summary_report(line: bytes) -> tuple[str, dict[str, float]] | None:
@@ -81,12 +116,19 @@ def summary_report(line: bytes) -> tuple[str, dict[str, float]] | None:
     return None if values is None else (subset, values)
 
 
-def _add_training_report(log: Log, values: dict[str, float], first: bool) -> None:
+def _is_repeated(log: Log, values: dict[str, float]) -> bool:
+    """Return whether a report is the last one again: of another form, or of a bar that was drawn again."""
+    last = {name: log.train.last("update" if name == "num_updates" else name) for name in values}
+    return values == last
+
+
+def _add_training_report(log: Log, values: dict[str, float], first: int) -> None:
     update = int(values["num_updates"])
-    log.train.append(update, values, first)
-    # the validation after update U, and the end of an epoch, are logged after the report of update U
+    log.train.append(update, values, update == first)
+    # The validation after update U, and the end of an epoch, are logged after the report of update U, but a bar may
+    # show that report only when the validation has ended.
     for curve in (log.epochs, *log.valid.values()):
-        curve.drop_from(update)
+        curve.drop_from(update if update == first else update + 1)
     log.gave_up = log.error = ""
 
 
@@ -112,7 +154,7 @@ def _event(log: Log, line: str) -> None:
         log.asked = True
     elif match := _GAVE_UP.search(line):
         log.gave_up = match[1].strip()
-    if match := re.match(r"(?:\[rank\d+\]: )?([\w.]*(?:Error|Exception|KeyboardInterrupt)\b.{0,120})", line):
+    if match := _ERROR.match(line):
         log.error = match[1].strip()
 
 
@@ -126,7 +168,8 @@ def _settings(log: Log, line: str) -> None:
 
 def _json(line: bytes) -> dict:
     try:
-        values = json.loads(line[line.index(b"{") :])
+        # a report that was cut may stand before it
+        values = json.loads(line[line.rindex(b"{") :])
     except ValueError:
         return {}
     return values if isinstance(values, dict) else {}

@@ -13,7 +13,8 @@ from training import MODEL_FLAGS, PLUGIN, SHARED, load, train
 
 from b2t_cli import main as b2t
 from b2t_cli.generate import main as b2t_generate
-from b2t_cli.runs.averaging import average, last_checkpoints
+from b2t_cli.runs.averaging import average
+from b2t_cli.runs.selection import last_checkpoints
 from b2t_cli.train import main as b2t_train
 from b2t_common.errors import InputError
 from b2t_fairseq import checkpoints

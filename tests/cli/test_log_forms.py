@@ -1,0 +1,139 @@
+"""Logs of real trainings in each form that fairseq writes have the same training curve, each update once."""
+
+import io
+import logging
+import sys
+from contextlib import contextmanager
+
+import pytest
+from logs import START, logged, reported, write_log
+from training import SHARED, train
+
+from b2t_cli.reporting import summary
+from b2t_cli.runs import log
+from b2t_cli.runs.run import read_all
+
+# the form, where it is redirected, and what --log-file names
+TRAININGS = [("simple", "redirected", "file"), ("simple", "both", "both"), ("json", "redirected", "file")]
+FORMS = [("simple", "redirected"), ("simple", "file"), ("simple", "both"), ("json", "redirected"), ("json", "file")]
+
+
+@contextmanager
+def fairseqs_log_file(path):
+    """Return the flags of ``--log-file``; afterwards remove the handlers that fairseq leaves."""
+    loggers = [logging.getLogger(name) for name in ("fairseq_cli.train", "fairseq.logging.progress_bar")]
+    before = [list(logger.handlers) for logger in loggers]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield ["--log-file", str(path)]
+    finally:
+        for logger, handlers in zip(loggers, before, strict=True):
+            for handler in set(logger.handlers) - set(handlers):
+                logger.removeHandler(handler)
+                handler.close()
+
+
+class Terminal(io.StringIO):
+    """Standard error on a wide terminal, where fairseq draws bars."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.fixture(scope="module")
+def folder(data, tmp_path_factory):
+    """The logs of the same training, 8 updates in epochs of 5, in all forms."""
+    folder = tmp_path_factory.mktemp("forms")
+
+    def run(name, *flags):
+        train(data, folder / f"runs/{name}", *SHARED, "--max-update", "8", "--no-epoch-checkpoints", *flags)
+
+    for form, name, other in TRAININGS:
+        with fairseqs_log_file(folder / form / f"{other}.log") as flags, logged(folder / form / f"{name}.log"):
+            run(f"{form}_{name}", "--log-format", form, *flags)
+    with pytest.MonkeyPatch.context() as patch:
+        terminal = Terminal()
+        patch.setattr(sys, "stderr", terminal)
+        patch.setattr(sys, "argv", ["fairseq-train"])
+        handler = logging.StreamHandler(terminal)
+        logging.getLogger().addHandler(handler)
+        try:
+            run("tqdm", "--log-format", "tqdm")
+        finally:
+            logging.getLogger().removeHandler(handler)
+    (folder / "tqdm").mkdir()
+    (folder / "tqdm/terminal.log").write_bytes(terminal.getvalue().replace("\n", "\r\n").encode())
+    return folder
+
+
+def numbers(read):
+    """Return what is the same in each form: losses by update, in training, of epochs and in validation."""
+    curves = (read.train, read.epochs, read.validation())
+    return [list(zip(curve["update"], curve["loss"], curve["lr"], strict=True)) for curve in curves[:2]] + [
+        list(zip(curves[2]["update"], curves[2]["loss"], strict=True))
+    ]
+
+
+@pytest.fixture
+def expected(folder):
+    """The numbers of the form that b2t's own scripts use."""
+    read = log.read(folder / "simple/redirected.log")
+    assert list(read.train["update"]) == list(range(1, 9))
+    assert list(read.epochs["update"]) == [5, 8] == list(read.validation()["update"])
+    return numbers(read)
+
+
+@pytest.mark.parametrize(("form", "name"), FORMS)
+def test_each_form_gives_the_same_curves(folder, expected, form, name):
+    """With both forms in one file too, in which every report stands several times."""
+    path = folder / f"{form}/{name}.log"
+    read = log.read(path)
+    assert numbers(read) == expected
+    assert list(read.train["start"]) == [1] + 7 * [0]
+    assert (read.starts, read.ended, read.unread) == (1, True, 0)
+    if name == "both":
+        once = (folder / f"{form}/redirected.log").read_text()
+        assert path.read_text().count("num_updates") > 2 * once.count("num_updates")
+
+
+def test_bars_of_a_terminal_are_read(folder, expected):
+    """A bar is drawn when time has passed, so that not every update is shown; no number is a wrong one."""
+    read = log.read(folder / "tqdm/terminal.log")
+    train, epochs, valid = numbers(read)
+    assert train
+    assert set(train) <= set(expected[0])
+    assert [epochs, valid] == expected[1:]
+    assert (read.starts, read.unread) == (1, 0)
+
+
+def test_a_bar_that_is_drawn_again_does_not_remove_the_validation(tmp_path):
+    bar = "\repoch 001:  80%|8| 4/5 [00:01<00:00, 4.70it/s, loss=5.5, lr=0.1, num_updates=4]"
+    late, cut = bar.replace("=4]", "=5]"), bar.replace("=4]", "=1")
+    valid = "2026 | INFO | valid | epoch 001 | valid on 'valid' subset | loss 4.5 | num_updates 5\r\n"
+    (tmp_path / "log").write_text(f"{START}\n{bar}{bar}{valid}{bar}{late}\r\n{cut}\r\n", newline="")
+    read = log.read(tmp_path / "log")
+    assert list(read.train["update"]) == [4, 5]
+    assert list(read.validation()["update"]) == [5]
+    assert read.unread == 1
+
+
+def test_what_is_not_understood_is_said(tmp_path):
+    """So is a log that has epochs only, as --log-file has with --log-format tqdm."""
+    other = 2 * ["train_inner | num_updates: 7; loss: 3"]
+    epoch = "train | epoch 001 | loss 5 | num_updates 50"
+    path = write_log(tmp_path / "run/train.log", START, reported(1, 5), *other)
+    notes = summary.table(read_all([path.parent])).notes
+    assert f"run: 2 lines with num_updates in {path} were not understood" in notes
+    assert not any("for each epoch" in note for note in notes)
+    notes = summary.table(read_all([write_log(path, START, epoch).parent])).notes
+    assert any("has no reports of updates, so its curve has one point for each epoch" in note for note in notes)
+    assert not any("not understood" in note for note in notes)
+
+
+def test_an_error_in_one_line_stops_a_run(tmp_path):
+    path = write_log(tmp_path / "run/train.log", START, reported(1, 5))
+    with open(path, "a") as file:
+        file.write("b2t train: error: runs/x: No space left on device\n")
+    run = read_all([path.parent])[0]
+    assert run.state() == "stopped"
+    assert run.log.error == "error: runs/x: No space left on device"
