@@ -87,7 +87,7 @@ def _score_file(generated: Path, reference: Path, output: Path | None) -> None:
     if output:
         require_file(output)
     references = read_lines(reference)
-    hypotheses = read_generated(generated, len(references))
+    hypotheses = read_generated(generated, references)
     if output:
         write_lines(output, hypotheses)
     print("\n".join(_scores(hypotheses, references)), file=messages_beside(output))

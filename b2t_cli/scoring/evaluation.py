@@ -82,7 +82,7 @@ def evaluate(run: Path, name: str, test_sets: TestSets, comet_model: str | None 
     """
     generated = _generated(run)
     description = describe(checkpoints.load(run / run_folder.AVERAGED))
-    hypotheses = {key: read_generated(file, len(test_sets[key].sources)) for key, file in generated.items()}
+    hypotheses = {key: read_generated(file, test_sets[key].references) for key, file in generated.items()}
     sets = {}
     for key, lines in hypotheses.items():
         write_lines(run / run_folder.translations(key, test_sets.target), lines)

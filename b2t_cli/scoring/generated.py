@@ -3,24 +3,81 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from b2t_common.errors import InputError
 from b2t_common.files import read_lines
 
+_LINE = re.compile(r"([SD])-(\d+)\t")
 
+<<<<<<< HEAD
 def read_generated(path: Path, expected: int) -> list[str]:
     """Return the best translation of each sentence, from fairseq's lines D-NUMBER, in the order of the corpus.
 
     Args:
         path: what ``fairseq-generate`` has printed.
         expected: the number of sentences.
+=======
+# what is left in text that was not put together again, and the flag of fairseq-generate that does so
+_LEFTOVERS = {
+    "pieces of SentencePiece": (re.compile("\u2581"), "--remove-bpe sentencepiece"),
+    "pieces of subword-nmt": (re.compile(r"\S@@(?: |$)"), "--remove-bpe"),
+    "Moses tokens": (re.compile(r" @-@ "), "--tokenizer moses"),
+}
+
+_SHARE = 0.05
+"""The share of lines that have leftovers where a text is in pieces."""
+
+
+def read_generated(path: Path, references: Sequence[str]) -> list[str]:
+    """Return the best translation of each sentence from fairseq's D- lines, in corpus order.
+
+    Args:
+        path: the output.
+        references: the reference translations that the translations will be compared with.
+>>>>>>> refs/heads/outputs
 
     Raises:
-        InputError: translations are missing or there are too many.
+        InputError: translations are missing or there are too many, the file has two outputs, or the translations are
+            in pieces and the references are not.
+    """
+    best = _best(path)
+    expected = len(references)
+    missing = [str(i) for i in range(expected) if i not in best]
+    if not best:
+        raise InputError(
+            f"{path} has no translation (a line D-0 ...); give what fairseq-generate or b2t generate printed"
+        )
+    if missing:
+        raise InputError(
+            f"{path} has {len(best)} translations for {expected} references; missing sentences: "
+            f"{', '.join(missing[:10])}; generate with --required-batch-size-multiple 1 and without "
+            "--skip-invalid-size-inputs-valid-test, or fairseq leaves sentences out; or give the reference of the same "
+            "test set"
+        )
+    if len(best) != expected:
+        raise InputError(
+            f"{path} has {len(best)} translations for {expected} references; give the reference of the same test set"
+        )
+    hypotheses = [best[i] for i in range(expected)]
+    _refuse_pieces(path, hypotheses, references)
+    return hypotheses
+
+
+def _best(path: Path) -> dict[int, str]:
+    """Return the first of the translations of each sentence, by the number of the sentence.
+
+    In one output all lines of a sentence, also those of ``--nbest``, follow each other.
+
+    Raises:
+        InputError: a sentence is there twice.
     """
     best: dict[int, str] = {}
+    begun: dict[str, set[int]] = {"S": set(), "D": set()}
+    last: dict[str, int | None] = {"S": None, "D": None}
     for line in read_lines(path):
+<<<<<<< HEAD
         identifier, *rest = line.split("\t", 2)
         # the last line of a process that was killed may be incomplete
         if len(rest) == 2 and re.fullmatch(r"D-\d+", identifier):
@@ -34,3 +91,34 @@ def read_generated(path: Path, expected: int) -> list[str]:
             "or fairseq leaves sentences out"
         )
     return [best[i] for i in range(expected)]
+=======
+        match = _LINE.match(line)
+        # a run that was killed may leave part of a line
+        if not match or (match[1] == "D" and line.count("\t") < 2):
+            continue
+        kind, number = match[1], int(match[2])
+        # each sentence has one line S-, and one or more lines D-
+        if number in begun[kind] and (kind == "S" or number != last[kind]):
+            raise InputError(
+                f"{path} has sentence {number} twice, so it has more than one output of fairseq-generate; give a file "
+                "for each output"
+            )
+        begun[kind].add(number)
+        last[kind] = number
+        if kind == "D":
+            best.setdefault(number, line.split("\t", 2)[2])
+    return best
+
+
+def _refuse_pieces(path: Path, hypotheses: Sequence[str], references: Sequence[str]) -> None:
+    """Raise InputError if only one of the two texts is in pieces; single lines may hold such characters anyway."""
+    for name, (leftover, flag) in _LEFTOVERS.items():
+        translated, reference = (list(filter(leftover.search, lines)) for lines in (hypotheses, references))
+        if len(translated) >= _SHARE * len(hypotheses) and not reference:
+            raise InputError(f"{path} has {name} ({translated[0]!r}), but the reference is text; generate with {flag}")
+        if len(reference) >= _SHARE * len(references) and not translated:
+            raise InputError(
+                f"the reference of {path} has {name} ({reference[0]!r}), but the translations are text; give the "
+                "reference as it was before it was split"
+            )
+>>>>>>> refs/heads/outputs

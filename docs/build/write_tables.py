@@ -85,7 +85,7 @@ def speed_parts() -> dict[str, str]:
     """Return all generated parts of docs/speed.md by name."""
     files = {"schemes and strategies": "train_step", "decoding of a trained model": "decoding_speed_trained"}
     names = ["training speed", "training steps", "parts", "large vocabulary", "loss curve", "decoding speed"]
-    names += ["ctranslate2 speed", "checkpoint size", "recompilations", "training memory"]
+    names += ["ctranslate2 speed", "checkpoint size", "recompilations", "training memory", "command startup"]
     files |= {name: name.replace(" ", "_") for name in names}
     return {name: included(f"benchmarks/results/{file}.md") for name, file in files.items()}
 

@@ -220,3 +220,71 @@ def test_empty_and_undecodable_references_are_refused(tmp_path, capsys):
     for name, message in (("empty", "empty is empty"), ("latin1", "latin1 is not UTF-8"), ("none", "none")):
         assert b2t(["score", str(tmp_path / "generated"), "--reference", str(tmp_path / name)]) == 1
         assert message in capsys.readouterr().err
+
+
+def write_output(path, *sentences):
+    """Write an output of fairseq-generate in which each sentence has a number and its hypotheses, best first."""
+    lines = []
+    for number, *hypotheses in sentences:
+        lines += [f"S-{number}\tsource", f"T-{number}\ttarget"]
+        lines += [f"{kind}-{number}\t-0.5\t{text}" for text in hypotheses for kind in "HD"]
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+def score_against(path, *references):
+    """Return the exit status of ``b2t score`` on a file."""
+    reference = path.with_name("reference")
+    reference.write_text("".join(f"{line}\n" for line in references))
+    return b2t(["score", str(path), "--reference", str(reference), "--output", str(path.with_name("text"))])
+
+
+def test_n_best_lists_count_once(tmp_path):
+    path = write_output(tmp_path / "out", (1, "b", "B", "b"), (0, "a", "A"))
+    assert score_against(path, "a", "b") == 0
+    assert (tmp_path / "text").read_text() == "a\nb\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("D-0\t-1\told\nD-1\t-1\told\nD-0\t-1\tnew\nD-1\t-1\tnew\n", 0),
+        # The end of a run that was killed and the whole next one, and two sentences that follow each other.
+        ("D-1\t-1\told\nD-0\t-1\tol\nD-0\t-1\tnew\nD-1\t-1\tnew\n", 1),
+        ("S-0\ta\nD-0\t-1\told\nS-0\ta\nD-0\t-1\tnew\nS-1\ta\nD-1\t-1\tnew\n", 0),
+    ],
+)
+def test_two_outputs_in_one_file_are_refused(tmp_path, capsys, text, number):
+    (tmp_path / "out").write_text(text)
+    assert score_against(tmp_path / "out", "old", "new") == 1
+    assert f"has sentence {number} twice, so it has more than one output" in capsys.readouterr().err
+    assert not (tmp_path / "text").exists()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "flag"),
+    [
+        ("\u2581ein \u2581H aus", "--remove-bpe sentencepiece"),
+        ("ein H@@ aus", "--remove-bpe"),
+        ("ein Haus@@", "--remove-bpe"),
+        ("ein Haus @-@ Tier", "--tokenizer moses"),
+    ],
+)
+def test_text_in_pieces_is_refused_where_the_reference_is_not(tmp_path, capsys, pieces, flag):
+    """And the other way round; if both are, they are compared, and a single odd line is text."""
+    text = "ein Haus"
+    assert score_against(write_output(tmp_path / "out", (0, pieces)), text) == 1
+    assert capsys.readouterr().err.endswith(f"generate with {flag}\n")
+    assert score_against(write_output(tmp_path / "out", (0, text)), pieces) == 1
+    assert "give the reference as it was before it was split" in capsys.readouterr().err
+    assert score_against(write_output(tmp_path / "out", (0, pieces)), pieces) == 0
+    many = [(number, text) for number in range(1, 30)]
+    assert score_against(write_output(tmp_path / "out", (0, pieces), *many), *[text] * 30) == 0
+
+
+def test_what_is_no_output_and_another_test_set_are_refused(tmp_path, capsys):
+    (tmp_path / "out").write_text("ein Haus\n")
+    assert score_against(tmp_path / "out", "ein Haus") == 1
+    assert "has no translation (a line D-0 ...)" in capsys.readouterr().err
+    assert score_against(write_output(tmp_path / "out", (0, "a"), (1, "b")), "a") == 1
+    assert "has 2 translations for 1 references; give the reference of the same test set" in capsys.readouterr().err
