@@ -1,4 +1,4 @@
-"""Reads what ``fairseq-generate`` prints."""
+"""What ``fairseq-generate`` prints."""
 
 from __future__ import annotations
 
@@ -11,14 +11,6 @@ from b2t_common.files import read_lines
 
 _LINE = re.compile(r"([SD])-(\d+)\t")
 
-<<<<<<< HEAD
-def read_generated(path: Path, expected: int) -> list[str]:
-    """Return the best translation of each sentence, from fairseq's lines D-NUMBER, in the order of the corpus.
-
-    Args:
-        path: what ``fairseq-generate`` has printed.
-        expected: the number of sentences.
-=======
 # what is left in text that was not put together again, and the flag of fairseq-generate that does so
 _LEFTOVERS = {
     "pieces of SentencePiece": (re.compile("\u2581"), "--remove-bpe sentencepiece"),
@@ -31,12 +23,11 @@ _SHARE = 0.05
 
 
 def read_generated(path: Path, references: Sequence[str]) -> list[str]:
-    """Return the best translation of each sentence from fairseq's D- lines, in corpus order.
+    """Return the best translation of each sentence, from fairseq's lines D-NUMBER, in the order of the corpus.
 
     Args:
         path: the output.
         references: the reference translations that the translations will be compared with.
->>>>>>> refs/heads/outputs
 
     Raises:
         InputError: translations are missing or there are too many, the file has two outputs, or the translations are
@@ -77,23 +68,8 @@ def _best(path: Path) -> dict[int, str]:
     begun: dict[str, set[int]] = {"S": set(), "D": set()}
     last: dict[str, int | None] = {"S": None, "D": None}
     for line in read_lines(path):
-<<<<<<< HEAD
-        identifier, *rest = line.split("\t", 2)
-        # the last line of a process that was killed may be incomplete
-        if len(rest) == 2 and re.fullmatch(r"D-\d+", identifier):
-            best.setdefault(int(identifier[2:]), rest[1])
-    missing = [str(i) for i in range(expected) if i not in best]
-    if missing or len(best) != expected:
-        raise InputError(
-            f"{path} has {len(best)} translations for {expected} references"
-            + (f"; missing sentences: {', '.join(missing[:10])}" if missing else "")
-            + "; generate with --required-batch-size-multiple 1 and without --skip-invalid-size-inputs-valid-test, "
-            "or fairseq leaves sentences out"
-        )
-    return [best[i] for i in range(expected)]
-=======
         match = _LINE.match(line)
-        # a run that was killed may leave part of a line
+        # the last line of a process that was killed may be incomplete
         if not match or (match[1] == "D" and line.count("\t") < 2):
             continue
         kind, number = match[1], int(match[2])
@@ -121,4 +97,3 @@ def _refuse_pieces(path: Path, hypotheses: Sequence[str], references: Sequence[s
                 f"the reference of {path} has {name} ({reference[0]!r}), but the translations are text; give the "
                 "reference as it was before it was split"
             )
->>>>>>> refs/heads/outputs
