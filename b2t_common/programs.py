@@ -21,19 +21,21 @@ def use_utf8() -> None:
             stream.reconfigure(encoding="utf-8", errors=errors)
 
 
-def run(name: str, main: Callable[[], int | None]) -> int:
+def run(name: str, main: Callable[[], int | None], *expected: type[Exception]) -> int:
     """Run a program; return its exit status, which is 1 if its input or its files cannot be used.
 
     Args:
         name: the program, for the message.
         main: the program itself; ``None`` is success.
+        *expected: exceptions, beside those of the operating system, whose message says enough to the user.
     """
+    input_errors: tuple[type[Exception], ...] = (InputError, *expected)
     use_utf8()
     try:
         status = main() or 0
         sys.stdout.flush()
         return status
-    except InputError as error:
+    except input_errors as error:
         message = str(error)
     except FileNotFoundError as error:
         # Python's own message does not say more than the name of the file

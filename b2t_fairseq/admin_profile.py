@@ -166,7 +166,7 @@ def read(model: nn.Module, path: str | Path) -> None:
         InputError: the file is not a profile, or is that of a model with other layers; nothing is set then.
     """
     try:
-        lines = [line.split() for line in Path(path).read_text().splitlines()]
+        lines = [line.split() for line in Path(path).read_text(encoding="utf-8").splitlines()]
         numbered = [(int(number), float(omega)) for number, omega in lines]
     except ValueError as error:
         raise InputError(

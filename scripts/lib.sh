@@ -7,6 +7,8 @@
 }
 set -euo pipefail
 unset CDPATH # with it, cd prints the folder
+# what fairseq's own commands print and read is UTF-8, whatever the locale
+export PYTHONUTF8=1 PYTHONIOENCODING=utf-8
 
 PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -50,7 +51,9 @@ def system_score(sources: Sequence[str], hypotheses: Sequence[str], references: 
         command = [COMMAND, "-s", str(files[0]), "-t", str(files[1]), "-r", str(files[2]), "--only_system", "--quiet"]
         command += ["--model", model] if model else []
         command += [] if torch.cuda.is_available() else ["--gpus", "0"]
-        result = subprocess.run(command, capture_output=True, text=True)
+        # it reads and writes UTF-8, whatever the locale
+        environment = {**os.environ, "PYTHONUTF8": "1"}
+        result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", env=environment)
     scores = re.findall(r"score: (-?\d+\.\d+)", result.stdout)
     if result.returncode or not scores:
         said = (result.stderr.strip() or result.stdout.strip() or "nothing").splitlines()[-1]

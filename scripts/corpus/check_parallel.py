@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 
+from b2t_common import programs
 from b2t_common.errors import InputError
 from b2t_common.files import decode_line
 
@@ -28,16 +29,15 @@ def count_lines(name: str) -> int:
 
 
 def main() -> None:
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     first, second = sys.argv[1:]
-    try:
-        counts = count_lines(first), count_lines(second)
-    except (OSError, InputError) as error:
-        sys.exit(f"error: {error}")
+    counts = count_lines(first), count_lines(second)
     if counts[0] != counts[1]:
-        sys.exit(
-            f"error: {first} has {counts[0]} lines, but {second} has {counts[1]}: the two sides do not belong together"
+        raise InputError(
+            f"{first} has {counts[0]} lines, but {second} has {counts[1]}: the two sides do not belong together"
         )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(programs.run("check_parallel.py", main))

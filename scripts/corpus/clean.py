@@ -19,6 +19,9 @@ from pathlib import Path
 
 import streams
 
+from b2t_common import programs
+from b2t_common.errors import InputError
+
 # characters that no text needs and that some tools read as the end of a line or of the file; tabs and line ends are not
 # among them, because they are white space
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
@@ -79,14 +82,14 @@ def sides(prefix: Path, languages: list[str]) -> list[Path]:
     """Return the files of the two sides.
 
     Raises:
-        FileNotFoundError: a side exists neither plain nor packed.
+        InputError: a side exists neither plain nor packed.
     """
     paths = []
     for language in languages:
         candidates = [Path(f"{prefix}.{language}"), Path(f"{prefix}.{language}.gz")]
         present = [path for path in candidates if path.is_file()]
         if not present:
-            raise FileNotFoundError(f"neither {candidates[0]} nor {candidates[1].name} exists")
+            raise InputError(f"neither {candidates[0]} nor {candidates[1].name} exists")
         paths.append(present[0])
     return paths
 
@@ -127,16 +130,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="processes (default: one for each core)")
     args = parser.parse_args()
     limits = Limits(args.max_words, args.max_characters, args.max_ratio)
-    try:
-        report = clean_corpora(args.output, args.inputs, args.languages, limits, args.workers)
-        with streams.whole_files(Path(f"{args.output}.json")) as (file,):
-            file.write(json.dumps(report, indent=2).encode() + b"\n")
-    except (OSError, ValueError, EOFError) as error:
-        sys.exit(f"error: {error}")
+    report = clean_corpora(args.output, args.inputs, args.languages, limits, args.workers)
+    with streams.whole_files(Path(f"{args.output}.json")) as (file,):
+        file.write(json.dumps(report, indent=2).encode() + b"\n")
     for name, counts in report.items():
         others = ", ".join(f"{key} {n:,}" for key, n in counts.items() if key not in ("pairs", "kept"))
         print(f"{name}: {counts['kept']:,} of {counts['pairs']:,} pairs kept{f' ({others})' if others else ''}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(programs.run("clean.py", main, ValueError, EOFError))

@@ -21,6 +21,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from b2t_common import programs
+from b2t_common.errors import InputError
+
 ATTEMPTS = 4
 UNKNOWN = "-"
 
@@ -46,7 +49,12 @@ def fetch(url: str, path: Path, sha256: str, pause: float = 2.0) -> bool:
     Raises:
         ValueError: the server sent a complete file with another checksum.
         OSError: no attempt got the complete file; an earlier file at ``path`` is unchanged.
+        InputError: ``path`` is a folder or a device.
     """
+    # behind a link, so that the link stays
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is not a file: it can be neither checked nor continued; give the name of a file")
     if path.exists() and sha256 in (UNKNOWN, checksum(path)):
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,13 +129,10 @@ def main() -> None:
     if not arguments or len(arguments) % 3:
         sys.exit(__doc__)
     for url, name, sha256 in zip(arguments[::3], arguments[1::3], arguments[2::3], strict=True):
-        try:
-            downloaded = fetch(url, Path(name), sha256, float(os.environ.get("FETCH_PAUSE", "2")))
-        except (OSError, ValueError) as error:
-            sys.exit(f"error: {error}")
+        downloaded = fetch(url, Path(name), sha256, float(os.environ.get("FETCH_PAUSE", "2")))
         checked = "no checksum known" if sha256 == UNKNOWN else "checksum right"
         print(f"{name}: {'downloaded' if downloaded else 'already there'}, {checked}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(programs.run("fetch.py", main, ValueError))

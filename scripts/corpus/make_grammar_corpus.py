@@ -11,6 +11,7 @@ joins the clauses to sentences, and the sentences to a corpus.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import random
 import sys
@@ -243,6 +244,8 @@ def write_corpus(corpus: dict[str, list[Pair]], folder: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status, 2 for an error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     parser = argparse.ArgumentParser(description="Write an English-German corpus drawn from a small grammar.")
     parser.add_argument("--train", type=int, default=24000, metavar="N", help="pairs to train on (24000)")
     parser.add_argument("--valid", type=int, default=500, metavar="N", help="pairs to validate on (500)")

@@ -16,6 +16,9 @@ from pathlib import Path
 
 import streams
 
+from b2t_common import programs
+from b2t_common.errors import InputError
+
 # logs hold times and names of folders, which differ from run to run
 _EXCLUDED = (".log",)
 _TEXT = (".en", ".de", ".txt", ".json", ".vocab", ".codes", ".sha256")
@@ -34,9 +37,15 @@ def describe(path: Path) -> dict[str, int | str]:
 
 
 def manifest(settings: str, paths: list[Path]) -> dict:
-    """Return the manifest of the files, and of all files in the folders, whose names begin with the folder's."""
+    """Return the manifest of the files, and of all files in the folders, whose names begin with the folder's.
+
+    Raises:
+        InputError: one of them does not exist.
+    """
     files: dict[str, Path] = {}
     for path in paths:
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder")
         inside = sorted(path.rglob("*")) if path.is_dir() else [path]
         files |= {str(p.relative_to(path.parent)): p for p in inside if p.is_file() and p.suffix not in _EXCLUDED}
     versions = {name: metadata.version(name) for name in ("b2t_fairseq", "fairseq-fixed", "sacrebleu", "sentencepiece")}
@@ -48,15 +57,12 @@ def main() -> None:
     if len(sys.argv) < 4:
         sys.exit(__doc__)
     output, settings, *paths = map(Path, sys.argv[1:])
-    try:
-        content = manifest(settings.read_text(encoding="utf-8"), paths)
-        with streams.whole_files(output) as (file,):
-            file.write(json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
-    except OSError as error:
-        sys.exit(f"error: {error}")
+    content = manifest(settings.read_text(encoding="utf-8"), paths)
+    with streams.whole_files(output) as (file,):
+        file.write(json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
     total = sum(entry["bytes"] for entry in content["files"].values())
     print(f"{output}: {len(content['files'])} files, {total / 1e6:,.0f} MB")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(programs.run("manifest.py", main))

@@ -16,6 +16,9 @@ from pathlib import Path
 
 import streams
 
+from b2t_common import programs
+from b2t_common.errors import InputError
+
 # BPE is learned from this many distinct words at most. Beyond twice as many, words seen once are dropped while
 # counting, so that memory stays bounded.
 MAX_WORDS = 1_500_000
@@ -35,28 +38,30 @@ def _load_codes(codes: str) -> None:
     from subword_nmt.apply_bpe import BPE
 
     with open(codes, encoding="utf-8") as file:
-        _worker = BPE(file)
+        try:
+            _worker = BPE(file)
+        except UnicodeDecodeError as error:
+            raise InputError(f"{codes} is not a file of codes, which is UTF-8 text ({error.reason})") from None
 
 
-def _tokenize(block: list[bytes]) -> bytes:
+def _tokenize(block: list[str]) -> bytes:
     # the settings of fairseq's --tokenizer moses, which later turns the tokens back into text
-    lines = (_worker.tokenize(line.decode(), aggressive_dash_splits=True, return_str=True) for line in block)
+    lines = (_worker.tokenize(line, aggressive_dash_splits=True, return_str=True) for line in block)
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _apply(block: list[bytes]) -> bytes:
-    return "".join(_worker.segment(line.decode()) + "\n" for line in block).encode()
+def _apply(block: list[str]) -> bytes:
+    return "".join(_worker.segment(line) + "\n" for line in block).encode()
 
 
-def _count(block: list[bytes]) -> Counter:
-    return Counter(word for line in block for word in line.decode().split())
+def _count(block: list[str]) -> Counter:
+    return Counter(word for line in block for word in line.split())
 
 
 def convert(function, initializer, argument: str, source: Path, target: Path, workers: int | None) -> None:
     """Apply ``function`` to each block of lines of ``source``, and write the results to ``target``."""
-    lines = (block for (block,) in streams.blocks(source))
     with streams.whole_files(target) as (file,):
-        file.writelines(streams.parallel_map(function, lines, workers, initializer, (argument,)))
+        file.writelines(streams.parallel_map(function, streams.text_blocks(source), workers, initializer, (argument,)))
 
 
 def learn(codes: Path, files: list[Path], merges: int, workers: int | None = None) -> None:
@@ -65,7 +70,7 @@ def learn(codes: Path, files: list[Path], merges: int, workers: int | None = Non
 
     counts: Counter = Counter()
     for file in files:
-        for part in streams.parallel_map(_count, (block for (block,) in streams.blocks(file)), workers):
+        for part in streams.parallel_map(_count, streams.text_blocks(file), workers):
             counts.update(part)
             if len(counts) > 2 * MAX_WORDS:
                 counts = Counter({word: n for word, n in counts.items() if n > 1})
@@ -98,11 +103,9 @@ def main() -> None:
             learn(args.codes, args.files, args.merges, args.workers)
         else:
             convert(_apply, _load_codes, args.codes, args.source, args.target, args.workers)
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
     except ImportError as error:
-        sys.exit(f"error: {error}; install it: pip install sacremoses subword-nmt")
+        raise InputError(f"{error}; install it: pip install sacremoses subword-nmt") from None
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(programs.run("moses_bpe.py", main, ValueError))

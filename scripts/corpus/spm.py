@@ -16,6 +16,7 @@ from pathlib import Path
 
 import streams
 
+from b2t_common import programs
 from b2t_common.files import decode_line
 
 # SentencePiece keeps its training text in memory: two million lines of 25 words take less than 1.8 GB
@@ -96,15 +97,10 @@ def encode(model: Path, source: Path, target: Path, workers: int | None = None) 
         InputError: ``source`` is not UTF-8.
     """
     lines = 0
-
-    def text() -> Iterator[list[str]]:
-        nonlocal lines
-        for (block,) in streams.blocks(source):
-            yield [decode_line(line, source, lines + number) for number, line in enumerate(block, start=1)]
-            lines += len(block)
-
     with streams.whole_files(target) as (file,):
-        file.writelines(streams.parallel_map(_pieces, text(), workers, _load, (str(model),)))
+        for pieces in streams.parallel_map(_pieces, streams.text_blocks(source), workers, _load, (str(model),)):
+            lines += pieces.count(b"\n")
+            file.write(pieces)
     return lines
 
 
@@ -127,15 +123,12 @@ def main() -> None:
     encoder.add_argument("target", type=Path)
     encoder.add_argument("--workers", type=int, help="processes (default: one for each core)")
     args = parser.parse_args()
-    try:
-        if args.command == "train":
-            size = args.vocab_size or args.dictionary_size - FAIRSEQ_SPECIAL_SYMBOLS + 3
-            train(args.prefix, args.files, size, args.model_type, args.max_lines)
-        else:
-            encode(args.model, args.source, args.target, args.workers)
-    except (OSError, RuntimeError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    if args.command == "train":
+        size = args.vocab_size or args.dictionary_size - FAIRSEQ_SPECIAL_SYMBOLS + 3
+        train(args.prefix, args.files, size, args.model_type, args.max_lines)
+    else:
+        encode(args.model, args.source, args.target, args.workers)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(programs.run("spm.py", main, RuntimeError, ValueError))

@@ -8,12 +8,14 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from b2t_common.files import replacing
+from b2t_common.errors import InputError
+from b2t_common.files import decode_line, replacing, require_file
 
 MAX_LINES = 10_000
 MAX_BYTES = 4 << 20
@@ -53,6 +55,19 @@ def blocks(*paths: Path) -> Iterator[list[list[bytes]]]:
             yield _columns(rows)
 
 
+def text_blocks(path: Path) -> Iterator[list[str]]:
+    """Yield blocks of consecutive lines of one file as text, without line ends.
+
+    Raises:
+        InputError: a line is not UTF-8; the message has its number.
+        OSError: see :func:`blocks`.
+    """
+    before = 0
+    for (block,) in blocks(path):
+        yield [decode_line(line, path, before + number) for number, line in enumerate(block, start=1)]
+        before += len(block)
+
+
 def _lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
     try:
         yield from file
@@ -77,21 +92,56 @@ def parallel_map(
 
     Args:
         workers: number of processes (default: one for each core).
-        initializer: called once in each process, with ``initargs``.
+        initializer: called once in each process, with ``initargs``; what it raises is raised here.
+
+    Raises:
+        InputError: ``workers`` is not positive, or a process was killed.
     """
+    if workers is not None and workers < 1:
+        raise InputError(f"--workers {workers}: give a positive number")
     workers = workers or len(os.sched_getaffinity(0))
-    with ProcessPoolExecutor(workers, initializer=initializer, initargs=initargs) as pool:
+    with ProcessPoolExecutor(workers, initializer=_initialize, initargs=(initializer, initargs)) as pool:
         waiting: deque = deque()
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > 2 * workers:
+        try:
+            for item in items:
+                waiting.append(pool.submit(_call, function, item))
+                if len(waiting) > 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        except BrokenProcessPool:
+            raise InputError(
+                f"one of {workers} processes was killed, perhaps because memory ran out; give a smaller --workers"
+            ) from None
+
+
+_failure: Exception | None = None
+
+
+def _initialize(initializer: Callable[..., None] | None, initargs: tuple) -> None:
+    """Keep an exception for the first call: one in an initializer ends the process, and only prints a traceback."""
+    global _failure
+    try:
+        if initializer is not None:
+            initializer(*initargs)
+    except Exception as error:
+        _failure = error
+
+
+def _call(function: Callable[[Any], Any], item: Any) -> Any:
+    if _failure is not None:
+        raise _failure
+    return function(item)
 
 
 @contextmanager
 def whole_files(*paths: Path) -> Iterator[list[BinaryIO]]:
-    """Open files for writing bytes; they get their names only when all of them are complete."""
+    """Open files for writing bytes; they get their names only when all of them are complete.
+
+    Raises:
+        InputError: one of them is a folder, or its folder is missing.
+    """
+    for path in paths:
+        require_file(path)
     with replacing(*paths) as unfinished, ExitStack() as stack:
         yield [stack.enter_context(open(path, "wb")) for path in unfinished]

@@ -14,7 +14,7 @@ from pathlib import Path
 import streams
 
 from b2t_cli.scoring.newstest import NEWSTESTS, references, sources
-from b2t_common.errors import InputError
+from b2t_common import programs
 
 
 def write(folder: Path, language_pair: str = "en-de") -> dict[str, int]:
@@ -38,12 +38,9 @@ def write(folder: Path, language_pair: str = "en-de") -> dict[str, int]:
 def main() -> None:
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    try:
-        for name, count in write(Path(sys.argv[1])).items():
-            print(f"{name}: {count:,} segments")
-    except (InputError, OSError) as error:
-        sys.exit(f"error: {error}")
+    for name, count in write(Path(sys.argv[1])).items():
+        print(f"{name}: {count:,} segments")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(programs.run("test_sets.py", main))

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import streams
 
+from b2t_common import programs
+
 UNUSABLE = 3  # exit status: the archive is damaged; the disk is not the cause
 
 
@@ -76,7 +78,7 @@ def _copy(source, target) -> int:
     return lines + (last != b"\n")
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("archive", type=Path)
     parser.add_argument("member")
@@ -87,12 +89,11 @@ def main() -> None:
     try:
         pairs = unpack(args.archive, args.member, args.output, args.languages, args.pairs)
     except UnusableArchive as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(UNUSABLE)
-    except OSError as error:
-        sys.exit(f"error: {error}")
+        print(f"unpack.py: error: {error}", file=sys.stderr)
+        return UNUSABLE
     print(f"{args.archive.name}: {pairs:,} pairs{'' if args.pairs is None else ', as published'}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(programs.run("unpack.py", main))
