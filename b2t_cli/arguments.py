@@ -23,11 +23,12 @@ def command_parser(name: str, main: Callable[..., Any], **options: Any) -> argpa
 
 
 def add_output_folder(parser: argparse.ArgumentParser, default: str) -> None:
-    """Add ``--output DIR`` and ``--text`` to a command that draws figures."""
-    parser.add_argument(
+    """Add ``--output DIR`` and ``--text``, which writes nothing, to a command that draws figures."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
         "--output", type=Path, default=Path(default), metavar="DIR", help=f"where to write (default: {default})"
     )
-    parser.add_argument("--text", action="store_true", help="print the table only; needs no matplotlib")
+    group.add_argument("--text", action="store_true", help="print the table only; needs no matplotlib")
 
 
 def require_positive(flag: str, number: int | None) -> None:

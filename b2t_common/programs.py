@@ -38,8 +38,8 @@ def run(name: str, main: Callable[[], int | None], *expected: type[Exception]) -
     except input_errors as error:
         message = str(error)
     except FileNotFoundError as error:
-        # Python's own message does not say more than the name of the file
-        message = f"no such file or folder: {error.filename or error}"
+        # Python's own message does not say more than the name of the file; fairseq's say what is missing
+        message = f"no such file or folder: {error.filename}" if error.filename else str(error)
     except BrokenPipeError:
         # the reader of the output, such as head, has ended
         message = ""

@@ -143,3 +143,10 @@ def test_output_that_cannot_be_printed_needs_no_traceback(command, message):
     run = subprocess.run(["bash", "-c", shell], cwd=ROOT, capture_output=True, text=True)
     assert message in run.stderr
     assert run.stderr.count("\n") == bool(message)
+
+
+@pytest.mark.parametrize("command", [["report", "run"], ["analyze", "--data", "data", "model.pt"]])
+def test_text_writes_nothing_so_that_an_output_is_refused(command, capsys):
+    with pytest.raises(SystemExit):
+        b2t([*command, "--text", "--output", "folder"])
+    assert "argument --output: not allowed with argument --text" in capsys.readouterr().err

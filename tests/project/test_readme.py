@@ -26,6 +26,13 @@ def test_the_readme_is_short():
     assert len(README.encode()) <= 12_000
 
 
+def test_the_extras_by_hand_are_those_of_the_setup():
+    """A name with an underscore is another one for older versions of pip."""
+    (by_hand,) = re.findall(r"pip install -e '\.\[(.*)\]'", README)
+    (of_setup,) = re.findall(r"^extras=\((.*)\)$", (ROOT / "scripts/setup.sh").read_text(), flags=re.MULTILINE)
+    assert {"fairseq", *by_hand.split(",")} == set(of_setup.split())
+
+
 def test_the_tree_shows_what_there_is():
     (tree,) = [block for language, block in fences(README) if not language and block.startswith("b2t_fairseq/")]
     folder = ROOT
