@@ -115,8 +115,13 @@ def _refuse_abbreviations(parser: argparse.ArgumentParser) -> None:
 
 
 def _check_program(words: list[str]) -> None:
-    """Check ``python FILE ...`` or ``python -m MODULE ...``."""
-    if words[1] == "-m":
+    """Check ``python FILE ...``, ``python -m MODULE ...`` or ``python -c CODE``."""
+    if words[1] == "-c":
+        try:
+            compile(words[2], "<command>", "exec")
+        except SyntaxError as error:
+            raise Refused(f"{words}: {error}") from None
+    elif words[1] == "-m":
         if not (ROOT / words[2].replace(".", "/")).with_suffix(".py").is_file():
             raise Refused(f"{words}: there is no module {words[2]}")
         with warnings.catch_warnings():
