@@ -37,7 +37,7 @@ def test_a_choice_of_the_user_stays(name, monkeypatch):
     assert {other: os.environ[other] for other in CHOICES if other in os.environ} == {name: "active"}
 
 
-def test_the_default(monkeypatch):
+def test_without_a_choice_the_default_is_set(monkeypatch):
     for name in CHOICES:
         monkeypatch.delenv(name, raising=False)
     threads.let_waiting_threads_sleep()
