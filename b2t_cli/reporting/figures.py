@@ -167,4 +167,4 @@ def _loss_axis(runs: Sequence[Run]) -> str:
 
 
 def _thousands(value: float) -> str:
-    return f"{value / 1000:g}k" if abs(value) >= 10000 or (value and value % 1000 == 0) else f"{value:g}"
+    return f"{value / 1000:g}k" if abs(value) >= 10000 else f"{value:,.10g}"
