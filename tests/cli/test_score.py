@@ -14,6 +14,7 @@ from scoring import DEEP, SEGMENTS, make_run, scores
 from b2t_cli import main as b2t
 from b2t_cli.scoring.newstest import NEWSTESTS, references, sources
 from b2t_cli.tables import RULE, Table
+from b2t_common.scripts import script_command
 
 
 def test_scores_of_a_run_are_those_of_sacrebleus_command(sacrebleu_cache, tmp_path, capsys):
@@ -206,7 +207,7 @@ def test_contradictory_flags_are_refused(sacrebleu_cache, tmp_path, capsys):
         (["run", "other", "--output", "nowhere/x"], ["there is no folder nowhere"]),
         (["run", "run/"], ["given twice"]),
         (["--comet", "run", "other"], ["--comet run is a folder"]),
-        (["empty"], ["empty/evaluation", "newstest2010.generated.txt", "scripts/evaluate.sh empty"]),
+        (["empty"], ["empty/evaluation", "newstest2010.generated.txt", script_command("evaluate.sh", "empty")]),
     ]:
         assert b2t(["score", *flags]) == 1
         message = capsys.readouterr().err
