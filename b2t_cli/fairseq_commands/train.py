@@ -198,9 +198,8 @@ def _how_it_ended(cfg: FairseqConfig, folder: Path, updates_before: int) -> int:
     if resuming.why_it_ended(cfg, end):
         return 0
     if stopping.was_asked():
-        print(
-            f"stopped by a signal, exit status {stopping.EXIT_STATUS}: the same command goes on after update {updates}"
-        )
+        status = f"exit status {stopping.EXIT_STATUS}"
+        print(f"stopped by a signal after update {updates}, {status}: the same command continues from {path}")
         return stopping.EXIT_STATUS
     if resuming.has_used_its_hours(cfg, end):
         print(f"stopped by --stop-time-hours after update {updates}: the same command continues for as long again")

@@ -1,4 +1,4 @@
-"""Where in an epoch a run goes on: the same sentences are left, whatever the number of processes.
+"""Where in an epoch a run continues: the same sentences are left, whatever the number of processes.
 
 fairseq stores how many batches each process has had.  For another number of processes that is another place, and for
 other batches it is none.
@@ -64,6 +64,21 @@ def with_position_for_these_processes(load_state_dict):
     return wrapper
 
 
+def with_shuffling_of_this_epoch(get_iterator):
+    """Return ``EpochBatchIterator._get_iterator_for_epoch`` that shuffles an epoch if that is asked for.
+
+    fairseq uses the loader of the first epoch again, and with it whether that epoch was shuffled.
+    """
+
+    @functools.wraps(get_iterator)
+    def wrapper(self, epoch, shuffle, fix_batches_to_gpus=False, offset=0):
+        if self.dataloader is not None:
+            self.epoch_batch_sampler.shuffle = shuffle
+        return get_iterator(self, epoch, shuffle, fix_batches_to_gpus, offset)
+
+    return wrapper
+
+
 def complete(position: dict[str, Any], trainer, filename: str) -> None:
     """Add to a position within an epoch, as a checkpoint has it, what is needed to go on from it.
 
@@ -89,7 +104,7 @@ def _position(iterator, state: Mapping[str, Any]) -> int:
     now -= now % state.get("update_freq", 1)
     if (before, state["num_shards"]) != (now, iterator.num_shards):
         logger.info(
-            f"the run goes on in epoch {state['epoch']} after {now} batches in each of {iterator.num_shards} "
+            f"the run continues in epoch {state['epoch']} after {now} batches in each of {iterator.num_shards} "
             f"process(es), for {before} batches in each of {state['num_shards']} before"
         )
     return now

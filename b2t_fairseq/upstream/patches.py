@@ -149,7 +149,7 @@ PATCHES: tuple[Patch | Setting, ...] = (
         "load_checkpoint",
         resuming.with_own_checkpoint,
         "cfg trainer passthrough_args",
-        "The same command goes on from the run's own checkpoint, and `--patience` goes on counting.",
+        "The same command continues from the run's own checkpoint, and `--patience` continues to count.",
     ),
     Patch(
         "fairseq.data.iterators.EpochBatchIterator",
@@ -163,14 +163,21 @@ PATCHES: tuple[Patch | Setting, ...] = (
         "load_state_dict",
         epoch_position.with_position_for_these_processes,
         "self state_dict",
-        "A run goes on with another number of processes at the same sentences; other batches are refused.",
+        "A run continues with the same sentences on another number of processes; other batches are refused.",
+    ),
+    Patch(
+        "fairseq.data.iterators.EpochBatchIterator",
+        "_get_iterator_for_epoch",
+        epoch_position.with_shuffling_of_this_epoch,
+        "self epoch shuffle fix_batches_to_gpus offset",
+        "`--curriculum N` shuffles after N epochs; fairseq then shuffles no epoch at all.",
     ),
     Patch(
         "fairseq.optim.lr_scheduler.reduce_lr_on_plateau.ReduceLROnPlateauLRSchedule",
         "state_dict",
         run_state.with_plateau_counters,
         "self",
-        "`reduce_lr_on_plateau` goes on counting the validations without improvement in a resumed run.",
+        "`reduce_lr_on_plateau` continues to count the validations without improvement in a resumed run.",
     ),
     Patch(
         "fairseq.optim.lr_scheduler.reduce_lr_on_plateau.ReduceLROnPlateauLRSchedule",

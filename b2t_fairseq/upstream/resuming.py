@@ -1,4 +1,4 @@
-"""From which checkpoint a run goes on, so that the same command always goes on with what it has trained.
+"""From which checkpoint a run continues, so that the same command never begins again.
 
 ``--restore-file``, ``--finetune-from-model`` and ``--reset-*`` say how a run begins.  fairseq obeys the first and the
 last at every start, so that a run which is stopped and called again begins again.
@@ -92,7 +92,7 @@ def start_of(cfg) -> Start:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """Return the checkpoint from which the run in a folder goes on, ``None`` if it has none.
+    """Return the checkpoint from which the run in a folder continues, ``None`` if it has none.
 
     That is ``checkpoint_last.pt``, or without it (``--no-last-checkpoints``) the one with the most updates.
     """
@@ -118,7 +118,7 @@ def has_optimizer_state(state: Mapping[str, Any]) -> bool:
 def why_it_ended(cfg, start: Start) -> str | None:
     """Return why a run has nothing left to do, ``None`` if it has.
 
-    ``--stop-time-hours`` is no such reason: the run goes on when it is called again.
+    ``--stop-time-hours`` is no such reason: the run continues when it is called again.
 
     Args:
         cfg: all settings of the run.

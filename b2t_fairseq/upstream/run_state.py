@@ -9,10 +9,9 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
-
-from fairseq.optim.lr_scheduler.reduce_lr_on_plateau import ReduceLROnPlateauLRSchedule
 
 from b2t_common import run_folder
 
@@ -42,12 +41,14 @@ def with_run_state(save_checkpoint):
         state = dict(getattr(self, "_b2t_run", {}))
         if (patience := _patience()) is not None:
             state["patience"] = patience
+        loss = getattr(self, "_b2t_epoch_loss", None)
+        loss = extra_state.get("val_loss") if loss is None else loss
         at_end_of_epoch = extra_state.get("train_iterator", {}).get("iterations_in_epoch") == 0
-        loss = getattr(self, "_b2t_epoch_loss", None) or extra_state.get("val_loss")
         if at_end_of_epoch and loss is not None:
             state["epoch_loss"] = float(loss)
         saved = save_checkpoint(self, filename, {**extra_state, _KEY: state})
-        if saved and stopping.is_training() and self.cfg.checkpoint.no_last_checkpoints:
+        is_checkpoint = fnmatch(Path(filename).name, run_folder.CHECKPOINTS)
+        if saved and is_checkpoint and stopping.is_training() and self.cfg.checkpoint.no_last_checkpoints:
             # What an earlier stop wrote there in spite of --no-last-checkpoints is out of date now.
             Path(filename).with_name(run_folder.LAST_CHECKPOINT).unlink(missing_ok=True)
         return saved
@@ -56,22 +57,20 @@ def with_run_state(save_checkpoint):
 
 
 def restore(trainer, checkpoint_settings, extra_state: Mapping[str, Any] | None, epoch_itr) -> None:
-    """Give a run that goes on what its checkpoint says of it; a run that begins starts to count.
+    """Give a run that continues what its checkpoint says of it; in another run the counters begin at zero.
 
     Args:
         trainer: has loaded the checkpoint.
         checkpoint_settings: the ``cfg.checkpoint`` with which it did so.
         extra_state: of the checkpoint, ``None`` without one.
-        epoch_itr: where in the training data the run goes on.
+        epoch_itr: where in the training data the run continues.
     """
     state = of_checkpoint({"extra_state": extra_state})
     goes_on = trainer.get_num_updates() > 0
     _set_patience(state.get("patience") if goes_on and not checkpoint_settings.reset_meters else None)
-    is_plateau = isinstance(trainer.lr_scheduler, ReduceLROnPlateauLRSchedule)
-    at_end_of_epoch = epoch_itr.iterations_in_epoch == 0 and "epoch_loss" in state
-    if is_plateau and goes_on and at_end_of_epoch and not checkpoint_settings.reset_lr_scheduler:
-        # fairseq does this after it has saved the end of an epoch.
-        trainer.lr_step(epoch_itr.epoch - 1, state["epoch_loss"])
+    if goes_on and epoch_itr.iterations_in_epoch == 0 and not checkpoint_settings.reset_lr_scheduler:
+        # At the end of an epoch fairseq saves before the schedule of learning rates has made its step.
+        trainer.lr_step(epoch_itr.epoch - 1, state.get("epoch_loss"))
 
 
 def forget_other_runs() -> None:

@@ -172,7 +172,7 @@ def with_stop(validate_and_save):
         without = " without a checkpoint, because of --no-save" if cfg.checkpoint.no_save else " with a checkpoint"
         logger.info(f"{ASKED_TO_STOP}ending after update {updates}{without}")
         trainer._b2t_epoch_loss = losses[0]
-        with _saving_all_that_is_needed(cfg.checkpoint):
+        with _saving_for_continuation(cfg.checkpoint):
             checkpoint_utils.save_checkpoint(cfg.checkpoint, trainer, epoch_itr, None)
         if torch.distributed.is_initialized():
             # A process that ends before the checkpoint is written would have the others killed.
@@ -183,14 +183,21 @@ def with_stop(validate_and_save):
 
 
 @contextmanager
-def _saving_all_that_is_needed(cfg) -> Iterator[None]:
-    """Save ``checkpoint_last.pt`` and the optimizer's state, so that the run can go on, whatever else it saves."""
-    given = cfg.no_last_checkpoints, cfg.no_save_optimizer_state
-    cfg.no_last_checkpoints = cfg.no_save_optimizer_state = False
+def _saving_for_continuation(cfg) -> Iterator[None]:
+    """Save nothing but ``checkpoint_last.pt``, with all that is needed to continue, whatever the run saves else."""
+    needed = {
+        "no_last_checkpoints": False,
+        "no_save_optimizer_state": False,
+        # What was due after this update is already saved, with the result of its validation.
+        "no_epoch_checkpoints": True,
+        "save_interval_updates": 0,
+    }
+    given = {name: cfg[name] for name in needed}
+    cfg.update(needed)
     try:
         yield
     finally:
-        cfg.no_last_checkpoints, cfg.no_save_optimizer_state = given
+        cfg.update(given)
 
 
 def with_handlers_of_workers(set_handlers):

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import functools
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
-import torch
 from fairseq import checkpoint_utils
 from fairseq.logging import metrics
 
@@ -62,7 +58,7 @@ def _rehearse(cfg, trainer, subset: str) -> None:
     batch = trainer.get_valid_iterator(subset).first_batch
     if batch == "DUMMY":  # a data set from which only the processes that load data can read
         return
-    with _random_numbers_restored(trainer), metrics.aggregate(new_root=True) as meters:
+    with metrics.aggregate(new_root=True) as meters:
         trainer.valid_step(batch)
     metrics.reset_meters("valid")
     known = sorted(meters.get_smoothed_values())
@@ -72,17 +68,6 @@ def _rehearse(cfg, trainer, subset: str) -> None:
         raise InputError(
             f"--best-checkpoint-metric {metric}: the validation of {subset!r} computes {', '.join(known)}{hint}"
         )
-
-
-@contextmanager
-def _random_numbers_restored(trainer) -> Iterator[None]:
-    numbers, array_numbers = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng([trainer.device] if trainer.cuda else []):
-        try:
-            yield
-        finally:
-            random.setstate(numbers)
-            np.random.set_state(array_numbers)
 
 
 def with_checkpoint_first(validate):
