@@ -1,7 +1,7 @@
 """The files in a run's folder: the one place in Python where their names stand.
 
 A run's folder is the ``--save-dir`` of a training.  ``b2t_cli.runs`` reads what is in it.  Shell scripts use these
-names too: ``scripts/train.sh`` (LOG, SETTINGS, DATA, LAST_CHECKPOINT), ``scripts/evaluate.sh`` (SETTINGS, DATA,
+names too: ``scripts/train.sh`` (LOG, SETTINGS, DATA, LOCK, LAST_CHECKPOINT), ``scripts/evaluate.sh`` (SETTINGS, DATA,
 LAST_CHECKPOINT and everything in EVALUATION), ``scripts/sweep.sh`` (LOG), ``scripts/quickstart.sh`` and
 ``claims/run.sh`` (LOG, LAST_CHECKPOINT, SENTENCEPIECE).
 """
@@ -13,11 +13,16 @@ LOG = "train.log"
 SETTINGS = "settings.sh"
 DATA = "data.txt"
 
+# what b2t train writes
+LOCK = ".lock"
+
 # what fairseq writes
 LAST_CHECKPOINT = "checkpoint_last.pt"
 BEST_CHECKPOINT = "checkpoint_best.pt"
 CHECKPOINTS = "checkpoint*.pt"
 """Pattern of all of them, for ``glob``."""
+UNFINISHED_CHECKPOINTS = "checkpoint*.pt.tmp*"
+"""Pattern of the files that a killed process has left; each is as large as a checkpoint."""
 NUMBERED_CHECKPOINTS = {"epochs": r"checkpoint(\d+)\.pt", "updates": r"checkpoint_\d+_(\d+)\.pt"}
 """Regular expressions of those that fairseq keeps by epoch and by number of updates; the group is the number."""
 

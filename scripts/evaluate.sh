@@ -30,6 +30,9 @@ while [ $# -gt 0 ]; do
         --last) need_value "$@" && last=(--last "$2") && shift ;;
         --sets) need_value "$@" && read -ra sets <<<"$2" && shift ;;
         --comet) comet=(--comet) ;;
+        --path | --path=* | --gen-subset | --gen-subset=* | --results-path | --results-path=*)
+            die "$1: the averaged model translates the test sets into RUN/evaluation; see --last and --sets"
+            ;;
         -h | --help) show_help ;;
         *) extra_flags+=("$1") ;;
     esac
@@ -55,10 +58,13 @@ done
 
 evaluation=$run/evaluation
 lock "$run/.evaluation.lock" "another evaluation is at work in $run; wait until it ends"
-[ -f "$run/checkpoint_last.pt" ] ||
-    die "$run has no checkpoint_last.pt: it is not a run's folder, or the run has not saved a checkpoint yet"
+newest=$run/checkpoint_last.pt
+# a run with --no-last-checkpoints does not have that file
+[ -f "$newest" ] ||
+    newest=$(find "$run" -maxdepth 1 -name 'checkpoint*.pt' -printf '%T@ %p\n' | sort -n | sed -n '$s/^[^ ]* //p')
+[ -n "$newest" ] || die "$run has no checkpoint: it is not a run's folder, or the run has not saved one yet"
 # results of other checkpoints or settings are kept under another name
-settings="$data ${average[*]} ${last[*]} ${generation[*]} ${extra_flags[*]} $(stat -Lc '%Y %s' "$run/checkpoint_last.pt")"
+settings="$data ${average[*]} ${last[*]} ${generation[*]} ${extra_flags[*]} $(stat -Lc '%Y %s' "$newest")"
 if [ -d "$evaluation" ] && [ "$(cat "$evaluation/settings.txt" 2>/dev/null)" != "$settings" ]; then
     number=1
     while [ -e "$evaluation.previous$number" ]; do number=$((number + 1)); done

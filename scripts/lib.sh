@@ -67,6 +67,40 @@ lock() {
     [ "$status" -eq 0 ] || die "$1 cannot be locked; give a folder on a file system that supports flock, such as a local disk"
 }
 
+# A script that starts a training passes signals on to it: the training ends with a checkpoint and exit status 75, and so
+# does the script. "stopped" says that there was a signal.
+stopped='' child=''
+
+# pass_on SIGNAL: send it to the child too, which has not received it if only this process was signalled
+pass_on() {
+    # shellcheck disable=SC2034 # the scripts read it
+    stopped=1
+    [ -z "$child" ] || kill -s "$1" "$child" 2>/dev/null || true
+}
+
+# pass_signals_on: from now on; a training has a minute to end after SIGTERM, and SIGINT becomes SIGTERM because background
+# processes ignore SIGINT
+pass_signals_on() {
+    trap 'pass_on USR1' USR1
+    trap 'pass_on TERM' TERM INT
+}
+
+# follow COMMAND...: run it in the background, because bash handles signals only between foreground commands; return its
+# exit status
+follow() {
+    local status=0
+    "$@" &
+    child=$!
+    wait "$child" || status=$?
+    # a signal interrupts "wait"
+    while kill -0 "$child" 2>/dev/null; do
+        status=0
+        wait "$child" || status=$?
+    done
+    child=''
+    return "$status"
+}
+
 # same_settings FILE SETTINGS WHERE: stop if FILE holds other settings, so that results of different settings are neither
 # mixed nor overwritten; write FILE if it does not exist
 same_settings() {

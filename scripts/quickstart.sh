@@ -133,13 +133,24 @@ preprocess() {
 
 # the whole log goes to train.log; the screen shows one short line for each report
 train() {
-    b2t train "$work/data" --user-dir "$plugin" --save-dir "$work/run" --distributed-world-size 1 \
+    local status=0 reader
+    # signals must stop the training, but not the processes that write its log
+    exec 3> >(trap '' INT TERM USR1 && exec 9>&- && tee -a "$work/train.log" | python -m b2t_cli.runs.progress "$max_update")
+    reader=$!
+    pass_signals_on
+    follow b2t train "$work/data" --user-dir "$plugin" --save-dir "$work/run" --distributed-world-size 1 \
         --seed 1 --num-workers 1 --required-batch-size-multiple 1 --log-format simple --log-interval 50 \
-        --max-update "$max_update" "${model[@]}" "${training[@]}" 2>&1 |
-        tee -a "$work/train.log" | python -m b2t_cli.runs.progress "$max_update" || {
+        --max-update "$max_update" "${model[@]}" "${training[@]}" >&3 2>&1 3>&- || status=$?
+    trap - USR1 TERM INT
+    exec 3>&-
+    wait "$reader" || true
+    if [ "$status" -eq 75 ]; then
+        echo "stopped by a signal; the same command continues from the last checkpoint" >&2
+        exit 75
+    elif [ "$status" -ne 0 ]; then
         tail -n 20 "$work/train.log" >&2
-        die "training failed; the whole log is $work/train.log. The same command continues from the last checkpoint"
-    }
+        die "training failed; the whole log is $work/train.log. The same command continues from the last checkpoint, if there is one"
+    fi
 }
 
 generate() {
@@ -167,6 +178,7 @@ begin 4 "fairseq-preprocess (some seconds)"
 stage "$work" preprocess preprocess
 begin 5 "training: ${model[*]}"
 stage "$work" train train
+[ -z "$stopped" ] || exit 75
 begin 6 "averaging, and translating ${splits[2]} (about half a minute)"
 stage "$work" average b2t average "$work/run" --output "$work/averaged.pt" "${average[@]}"
 stage "$work" generate generate

@@ -37,6 +37,12 @@ while [ $# -gt 0 ]; do
 done
 [ ${#configs[@]} -gt 0 ] || die "no configuration given; see --help"
 [ ${#seeds[@]} -gt 0 ] || die "--seeds names no seed"
+for flag in "${flags[@]}"; do
+    case $flag in
+        --save-dir | --save-dir=*) die "$flag after --: every run has a folder of its own; use --out DIR" ;;
+        --seed | --seed=*) die "$flag after --: it would be the seed of all runs; use --seeds" ;;
+    esac
+done
 for seed in "${seeds[@]}"; do [[ $seed =~ ^[0-9]+$ ]] || die "--seeds: $seed is not a whole number"; done
 names=()
 for config in "${configs[@]}"; do
@@ -58,31 +64,7 @@ mkdir -p "${runs[@]}"
 
 # A signal that stops a training run stops the sweep after it, with exit status 75 as in train.sh: the same command
 # continues.
-stopped='' child=''
-# pass_on SIGNAL: send it to the child too, which has not received it if only this process was signalled
-pass_on() {
-    stopped=1
-    [ -z "$child" ] || kill -s "$1" "$child" 2>/dev/null || true
-}
-# a training has a minute to end after SIGTERM; SIGINT becomes SIGTERM because background processes ignore SIGINT
-trap 'pass_on USR1' USR1
-trap 'pass_on TERM' TERM INT
-
-# follow COMMAND...: run it in the background, because bash handles signals only between foreground commands; return its
-# exit status
-follow() {
-    local status=0
-    "$@" &
-    child=$!
-    wait "$child" || status=$?
-    # a signal interrupts "wait"
-    while kill -0 "$child" 2>/dev/null; do
-        status=0
-        wait "$child" || status=$?
-    done
-    child=''
-    return "$status"
-}
+pass_signals_on
 
 # one_run I: train and evaluate
 one_run() {

@@ -14,6 +14,9 @@
 # GPUs and --max-tokens; where that is impossible, an error names a possible choice. --update-freq overrides this. The
 # precision is bf16 on GPUs that support it, fp16 on older ones.
 #
+# A run may continue on another number of GPUs. In the middle of an epoch it needs the same --max-tokens for that, or
+# --reset-dataloader. The flags --reset-... may be given at any call; all other flags must stay as they are.
+#
 # The same command continues a run that was stopped. SIGUSR1 to any process of a run stops the whole run after the
 # current update, with a checkpoint and exit status 75. SIGTERM does the same if it takes no longer than a minute. The output is
 # also written to train.log and, for TensorBoard, to tensorboard/ in the run's folder.
@@ -34,7 +37,7 @@ shift
 
 name=$(basename "$(dirname "$config")")
 data=$PROJECT/data/$name/bin save_dir=$PROJECT/runs/$name/$(basename "$config" .sh)
-gpus='' dry_run='' cpu='' precision='' update_freq='' given_max_tokens='' flags=() machine_flags=()
+gpus='' dry_run='' cpu='' precision='' update_freq='' given_max_tokens='' flags=() machine_flags=() resets=()
 while [ $# -gt 0 ]; do
     # split --flag=value into --flag value
     if [[ $1 == --*=* ]]; then set -- "${1%%=*}" "${1#*=}" "${@:2}"; fi
@@ -49,6 +52,7 @@ while [ $# -gt 0 ]; do
         --cpu) cpu=1 machine_flags+=("$1") ;;
         --fp16 | --bf16 | --amp | --memory-efficient-fp16 | --memory-efficient-bf16) precision=$1 machine_flags+=("$1") ;;
         --checkpoint-activations) machine_flags+=("$1") ;;
+        --reset-optimizer | --reset-lr-scheduler | --reset-dataloader | --reset-meters) resets+=("$1") ;;
         --num-workers | --log-interval | --ddp-backend | --max-tokens-valid | --data-buffer-size | --max-update)
             need_value "$@"
             machine_flags+=("$1" "$2")
@@ -132,6 +136,8 @@ case $launcher in
         distributed=(--distributed-world-size "$world" --distributed-port $((20000 + SLURM_JOB_ID % 20000)))
         ;;
     torchrun)
+        [ "$gpus" = "$visible" ] || [ -n "$dry_run$on_cpu" ] ||
+            die "--gpus $gpus: torchrun says how many processes there are; leave it out"
         world=$WORLD_SIZE rank=$RANK
         # explicit, because fairseq would start a separate run in each process that sees one GPU
         distributed=(
@@ -175,7 +181,7 @@ command=(
 if python -c 'import torch.utils.tensorboard' 2>/dev/null; then
     command+=(--tensorboard-logdir "$save_dir/tensorboard")
 fi
-command+=("${flags[@]}")
+command+=("${flags[@]}" "${resets[@]}")
 
 if [ "$rank" -eq 0 ] || [ -n "$dry_run" ]; then
     if [ -n "$on_cpu" ]; then where="$world process(es) on the CPU"; else where="$world GPU(s), ${precision#--}"; fi
@@ -189,10 +195,9 @@ fi
 if [ "$rank" -eq 0 ]; then
     mkdir -p "$save_dir"
     lock "$save_dir/.lock" "a run is at work in $save_dir; wait for it, or give another --save-dir"
-    # files that a killed process left; each is as large as a checkpoint
-    find "$save_dir" -maxdepth 1 -name 'checkpoint*.tmp[0-9]*' -delete
+    export B2T_LOCK_FD=9 # b2t train takes over the lock, instead of finding the folder locked
     # evaluate.sh reads this file too. It has neither max_update, because a run may be extended, nor flags that depend on
-    # the machine.
+    # the machine, nor those that say how to continue from a checkpoint.
     dictionaries=$(cat "${vocabulary[@]}" | sha256sum | cut -d ' ' -f 1)
     same_settings "$save_dir/settings.sh" \
         "$(declare -p update_size dictionaries model training flags average generation)" "the run in $save_dir"

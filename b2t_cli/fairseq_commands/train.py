@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,13 @@ from fairseq_cli import train as fairseq_train
 
 from b2t_common import run_folder
 from b2t_common.errors import InputError
+from b2t_common.names import flag
 from b2t_fairseq import checkpoints
-from b2t_fairseq.upstream import patches, stopping
+from b2t_fairseq.upstream import patches, resuming, run_state, stopping
 
 from ..path import with_plugin
+from ..runs.lock import Lock, locked
+from . import starting
 
 # the format of fairseq-train, which b2t report reads
 _LOG_FORMAT = "%(asctime)s | %(levelname)s | %(name)s | %(message)s"
@@ -36,10 +41,11 @@ def run(argv: list[str]) -> int:
         argv: the flags; ``--user-dir`` is this plugin unless another is given.
 
     Returns:
-        0, or 75 if a signal ended the run before its last update; the same command continues it then.
+        0 if the run has ended by itself; 75 if a signal ended it and the same command continues it; 1 if a signal ended
+        it and nothing was saved.
 
     Raises:
-        InputError: the folder holds another run, or there is no device for the processes asked for.
+        InputError: the flags cannot work, what they name is missing, or the folder holds or is used by another run.
     """
     logging.basicConfig(format=_LOG_FORMAT, datefmt="%Y-%m-%d %H:%M:%S", level="INFO", stream=sys.stdout)
     # fairseq would log a line for every tied parameter; the plugin logs one line about all of them
@@ -50,23 +56,39 @@ def run(argv: list[str]) -> int:
     args.tpu = "--tpu" in argv
     cfg = convert_namespace_to_omegaconf(args)
     cfg.common.tpu = args.tpu
-    _refuse_to_train_nothing(cfg)
-    last = _last_checkpoint(cfg)
-    if last is not None:
-        refuse_other_run(cfg, last)
-    if last is not None and _is_finished(cfg, last):
-        print(f"{cfg.checkpoint.save_dir} has its {cfg.optimization.max_update} updates: nothing to do")
+    starting.refuse_what_cannot_work(cfg)
+    # tells which process is the first one of the run
+    distributed_utils.infer_init_method(cfg.distributed_training)
+    folder = Path(cfg.checkpoint.save_dir)
+    if cfg.checkpoint.no_save or cfg.distributed_training.distributed_rank:
+        return _run(cfg, folder, None)
+    with locked(folder) as lock:
+        for unfinished in folder.glob(run_folder.UNFINISHED_CHECKPOINTS):
+            unfinished.unlink()
+        return _run(cfg, folder, lock)
+
+
+def _run(cfg: FairseqConfig, folder: Path, lock: Lock | None) -> int:
+    start = resuming.start_of(cfg.checkpoint)
+    if start.is_own:
+        refuse_other_run(cfg, start.state)
+    if reason := resuming.why_it_ended(cfg, start):
+        if not start.is_own:
+            raise InputError(
+                f"--restore-file {start.path} {reason}: nothing is left to train; {starting.HOW_TO_BEGIN_AGAIN}"
+            )
+        print(f"{folder} {reason}: nothing to do")
         return 0
+    starting.refuse_without_optimizer(start)
+    starting.refuse_missing_files(cfg, start)
+    starting.refuse_bad_schedule(cfg)
+    starting.warn_of_flags_without_effect(cfg)
+    _tell(start)
+    cfg.optimization.stop_time_hours = resuming.hours_until_stop(cfg, start)
     patches.apply(patches.IN_TRAINING)
-    with stopping.forwarded_to_spawned():
-        distributed_utils.call_main(cfg, train)
-        last = _expect_checkpoint(cfg)
-    if stopping.was_asked() and not (last and _is_finished(cfg, last)):
-        print(
-            f"stopped by a signal, exit status {stopping.EXIT_STATUS}: the same command continues from the checkpoint"
-        )
-        return stopping.EXIT_STATUS
-    return 0
+    with stopping.forwarded_to_spawned(), _profiled(cfg):
+        distributed_utils.call_main(cfg, train, lock=lock)
+    return _how_it_ended(cfg, folder, resuming.updates(start.state) if start.is_own else 0)
 
 
 def print_model_flags(arch: str) -> None:
@@ -88,15 +110,21 @@ def print_model_flags(arch: str) -> None:
     parser.print_help()
 
 
-def train(cfg: FairseqConfig) -> None:
-    """Run the main function of ``fairseq-train`` in one training process, which ends after a signal."""
-    # in a spawned process only the patches of the plugin's import are applied
+def train(cfg: FairseqConfig, lock: Lock | None = None) -> None:
+    """``fairseq-train``'s main function in one training process; stops when asked to.
+
+    Args:
+        cfg: fairseq's settings.
+        lock: of the run's folder, held as long as this process lives.
+    """
+    # a spawned process has applied only what comes with the import of the plugin
     patches.apply(patches.IN_TRAINING)
+    run_state.forget_other_runs()
     with stopping.stopping_when_asked():
         fairseq_train.main(cfg)
 
 
-def refuse_other_run(cfg: FairseqConfig, state: dict[str, Any]) -> None:
+def refuse_other_run(cfg: FairseqConfig, state: Mapping[str, Any]) -> None:
     """Check that the last checkpoint in ``--save-dir`` is of a run of the same model and languages.
 
     Args:
@@ -119,21 +147,6 @@ def refuse_other_run(cfg: FairseqConfig, state: dict[str, Any]) -> None:
         )
 
 
-def _last_checkpoint(cfg: FairseqConfig) -> dict[str, Any] | None:
-    """Return the checkpoint from which fairseq would continue, ``None`` for a new run."""
-    last = Path(cfg.checkpoint.save_dir) / run_folder.LAST_CHECKPOINT
-    continues = cfg.checkpoint.restore_file == run_folder.LAST_CHECKPOINT and last.exists()
-    return checkpoints.load(last) if continues else None
-
-
-def _is_finished(cfg: FairseqConfig, state: dict[str, Any]) -> bool:
-    """Return whether the run has all its updates; fairseq would add one more each time that it is called."""
-    resets = cfg.checkpoint.reset_optimizer or cfg.checkpoint.reset_lr_scheduler
-    if resets or not cfg.optimization.max_update:
-        return False
-    return state["optimizer_history"][-1]["num_updates"] >= cfg.optimization.max_update
-
-
 def _languages(task: dict[str, Any]) -> str | None:
     """Return the language pair in the settings of a task, or in its data, ``None`` if neither has it."""
     source, target = task.get("source_lang"), task.get("target_lang")
@@ -143,22 +156,53 @@ def _languages(task: dict[str, Any]) -> str | None:
     return f"{source}-{target}" if source and target else None
 
 
-def _refuse_to_train_nothing(cfg: FairseqConfig) -> None:
-    """Raise InputError if fairseq would spawn one process for each GPU, and there is no GPU."""
-    settings = cfg.distributed_training
-    spawns = not settings.distributed_no_spawn and settings.distributed_world_size > 1
-    if spawns and not torch.cuda.is_available() and not cfg.common.tpu:
-        raise InputError(
-            f"--distributed-world-size {settings.distributed_world_size}, but no GPU is visible, so fairseq would "
-            "start no process at all; check CUDA_VISIBLE_DEVICES, or start each process yourself with "
-            "--distributed-no-spawn"
+def _tell(start: resuming.Start) -> None:
+    """Print how the run starts, if it starts with a checkpoint."""
+    if start.path is None:
+        return
+    if not start.is_own:
+        print(f"the run begins with {start.path}")
+        return
+    began = f" (it began with {start.origin})" if start.origin and start.origin != str(start.path.resolve()) else ""
+    print(f"the run continues from {start.path}, after update {resuming.updates(start.state)}{began}")
+    applied = [flag(name) for name in start.given if name not in start.resets]
+    if applied:
+        print(
+            f"{' '.join(applied)} had its effect when the run began; to reset again, add --restore-file {start.path} "
+            "and another --save-dir"
         )
 
 
-def _expect_checkpoint(cfg: FairseqConfig) -> dict[str, Any] | None:
-    """Return the last checkpoint of a run that has ended, ``None`` in a process that does not write checkpoints."""
-    if cfg.checkpoint.no_save or cfg.distributed_training.distributed_rank:
-        return None
-    if not any(Path(cfg.checkpoint.save_dir).glob(run_folder.CHECKPOINTS)):
-        raise InputError(f"training ended without any checkpoint in --save-dir {cfg.checkpoint.save_dir}")
-    return _last_checkpoint(cfg)
+@contextmanager
+def _profiled(cfg: FairseqConfig) -> Iterator[None]:
+    """Mark the operations of the training for NVIDIA's profiler, with ``--profile``."""
+    if not cfg.common.profile:
+        yield
+        return
+    with torch.cuda.profiler.profile(), torch.autograd.profiler.emit_nvtx():
+        yield
+
+
+def _how_it_ended(cfg: FairseqConfig, folder: Path, updates_before: int) -> int:
+    """Say how a training ended that did not end by itself, and return the exit status."""
+    if cfg.checkpoint.no_save:
+        if not stopping.was_asked():
+            return 0
+        print("stopped by a signal; with --no-save nothing was saved, so the same command does not continue from here")
+        return 1
+    path = resuming.newest_checkpoint(folder)
+    if path is None:
+        raise InputError(f"training ended without any checkpoint in --save-dir {folder}")
+    end = resuming.Start(path, checkpoints.load(path), is_own=True)
+    updates = resuming.updates(end.state)
+    if resuming.why_it_ended(cfg, end):
+        return 0
+    if stopping.was_asked():
+        status = f"exit status {stopping.EXIT_STATUS}"
+        print(f"stopped by a signal after update {updates}, {status}: the same command continues from {path}")
+        return stopping.EXIT_STATUS
+    if resuming.has_used_its_hours(cfg, end):
+        print(f"stopped by --stop-time-hours after update {updates}: the same command continues for as long again")
+    elif updates == updates_before:
+        print(f"{folder} has still {updates} updates: nothing to do, for the reason above")
+    return 0

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import admin_profile, decoding
-from . import compatibility, fixes, stopping
+from . import compatibility, epoch_position, fixes, resuming, run_state, stopping, validating
 
 AT_IMPORT, IN_TRAINING = "when the plugin is loaded", "in `b2t train`"
 
@@ -125,9 +125,66 @@ PATCHES: tuple[Patch | Setting, ...] = (
     Patch(
         "fairseq.trainer.Trainer",
         "load_checkpoint",
-        fixes.with_reason,
+        resuming.with_all_that_is_loaded,
         "self filename reset_optimizer reset_lr_scheduler optimizer_overrides reset_meters",
-        "A checkpoint that does not fit is refused with the reason: scheme, sharing, dictionary.",
+        "A checkpoint that does not fit is refused with the reason: scheme, sharing, dictionary, optimizer. "
+        "`--store-ema` works if it has no moving average.",
+    ),
+    Patch(
+        "fairseq.trainer.Trainer",
+        "save_checkpoint",
+        run_state.with_run_state,
+        "self filename extra_state",
+        "A checkpoint says where its run began and holds the counter of `--patience`.",
+    ),
+    Patch(
+        "fairseq.trainer.Trainer",
+        "get_valid_iterator",
+        validating.with_reason,
+        "self subset disable_iterator_cache",
+        "Sentences that are too long to be validated are refused in one line.",
+    ),
+    Patch(
+        "fairseq.checkpoint_utils",
+        "load_checkpoint",
+        resuming.with_own_checkpoint,
+        "cfg trainer passthrough_args",
+        "The same command continues from the run's own checkpoint, and `--patience` continues to count.",
+    ),
+    Patch(
+        "fairseq.data.iterators.EpochBatchIterator",
+        "state_dict",
+        epoch_position.with_description_of_batches,
+        "self",
+        "A position within an epoch says of which batches and of how many processes it is one.",
+    ),
+    Patch(
+        "fairseq.data.iterators.EpochBatchIterator",
+        "load_state_dict",
+        epoch_position.with_position_for_these_processes,
+        "self state_dict",
+        "A run continues with the same sentences on another number of processes; other batches are refused.",
+    ),
+    Patch(
+        "fairseq.data.iterators.EpochBatchIterator",
+        "_get_iterator_for_epoch",
+        epoch_position.with_shuffling_of_this_epoch,
+        "self epoch shuffle fix_batches_to_gpus offset",
+        "`--curriculum N` shuffles after N epochs; fairseq then shuffles no epoch at all.",
+    ),
+    Patch(
+        "fairseq.optim.lr_scheduler.reduce_lr_on_plateau.ReduceLROnPlateauLRSchedule",
+        "state_dict",
+        run_state.with_plateau_counters,
+        "self",
+        "`reduce_lr_on_plateau` continues to count the validations without improvement in a resumed run.",
+    ),
+    Patch(
+        "fairseq.optim.lr_scheduler.reduce_lr_on_plateau.ReduceLROnPlateauLRSchedule",
+        "load_state_dict",
+        run_state.with_plateau_counters_restored,
+        "self state_dict",
+        "The same, when the checkpoint is loaded.",
     ),
     Patch(
         "fairseq.tasks.FairseqTask",
@@ -187,6 +244,30 @@ PATCHES: tuple[Patch | Setting, ...] = (
         stopping.with_stop,
         "cfg trainer task epoch_itr valid_subsets end_of_epoch",
         "A run that got a signal ends after the current update with a checkpoint.",
+        IN_TRAINING,
+    ),
+    Patch(
+        "fairseq_cli.train",
+        "train",
+        validating.with_rehearsal,
+        "cfg trainer task epoch_itr",
+        "A validation that cannot work, or that lacks `--best-checkpoint-metric`, is refused before the first update.",
+        IN_TRAINING,
+    ),
+    Patch(
+        "fairseq_cli.train",
+        "validate",
+        validating.with_checkpoint_first,
+        "cfg trainer task epoch_itr subsets",
+        "A validation that fails loses no epoch.",
+        IN_TRAINING,
+    ),
+    Patch(
+        "fairseq_cli.train",
+        "get_valid_stats",
+        validating.with_bleu_of_nothing,
+        "cfg trainer stats tracking_best",
+        "`--best-checkpoint-metric bleu` is 0 while all translations are empty, and no error.",
         IN_TRAINING,
     ),
     Patch(

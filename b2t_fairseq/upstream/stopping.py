@@ -45,6 +45,11 @@ def was_asked() -> bool:
     return _asked.is_set()
 
 
+def is_training() -> bool:
+    """Whether this process trains by ``b2t train``, and not by ``fairseq-train`` after it in the same process."""
+    return bool(_training[0])
+
+
 @contextmanager
 def held_back() -> Iterator[None]:
     """Let signals wait until there is a handler for them: they arrive when one of the contexts below is entered."""
@@ -147,8 +152,8 @@ def with_stop(validate_and_save):
     @functools.wraps(validate_and_save)
     def wrapper(cfg, trainer, task, epoch_itr, valid_subsets, end_of_epoch):
         updates = trainer.get_num_updates()
-        if not _training[0]:
-            stop = False  # fairseq-train, after b2t train in the same process
+        if not is_training():
+            stop = False
         elif trainer._cumulative_training_time is None:
             stop = _asked.is_set()  # a run of one process
         else:
@@ -164,14 +169,35 @@ def with_stop(validate_and_save):
         if finished or end_of_epoch or any(interval > 0 and updates % interval == 0 for interval in intervals):
             # The run would have validated here anyway: its best checkpoint must not depend on being stopped.
             losses, _ = validate_and_save(cfg, trainer, task, epoch_itr, valid_subsets, end_of_epoch)
-        logger.info(f"{ASKED_TO_STOP}ending after update {updates} with a checkpoint")
-        checkpoint_utils.save_checkpoint(cfg.checkpoint, trainer, epoch_itr, None)
+        without = " without a checkpoint, because of --no-save" if cfg.checkpoint.no_save else " with a checkpoint"
+        logger.info(f"{ASKED_TO_STOP}ending after update {updates}{without}")
+        trainer._b2t_epoch_loss = losses[0]
+        with _saving_for_continuation(cfg.checkpoint):
+            checkpoint_utils.save_checkpoint(cfg.checkpoint, trainer, epoch_itr, None)
         if torch.distributed.is_initialized():
             # A process that ends before the checkpoint is written would have the others killed.
             torch.distributed.barrier()
         return losses, True
 
     return wrapper
+
+
+@contextmanager
+def _saving_for_continuation(cfg) -> Iterator[None]:
+    """Save nothing but ``checkpoint_last.pt``, with all that is needed to continue, whatever the run saves else."""
+    needed = {
+        "no_last_checkpoints": False,
+        "no_save_optimizer_state": False,
+        # What was due after this update is already saved, with the result of its validation.
+        "no_epoch_checkpoints": True,
+        "save_interval_updates": 0,
+    }
+    given = {name: cfg[name] for name in needed}
+    cfg.update(needed)
+    try:
+        yield
+    finally:
+        cfg.update(given)
 
 
 def with_handlers_of_workers(set_handlers):

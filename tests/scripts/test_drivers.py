@@ -72,3 +72,42 @@ def test_every_driver_explains_itself(name, tmp_path):
     result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment())
     assert f"bash scripts/{name}" in result.stdout
     assert not list(Path(tmp_path).iterdir())
+
+
+def test_a_stopped_quickstart_says_so(tmp_path):
+    """A signal to it alone ends its training, which then has not failed; its log is complete."""
+    for stage in ("corpus", "sentencepiece", "preprocess"):
+        (tmp_path / "work/.done").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"work/.done/{stage}").write_text("1\n")
+    (tmp_path / "work/raw").mkdir()
+    for name in ("train.en", "test.en"):
+        (tmp_path / "work/raw" / name).write_text("a\n")
+    path = stand_in(tmp_path / "bin", "bash", 'case "$1" in */setup.sh) exit;; *) exec /bin/bash "$@";; esac')
+    stand_in(
+        tmp_path / "bin",
+        "b2t",
+        '[ "$1" = train ] || exit 0\n'
+        "trap 'echo the last line; kill $!; exit 75' TERM\n"
+        "sleep 30 & kill -s TERM $PPID; wait",
+    )
+    result = script("quickstart.sh", "--work", tmp_path / "work", check=False, PATH=path)
+    assert result.returncode == 75
+    assert "stopped by a signal; the same command continues" in result.stdout
+    assert "failed" not in result.stdout
+    assert (tmp_path / "work/train.log").read_text() == "the last line\n"
+    assert not (tmp_path / "work/.done/train").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sweep.sh", "CONFIG", "--", "--seed", "3"], "--seed after --: it would be the seed of all runs; use --seeds"),
+        (["sweep.sh", "CONFIG", "--", "--save-dir=here"], "every run has a folder of its own; use --out DIR"),
+        (["evaluate.sh", "FOLDER", "--path", "other.pt"], "--path: the averaged model translates the test sets"),
+    ],
+)
+def test_flags_that_a_script_would_have_to_ignore_are_refused(tmp_path, arguments, message):
+    names = {"CONFIG": ROOT / "configs/small/cpu.sh", "FOLDER": tmp_path}
+    result = script(*(names.get(argument, argument) for argument in arguments), check=False)
+    assert result.returncode == 1
+    assert message in result.stdout

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 from fairseq.data.iterators import GroupedIterator
-from fairseq.trainer import Trainer
 from processes import two_processes
+from stopped import signal_at, updates
 from training import SHARED, assert_same_model, load, train
 
 from b2t_cli.train import main as b2t_train
@@ -23,24 +23,6 @@ def nothing_is_left_behind():
     yield
     stopping._training[0] = 0
     stopping._asked.clear()
-
-
-def signal_at(monkeypatch, update, number, receivers=lambda trainer: [os.getpid()]):
-    """Send a signal while an update is computed; ``receivers`` returns the ids of processes."""
-    step = Trainer.train_step
-
-    def train_step(self, *arguments, **keywords):
-        if self.get_num_updates() == update - 1:
-            for process in receivers(self):
-                os.kill(process, number)
-        return step(self, *arguments, **keywords)
-
-    monkeypatch.setattr(Trainer, "train_step", train_step)
-
-
-def updates(folder):
-    """Return how many updates a run's last checkpoint has."""
-    return load(folder / "checkpoint_last.pt")["optimizer_history"][-1]["num_updates"]
 
 
 @pytest.mark.parametrize("number", stopping.SIGNALS)
