@@ -87,7 +87,7 @@ def test_a_schedule_without_learning_rates_is_refused(cfg, name, flags, error):
         ("model.admin_profile", "EMPTY/profiles/omegas", "--admin-profile .*: there is no folder"),
     ],
 )
-def test_missing_files(cfg, data, tmp_path, setting, value, message):
+def test_missing_files_are_refused_before_training(cfg, data, tmp_path, setting, value, message):
     starting.refuse_missing_files(cfg, Start())
     OmegaConf.update(cfg, setting, value.replace("DATA", data).replace("EMPTY", str(tmp_path)))
     with pytest.raises(InputError, match=message.replace("EMPTY", str(tmp_path))):
