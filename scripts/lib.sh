@@ -88,7 +88,7 @@ pass_signals_on() {
 # follow COMMAND...: run it in the background, because bash handles signals only between foreground commands; return its
 # exit status
 follow() {
-    local status=0
+    local status=0 again=0
     "$@" &
     child=$!
     wait "$child" || status=$?
@@ -97,6 +97,11 @@ follow() {
         status=0
         wait "$child" || status=$?
     done
+    # the command may have ended just then, and its status is still to be had; 127 says that it is not
+    if [ "$status" -gt 128 ]; then
+        wait "$child" 2>/dev/null || again=$?
+        [ "$again" -eq 127 ] || status=$again
+    fi
     child=''
     return "$status"
 }

@@ -71,6 +71,11 @@ def refuse_what_cannot_work(cfg: FairseqConfig) -> None:
         raise InputError(f"--update-freq {','.join(map(str, cfg.optimization.update_freq))}: give 1 or more")
     if cfg.checkpoint.keep_interval_updates_pattern == 0:
         raise InputError("--keep-interval-updates-pattern 0: give a positive number, or leave it out")
+    if cfg.dataset.update_ordered_indices_seed and not cfg.dataset.update_epoch_batch_itr:
+        raise InputError(
+            "--update-ordered-indices-seed needs --update-epoch-batch-itr True: otherwise sentences are grouped into "
+            "batches once, with one seed"
+        )
     if cfg.common.profile and not torch.cuda.is_available():
         raise InputError("--profile marks the operations of a GPU, but no GPU is visible")
     if cfg.dataset.num_shards > 1:

@@ -18,6 +18,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.distributed import utils as distributed_utils
 from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq_cli import train as fairseq_train
+from torch.multiprocessing import ProcessRaisedException
 
 from b2t_common import run_folder
 from b2t_common.errors import InputError
@@ -86,7 +87,7 @@ def _run(cfg: FairseqConfig, folder: Path, lock: Lock | None) -> int:
     _tell(start)
     cfg.optimization.stop_time_hours = resuming.hours_until_stop(cfg, start)
     patches.apply(patches.IN_TRAINING)
-    with stopping.forwarded_to_spawned(), _profiled(cfg):
+    with stopping.forwarded_to_spawned(), _profiled(cfg), _refusals_of_spawned():
         distributed_utils.call_main(cfg, train, lock=lock)
     return _how_it_ended(cfg, folder, resuming.updates(start.state) if start.is_own else 0)
 
@@ -181,6 +182,19 @@ def _profiled(cfg: FairseqConfig) -> Iterator[None]:
         return
     with torch.cuda.profiler.profile(), torch.autograd.profiler.emit_nvtx():
         yield
+
+
+@contextmanager
+def _refusals_of_spawned() -> Iterator[None]:
+    """Raise an InputError of a process that was spawned as one of this process."""
+    try:
+        yield
+    except ProcessRaisedException as error:
+        # it holds the traceback as text
+        name, _, message = str(error).strip().splitlines()[-1].partition(": ")
+        if name.endswith(InputError.__name__):
+            raise InputError(message) from None
+        raise
 
 
 def _how_it_ended(cfg: FairseqConfig, folder: Path, updates_before: int) -> int:

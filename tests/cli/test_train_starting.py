@@ -42,6 +42,7 @@ def cfg(defaults):
         ("distributed_training.use_sharded_state", True, "--use-sharded-state is not supported"),
         ("common.use_plasma_view", True, "--use-plasma-view is not supported"),
         ("dataset.num_shards", 2, "--num-shards 2 is for translating"),
+        ("dataset.update_ordered_indices_seed", True, "--update-ordered-indices-seed needs --update-epoch-batch-itr"),
         ("common.wandb_project", "mine", "--wandb-project mine needs wandb, which is not installed"),
         ("common.tensorboard_logdir", "logs", "--tensorboard-logdir logs needs tensorboard"),
         ("task.eval_bleu_args", "{beam: 4}", r"--eval-bleu-args \{beam: 4\} is not JSON"),

@@ -91,7 +91,7 @@ def test_a_stopped_quickstart_says_so(tmp_path):
         "sleep 30 & kill -s TERM $PPID; wait",
     )
     result = script("quickstart.sh", "--work", tmp_path / "work", check=False, PATH=path)
-    assert result.returncode == 75
+    assert result.returncode == 75, result.stdout
     assert "stopped by a signal; the same command continues" in result.stdout
     assert "failed" not in result.stdout
     assert (tmp_path / "work/train.log").read_text() == "the last line\n"
