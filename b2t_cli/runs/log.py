@@ -47,19 +47,24 @@ def read(path: Path) -> Log:
     If a run was resumed, its new reports take the place of earlier ones of the same and of later updates.
     """
     log = Log()
-    # the update of the first report after the last start, None before it
-    first: int | None = None
+    # whether a report, and a report of training, came after the last start
+    any_report = training = False
     starts = {"with time": 0, "without time": 0}
     with open(path, "rb") as file:
         for line in _complete_lines(file):
             # nearly all lines of a long log are reports
             if b"num_updates" in line:
                 if values := training_report(line):
-                    if first is None or not _is_repeated(log, values):
-                        first = int(values["num_updates"]) if first is None else first
-                        _add_training_report(log, values, first)
+                    if not any_report:
+                        _drop_repeated(log, int(values["num_updates"]))
+                    if not training or not _is_repeated(log, values):
+                        _add_training_report(log, values, start=not training)
+                    any_report = training = True
                 elif summary := summary_report(line):
+                    if not any_report:
+                        _drop_repeated(log, int(summary[1]["num_updates"]))
                     _add_summary_report(log, *summary)
+                    any_report = True
                 elif _NO_REPORT not in line:
                     log.unread += 1
             elif b"training on " in line and b" devices" in line:
@@ -67,7 +72,7 @@ def read(path: Path) -> Log:
                 log.starts = max(starts.values())
                 log.ended = log.asked = False
                 log.error = ""
-                first = None
+                any_report = training = False
             else:
                 _event(log, line.decode("utf-8", "replace"))
     return log
@@ -122,13 +127,18 @@ def _is_repeated(log: Log, values: dict[str, float]) -> bool:
     return values == last
 
 
-def _add_training_report(log: Log, values: dict[str, float], first: int) -> None:
-    update = int(values["num_updates"])
-    log.train.append(update, values, update == first)
-    # The validation after update U, and the end of an epoch, are logged after the report of update U, but a bar may
-    # show that report only when the validation has ended.
-    for curve in (log.epochs, *log.valid.values()):
-        curve.drop_from(update if update == first else update + 1)
+def _drop_repeated(log: Log, update: int) -> None:
+    """Remove what the run logged of this update and of later ones before it was resumed.
+
+    Only the first report after a start says where the run goes on: a bar may show the report of an update after the
+    validation that follows it.
+    """
+    for curve in (log.train, log.epochs, *log.valid.values()):
+        curve.drop_from(update)
+
+
+def _add_training_report(log: Log, values: dict[str, float], start: bool) -> None:
+    log.train.append(int(values["num_updates"]), values, start)
     log.gave_up = log.error = ""
 
 

@@ -106,15 +106,37 @@ def test_bars_of_a_terminal_are_read(folder, expected):
     assert (read.starts, read.unread) == (1, 0)
 
 
-def test_a_bar_that_is_drawn_again_does_not_remove_the_validation(tmp_path):
-    bar = "\repoch 001:  80%|8| 4/5 [00:01<00:00, 4.70it/s, loss=5.5, lr=0.1, num_updates=4]"
-    late, cut = bar.replace("=4]", "=5]"), bar.replace("=4]", "=1")
+@pytest.mark.parametrize("before", [(4, 4), (3,), ()], ids=["drawn again", "drawn late", "first drawn late"])
+def test_a_bar_that_is_drawn_late_does_not_remove_the_validation(tmp_path, before):
+    """A machine may be so busy that a bar shows an update after the validation that follows the next update."""
+
+    def bar(update):
+        return f"\repoch 001:  80%|8| 4/5 [00:01<00:00, 4.70it/s, loss=5.{update}, lr=0.1, num_updates={update}]"
+
     valid = "2026 | INFO | valid | epoch 001 | valid on 'valid' subset | loss 4.5 | num_updates 5\r\n"
-    (tmp_path / "log").write_text(f"{START}\n{bar}{bar}{valid}{bar}{late}\r\n{cut}\r\n", newline="")
-    read = log.read(tmp_path / "log")
-    assert list(read.train["update"]) == [4, 5]
+    shown = "".join(map(bar, before))
+    cut = bar(5).replace("=5]", "=1")
+    path = tmp_path / "log"
+    path.write_text(f"{START}\n{shown}{valid}{bar(4)}{bar(5)}\r\n{cut}\r\n", newline="")
+    read = log.read(path)
+    assert list(read.train["update"]) == sorted({*before, 4, 5})
+    assert list(read.train["start"])[0] == 1 == sum(read.train["start"])
     assert list(read.validation()["update"]) == [5]
     assert read.unread == 1
+
+
+@pytest.mark.parametrize("first", ["train_inner", "valid"])
+def test_the_first_report_after_a_start_takes_the_place_of_later_ones(tmp_path, first):
+    """Whichever it is: reports of updates may be further apart than validations."""
+    lines = [reported(update, 5) for update in (2, 4, 6, 8)]
+    valid = "valid | epoch 001 | valid on 'valid' subset | loss {} | num_updates {}"
+    lines[2:2] = [valid.format(4.5, 4)]
+    lines.append(valid.format(4.25, 8))
+    again = [reported(4, 6)] if first == "train_inner" else []
+    path = write_log(tmp_path / "log", START, *lines, START, *again, valid.format(4.75, 4))
+    read = log.read(path)
+    assert list(read.train["update"]) == ([2, 4] if first == "train_inner" else [2])
+    assert list(read.validation()["loss"]) == [4.75]
 
 
 def test_what_is_not_understood_is_said(tmp_path):
