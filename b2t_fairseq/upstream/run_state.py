@@ -7,6 +7,7 @@ forgets what ``reduce_lr_on_plateau`` has counted and the validation after which
 from __future__ import annotations
 
 import functools
+import math
 import sys
 from collections.abc import Mapping
 from fnmatch import fnmatch
@@ -68,9 +69,25 @@ def restore(trainer, checkpoint_settings, extra_state: Mapping[str, Any] | None,
     state = of_checkpoint({"extra_state": extra_state})
     goes_on = trainer.get_num_updates() > 0
     _set_patience(state.get("patience") if goes_on and not checkpoint_settings.reset_meters else None)
-    if goes_on and epoch_itr.iterations_in_epoch == 0 and not checkpoint_settings.reset_lr_scheduler:
+    if epoch_itr.iterations_in_epoch > 0:
+        _finish_epoch_with_any_rate(trainer)
+    elif goes_on and not checkpoint_settings.reset_lr_scheduler:
         # At the end of an epoch fairseq saves before the schedule of learning rates has made its step.
         trainer.lr_step(epoch_itr.epoch - 1, state.get("epoch_loss"))
+
+
+def _finish_epoch_with_any_rate(trainer) -> None:
+    """Let ``--stop-min-lr`` end a run at the end of an epoch only, as it does in a run that is not interrupted.
+
+    fairseq compares the learning rate before each epoch, and when it has loaded a checkpoint, which is the next time
+    that it asks for the rate.
+    """
+
+    def get_lr() -> float:
+        del trainer.get_lr
+        return math.inf
+
+    trainer.get_lr = get_lr
 
 
 def forget_other_runs() -> None:
