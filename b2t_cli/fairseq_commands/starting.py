@@ -86,11 +86,11 @@ def refuse_what_cannot_work(cfg: FairseqConfig) -> None:
     _refuse_bad_json(cfg)
 
 
-def refuse_bad_schedule(cfg: FairseqConfig) -> None:
+def refuse_bad_schedule(cfg: FairseqConfig, start: resuming.Start) -> None:
     """Build the schedule of learning rates for one parameter, and ask for the first ones.
 
     Raises:
-        InputError: there are none.
+        InputError: there are none, or a new run would end with the first one.
     """
     try:
         optimizer = optim.build_optimizer(copy.deepcopy(cfg.optimizer), [torch.nn.Parameter(torch.zeros(1))])
@@ -98,14 +98,21 @@ def refuse_bad_schedule(cfg: FairseqConfig) -> None:
         return  # it needs the real parameters; what is wrong with it will be said when they exist
     try:
         schedule = lr_scheduler.build_lr_scheduler(copy.deepcopy(cfg.lr_scheduler), optimizer)
+        schedule.step(1)
+        first = schedule.step_update(0)
         schedule.step_begin_epoch(1)
-        for update in (0, 1, 2):
+        for update in (1, 2):
             schedule.step_update(update)
     except (ArithmeticError, AssertionError, ValueError) as error:
         settings = " ".join(_spelled(name, value) for name, value in _schedule_settings(cfg.lr_scheduler))
         raise InputError(
             f"--lr-scheduler {cfg.lr_scheduler._name} gives no learning rates with {settings} ({error})"
         ) from None
+    if start.path is None and isinstance(first, float | int) and first <= cfg.optimization.stop_min_lr:
+        raise InputError(
+            f"--stop-min-lr {cfg.optimization.stop_min_lr} would end the run before its first update, since the "
+            f"learning rate begins with {first}; give a smaller one, or a larger --warmup-init-lr"
+        )
 
 
 def warn_of_flags_without_effect(cfg: FairseqConfig) -> None:
@@ -126,7 +133,7 @@ def refuse_missing_files(cfg: FairseqConfig, start: resuming.Start) -> None:
     for folder in str(getattr(cfg.task, "data", None) or "").split(":"):
         if folder and not Path(folder).exists():
             raise InputError(f"{folder}: there is no such folder of data")
-    _refuse_missing_shards(cfg)
+    _refuse_missing_parts(cfg)
     if cfg.common.log_file and not Path(cfg.common.log_file).absolute().parent.is_dir():
         raise InputError(f"--log-file {cfg.common.log_file}: there is no folder {Path(cfg.common.log_file).parent}")
     profile = getattr(cfg.model, "admin_profile", None)
@@ -187,12 +194,18 @@ def _schedule_settings(settings: DictConfig) -> Iterator[tuple[str, object]]:
             yield name, settings[name]
 
 
-def _refuse_missing_shards(cfg: FairseqConfig) -> None:
-    """Refuse folders of data that have no training data; fairseq would notice it when their epoch begins."""
-    subset = cfg.dataset.train_subset
-    for folder in str(getattr(cfg.task, "data", None) or "").split(":")[1:]:
+def _refuse_missing_parts(cfg: FairseqConfig) -> None:
+    """Refuse data without a part that fairseq would notice when an epoch begins, or would do without."""
+    subset, folders = cfg.dataset.train_subset, str(getattr(cfg.task, "data", None) or "").split(":")
+    for folder in folders[1:]:
         if "," not in subset and not any(Path(folder).glob(f"{subset}.*")):
             raise InputError(f"{folder} has no data named {subset}, which --train-subset asks for")
+    if getattr(cfg.task, "load_alignments", False):
+        for folder in folders:
+            if not any(Path(folder).glob(f"{subset}.align.*")):
+                raise InputError(
+                    f"--load-alignments: {folder} has no {subset}.align.*; give fairseq-preprocess --align-suffix"
+                )
 
 
 def _without_effect(cfg: FairseqConfig) -> Iterator[tuple[str, str]]:

@@ -82,7 +82,7 @@ def _run(cfg: FairseqConfig, folder: Path, lock: Lock | None) -> int:
         return 0
     starting.refuse_without_optimizer(start)
     starting.refuse_missing_files(cfg, start)
-    starting.refuse_bad_schedule(cfg)
+    starting.refuse_bad_schedule(cfg, start)
     starting.warn_of_flags_without_effect(cfg)
     _tell(start)
     cfg.optimization.stop_time_hours = resuming.hours_until_stop(cfg, start)
@@ -186,13 +186,13 @@ def _profiled(cfg: FairseqConfig) -> Iterator[None]:
 
 @contextmanager
 def _refusals_of_spawned() -> Iterator[None]:
-    """Raise an InputError of a process that was spawned as one of this process."""
+    """Raise what a process that was spawned has refused as an error of this process."""
     try:
         yield
     except ProcessRaisedException as error:
         # it holds the traceback as text
         name, _, message = str(error).strip().splitlines()[-1].partition(": ")
-        if name.endswith(InputError.__name__):
+        if name.rpartition(".")[2] in (InputError.__name__, FileNotFoundError.__name__):
             raise InputError(message) from None
         raise
 

@@ -71,12 +71,22 @@ def test_refused_by_the_flags_alone(cfg, monkeypatch, setting, value, message):
 def test_a_schedule_without_learning_rates_is_refused(cfg, name, flags, error):
     from fairseq.optim.lr_scheduler import LR_SCHEDULER_DATACLASS_REGISTRY
 
-    starting.refuse_bad_schedule(cfg)
+    starting.refuse_bad_schedule(cfg, Start())
     schedule = OmegaConf.structured(LR_SCHEDULER_DATACLASS_REGISTRY[name])
     plain = {field: None if OmegaConf.is_interpolation(schedule, field) else schedule[field] for field in schedule}
     cfg.lr_scheduler = OmegaConf.create({**plain, "lr": [0.01], **flags, "_name": name})
     with pytest.raises(InputError, match=error):
-        starting.refuse_bad_schedule(cfg)
+        starting.refuse_bad_schedule(cfg, Start())
+
+
+def test_a_rate_with_which_a_run_would_end_at_once_is_refused(cfg):
+    cfg.optimization.stop_min_lr = 1e-9
+    with pytest.raises(
+        InputError, match=r"--stop-min-lr 1e-09 would end the run .* begins with 0\.0; .*--warmup-init-lr"
+    ):
+        starting.refuse_bad_schedule(cfg, Start())
+    cfg.lr_scheduler.warmup_init_lr = 1e-7
+    starting.refuse_bad_schedule(cfg, Start())
 
 
 @pytest.mark.parametrize(
@@ -84,13 +94,15 @@ def test_a_schedule_without_learning_rates_is_refused(cfg, name, flags, error):
     [
         ("task.data", "/nowhere", "/nowhere: there is no such folder of data"),
         ("task.data", "DATA:EMPTY", "EMPTY has no data named train, which --train-subset asks for"),
+        ("task.load_alignments", True, "--load-alignments: .* has no train.align.*; give fairseq-preprocess"),
         ("common.log_file", "EMPTY/logs/train.log", "--log-file .*: there is no folder"),
         ("model.admin_profile", "EMPTY/profiles/omegas", "--admin-profile .*: there is no folder"),
     ],
 )
 def test_missing_files_are_refused_before_training(cfg, data, tmp_path, setting, value, message):
     starting.refuse_missing_files(cfg, Start())
-    OmegaConf.update(cfg, setting, value.replace("DATA", data).replace("EMPTY", str(tmp_path)))
+    value = value.replace("DATA", data).replace("EMPTY", str(tmp_path)) if isinstance(value, str) else value
+    OmegaConf.update(cfg, setting, value)
     with pytest.raises(InputError, match=message.replace("EMPTY", str(tmp_path))):
         starting.refuse_missing_files(cfg, Start())
 
