@@ -11,11 +11,16 @@ All flags of fairseq-train (fairseq-train --help), with this plugin as --user-di
 
 What b2t train adds to fairseq-train:
   * --bf16 trains on a GPU or a CPU; fairseq-train would look for a TPU.
-  * A --save-dir that holds another run is refused before anything is written.
-  * A run that has all its updates is left as it is.
-  * A start that would train nothing is an error: fairseq-train would start no process and report success.
+  * A --save-dir that holds another run, or in which a run is at work, is refused before anything is written.
+  * What cannot work is said before the first update: files that are missing, a metric that validation does not compute,
+    sentences that are too long for it, flags that contradict each other. Flags without effect are named.
   * SIGUSR1 and SIGTERM end the run after the current update, with a checkpoint. The exit status is then 75, and the
-    same command continues the run.
+    same command continues the run. --restore-file, --finetune-from-model and --reset-... say how a run begins, so
+    they have their effect once.
+  * A run may continue with another number of processes: the same sentences of the epoch are left.
+  * A run that has ended by itself is left as it is: by --max-update, --max-epoch, --patience or --stop-min-lr.
+    --stop-time-hours is the time of one call, and the same command continues for as long again.
+  * A start that would train nothing is an error: fairseq-train would start no process and report success.
 """
 _EPILOG = """\
 b2t train --arch ARCH --help lists the flags of this plugin and of that model, for instance with
@@ -27,7 +32,7 @@ def main(argv: list[str]) -> int:
     """Train with ``fairseq-train``'s own flags.
 
     Returns:
-        0, or 75 if a signal ended the run before its last update.
+        0; 75 if a signal ended the run and the same command continues it; 1 if nothing was saved then (--no-save).
 
     Raises:
         InputError: ``--arch`` is missing; see also :func:`b2t_cli.fairseq_commands.train.run`.
