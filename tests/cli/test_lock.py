@@ -1,5 +1,6 @@
 """One run at a time in a folder: the lock is that of scripts/train.sh, and a kill releases it."""
 
+import errno
 import fcntl
 import multiprocessing
 import os
@@ -76,7 +77,7 @@ def test_processes_that_train_have_the_lock_too(tmp_path):
     """When the process that started them was killed, the folder is locked until they have ended."""
     ready = SPAWN.Event()
     with locked(tmp_path) as lock:
-        trainer = SPAWN.Process(target=wait_with, args=(lock, ready))
+        trainer = SPAWN.Process(target=wait_with, args=(lock, ready), daemon=True)
         trainer.start()
         ready.wait()
     assert is_locked(tmp_path)
@@ -98,6 +99,17 @@ def test_the_lock_of_train_sh_is_taken_over(tmp_path, monkeypatch):
         with locked(tmp_path) as lock:
             assert lock.file == inherited
             assert not os.get_inheritable(inherited)
+
+
+def test_without_locks_a_run_is_warned_and_starts(tmp_path, monkeypatch, caplog):
+    """Some file systems of clusters have no locks."""
+
+    def flock(file, operation):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with locked(tmp_path):
+        assert "cannot be locked" in caplog.text
 
 
 def test_a_file_is_no_folder(tmp_path):

@@ -1,5 +1,6 @@
 """Within an epoch a run continues with the sentences that are left, for any number of processes."""
 
+import math
 import os
 import signal
 
@@ -102,6 +103,15 @@ def test_grouped_shuffling_depends_on_the_processes():
         iterator(1, grouped_shuffling=True).load_state_dict(state)
 
 
+def test_epochs_after_those_of_the_curriculum_are_shuffled():
+    """fairseq reuses the first epoch's loader; without shuffling, the second epoch would have the same order."""
+    epoch = iterator(1, reuse_dataloader=True)
+    orders = [list(epoch.next_epoch_itr(shuffle=shuffle)) for shuffle in (False, True, False)]
+    assert orders[0] == orders[2] == [[2 * i, 2 * i + 1] for i in range(23)]
+    assert orders[1] != orders[0]
+    assert sorted(orders[1]) == orders[0]
+
+
 class TestTraining:
     FLAGS = (*SHARED, "--dropout", "0", "--max-tokens", "60", "--ddp-backend", "legacy_ddp", "--max-epoch", "2")
     ONE = ("--update-freq", "2")
@@ -127,6 +137,14 @@ class TestTraining:
         resumed = load(tmp_path / "run/checkpoint_last.pt")
         assert updates(tmp_path / "run") == whole["optimizer_history"][-1]["num_updates"]
         assert_same_model(whole, resumed, tolerance=1e-4)
+
+    def test_larger_updates(self, data, tmp_path, monkeypatch):
+        """The third batch is read again, so that the rest of the epoch is whole updates."""
+        flags = ["--max-tokens", "60", "--max-epoch", "1"]
+        batches = train(data, tmp_path / "whole", *flags)["optimizer_history"][-1]["num_updates"]
+        assert stopped_at(3, monkeypatch, data, tmp_path / "run", *flags) == stopping.EXIT_STATUS
+        assert status(data, tmp_path / "run", *flags, "--update-freq", "2") == 0
+        assert updates(tmp_path / "run") == 3 + math.ceil((batches - 2) / 2)
 
     @pytest.mark.parametrize("version", ["new", "old"])
     def test_another_size_of_batches(self, data, tmp_path, version):

@@ -197,6 +197,15 @@ class TestEnds:
         status(data, tmp_path, *PATIENCE)
         assert updates(tmp_path) == 15
 
+    def test_a_small_learning_rate_ends_no_epoch_in_its_middle(self, data, tmp_path, monkeypatch):
+        """A run that is stopped in an epoch in which the rate falls below --stop-min-lr does this epoch to its end."""
+        schedule = "--lr-scheduler polynomial_decay --total-num-update 6 --warmup-updates 0 --stop-min-lr 0.006"
+        flags = [*shlex.split(schedule), "--max-epoch", "3"]
+        assert stopped_at(4, monkeypatch, data, tmp_path, *flags) == STOPPED
+        assert status(data, tmp_path, *flags) == 0
+        assert updates(tmp_path) == 5
+        assert (tmp_path / "checkpoint_best.pt").exists()
+
     def test_hours_are_no_end(self, data, tmp_path, capsys):
         """Each call trains for as long; with so few hours that is one update, and validation does not hide it."""
         flags = ["--stop-time-hours", "1e-9", "--max-update", "3"]
@@ -214,17 +223,30 @@ class TestEnds:
         status(data, tmp_path, "--max-update", "2", "--stop-time-hours", "3")
         assert load(tmp_path / "checkpoint_last.pt")["cfg"]["optimization"]["stop_time_hours"] == 6
 
+    def test_hours_of_another_run_do_not_count(self, data, other, tmp_path):
+        state = load(other / "averaged.pt")
+        state["extra_state"]["previous_training_time"] = 3600 * 3.5
+        torch.save(state, tmp_path / "begin.pt")
+        flags = ["--finetune-from-model", str(tmp_path / "begin.pt"), "--stop-time-hours", "3", "--max-update", "2"]
+        state = train(data, tmp_path / "run", *flags, command=b2t_train)
+        assert state["optimizer_history"][-1]["num_updates"] == 2
+        assert state["extra_state"]["previous_training_time"] < 3600
 
-@pytest.mark.parametrize("update", [3, 5, 10], ids=["within-an-epoch", "first-epoch", "second-epoch"])
+
+@pytest.mark.parametrize("update", [10, 13], ids=["at-the-end-of-an-epoch", "within-an-epoch"])
 def test_plateaus_of_the_loss_belong_to_the_run(data, tmp_path, monkeypatch, update):
     """reduce_lr_on_plateau acts after the validation at which it would have acted without the interruption."""
-    schedule = "--lr-scheduler reduce_lr_on_plateau --lr-patience 0 --lr-threshold 0.9 --lr-shrink 0.5 --max-update 14"
+    schedule = "--lr-scheduler reduce_lr_on_plateau --lr-patience 1 --lr-threshold 0.9 --lr-shrink 0.5 --max-update 17"
     flags = [*shlex.split(schedule), "--warmup-updates", "0"]
     whole = train(data, tmp_path / "whole", *flags, command=b2t_train)
+    # The third validation was the second one without a better loss.
     assert whole["last_optimizer_state"]["param_groups"][0]["lr"] == 0.005
     assert stopped_at(update, monkeypatch, data, tmp_path / "run", *flags) == STOPPED
     status(data, tmp_path / "run", *flags)
     assert_same_model(whole, load(tmp_path / "run/checkpoint_last.pt"))
+    # Stopping has not replaced the checkpoint of the epoch by one without its validation.
+    losses = [load(tmp_path / run / "checkpoint2.pt")["extra_state"]["val_loss"] for run in ("whole", "run")]
+    assert losses[0] == losses[1] is not None
 
 
 def test_a_moving_average_begins_with_the_weights_of_the_checkpoint(data, tmp_path):
