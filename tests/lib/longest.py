@@ -2,6 +2,7 @@
 
 LONGEST = (
     "test_whole_path",
+    "test_resuming",
     "test_training",
     "test_train_runs",
     "test_commands",
