@@ -44,6 +44,7 @@ for flag in "${flags[@]}"; do
     esac
 done
 for seed in "${seeds[@]}"; do [[ $seed =~ ^[0-9]+$ ]] || die "--seeds: $seed is not a whole number"; done
+[ "$(printf '%s\n' "${seeds[@]}" | sort -u | wc -l)" -eq ${#seeds[@]} ] || die "--seeds ${seeds[*]}: a seed is there twice"
 names=()
 for config in "${configs[@]}"; do
     [ -f "$config" ] || die "$config: no such configuration"

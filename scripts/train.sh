@@ -15,7 +15,8 @@
 # precision is bf16 on GPUs that support it, fp16 on older ones.
 #
 # A run may continue on another number of GPUs. In the middle of an epoch it needs the same --max-tokens for that, or
-# --reset-dataloader. The flags --reset-... may be given at any call; all other flags must stay as they are.
+# --reset-dataloader. The flags --reset-..., --max-update and those of the machine, such as --bf16 or --num-workers, may
+# differ from call to call. All other flags must stay as they are.
 #
 # The same command continues a run that was stopped. SIGUSR1 to any process of a run stops the whole run after the
 # current update, with a checkpoint and exit status 75. SIGTERM does the same if it takes no longer than a minute. The output is

@@ -52,7 +52,10 @@ def run(argv: list[str]) -> int:
     # fairseq would log a line for every tied parameter; the plugin logs one line about all of them
     logging.getLogger("fairseq.trainer").addFilter(lambda record: "detected shared parameter" not in str(record.msg))
     sys.argv = ["b2t train", *with_plugin(argv)]
-    args = options.parse_args_and_arch(options.get_training_parser())
+    parser = options.get_training_parser()
+    # an abbreviation would be read here, but neither by scripts/train.sh nor by the checks of single flags
+    parser.allow_abbrev = False
+    args = options.parse_args_and_arch(parser)
     # fairseq would use a TPU whenever --bf16 is given
     args.tpu = "--tpu" in argv
     cfg = convert_namespace_to_omegaconf(args)

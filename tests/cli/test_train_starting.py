@@ -7,9 +7,10 @@ from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.logging import progress_bar
 from omegaconf import OmegaConf
-from training import MODEL_FLAGS, TRAIN_FLAGS
+from training import MODEL_FLAGS, TRAIN_FLAGS, train
 
 from b2t_cli.fairseq_commands import starting
+from b2t_cli.train import main as b2t_train
 from b2t_common.errors import InputError
 from b2t_fairseq.upstream.resuming import Start
 
@@ -77,6 +78,13 @@ def test_a_schedule_without_learning_rates_is_refused(cfg, name, flags, error):
     cfg.lr_scheduler = OmegaConf.create({**plain, "lr": [0.01], **flags, "_name": name})
     with pytest.raises(InputError, match=error):
         starting.refuse_bad_schedule(cfg, Start())
+
+
+def test_abbreviations_are_refused(data, tmp_path, capsys):
+    """scripts/train.sh, which computes with flags, would not see them."""
+    with pytest.raises(SystemExit):
+        train(data, tmp_path, "--max-upd", "1", command=b2t_train)
+    assert "unrecognized arguments: --max-upd 1" in capsys.readouterr().err
 
 
 def test_a_rate_with_which_a_run_would_end_at_once_is_refused(cfg):

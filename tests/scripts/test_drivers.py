@@ -103,6 +103,7 @@ def test_a_stopped_quickstart_says_so(tmp_path):
     [
         (["sweep.sh", "CONFIG", "--", "--seed", "3"], "--seed after --: it would be the seed of all runs; use --seeds"),
         (["sweep.sh", "CONFIG", "--", "--save-dir=here"], "every run has a folder of its own; use --out DIR"),
+        (["sweep.sh", "--seeds", "1 2 1", "CONFIG"], "--seeds 1 2 1: a seed is there twice"),
         (["evaluate.sh", "FOLDER", "--path", "other.pt"], "--path: the averaged model translates the test sets"),
     ],
 )
