@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 
-SPINS = "10000"
-"""How often a waiting thread looks before it sleeps: for some ten microseconds, longer than most pauses."""
+SPINS = "1000"
+"""How often a waiting thread looks before it sleeps: for some ten microseconds, longer than most pauses.
+
+With more a busy machine becomes slow, with fewer a quiet one (``python -m benchmarks.busy_machine``).
+"""
 
 _CHOSEN_BY_USER = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 

@@ -26,6 +26,7 @@ ALONE, BUSY = "alone", "beside a busy process"
 SETTINGS: dict[str, dict[str, str]] = {
     "PyTorch's default": {},
     f"GOMP_SPINCOUNT={SPINS}, the default of b2t train": {"GOMP_SPINCOUNT": SPINS},
+    "GOMP_SPINCOUNT=10000": {"GOMP_SPINCOUNT": "10000"},
     "GOMP_SPINCOUNT=0": {"GOMP_SPINCOUNT": "0"},
     "OMP_WAIT_POLICY=passive": {"OMP_WAIT_POLICY": "passive"},
 }

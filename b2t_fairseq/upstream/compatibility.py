@@ -7,9 +7,11 @@ import contextlib
 import importlib.util
 import logging
 import re
+import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 FAIRSEQ = "fairseq-fixed==0.12.3.1"
 
@@ -53,6 +55,39 @@ def root_logger_untouched() -> Iterator[None]:
         yield
     finally:
         logging.getLogger().removeHandler(placeholder)
+
+
+class _Postponed(types.ModuleType):
+    """A stand-in for a module: each of its attributes is a function that imports the module when it is called."""
+
+    __path__: ClassVar[list[str]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *args, **kwargs: getattr(importlib.import_module(self.__name__), name)(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def metrics_of_classification_postponed() -> Iterator[None]:
+    """Let what imports fairseq not wait for scikit-learn and SciPy, a third of the time that fairseq needs.
+
+    fairseq imports functions of both for criteria and tasks of classification.  They are imported when one of these
+    functions is called.
+    """
+    names = [name for name in ("sklearn", "sklearn.metrics", "scipy", "scipy.stats") if name not in sys.modules]
+    stand_ins = {name: _Postponed(name) for name in names}
+    for name, module in stand_ins.items():
+        parent, _, child = name.rpartition(".")
+        if parent in stand_ins:
+            setattr(stand_ins[parent], child, module)
+    sys.modules.update(stand_ins)
+    try:
+        yield
+    finally:
+        for name, module in stand_ins.items():
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
 
 
 def allow_checkpoint_types() -> None:

@@ -6,9 +6,9 @@ import sys
 from helpers import ROOT
 
 
-def importing(tmp_path, setup):
-    """Import the plugin in another process, after some code, with what lies in ``tmp_path`` first on the path."""
-    code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; {setup}import b2t_fairseq"
+def importing(tmp_path, setup, after=""):
+    """Import the plugin in another process, between some code, with what lies in ``tmp_path`` first on the path."""
+    code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; {setup}import b2t_fairseq{after}"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
 
@@ -29,8 +29,17 @@ def test_a_missing_fairseq_is_reported(tmp_path):
     assert "scripts/setup.sh" in result.stderr
 
 
-def test_importing_the_plugin_prints_nothing(tmp_path):
-    result = importing(tmp_path, "")
-    assert result.returncode == 0
+def test_importing_the_plugin_prints_nothing_and_waits_for_no_package_of_statistics(tmp_path):
+    """scikit-learn and SciPy take a third of the time; what fairseq has imported from them works all the same."""
+    after = (
+        "; assert not {'sklearn', 'scipy'} & set(sys.modules)"
+        "; from fairseq.criterions import sentence_prediction as criterion"
+        "; from fairseq.tasks import audio_classification"
+        "; assert criterion.f1_score([0, 1, 1], [0, 1, 0]) == 2 / 3"
+        "; assert round(criterion.pearsonr([1, 2, 3], [2, 4, 6])[0], 9) == 1"
+        "; assert audio_classification.sklearn_metrics.accuracy_score([0, 1], [0, 1]) == 1"
+    )
+    result = importing(tmp_path, "", after)
+    assert result.returncode == 0, result.stderr
     assert result.stdout == ""
     assert "INFO" not in result.stderr
