@@ -11,7 +11,7 @@ import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 FAIRSEQ = "fairseq-fixed==0.12.3.1"
 
@@ -60,7 +60,9 @@ def root_logger_untouched() -> Iterator[None]:
 class _Postponed(types.ModuleType):
     """A stand-in for a module: each of its attributes is a function that imports the module when it is called."""
 
-    __path__: ClassVar[list[str]] = []
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__path__ = []
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
