@@ -8,10 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from fairseq.modules import LayerNorm
 from torch import Tensor, nn
 
 SubLayer = Callable[[Tensor], Tensor]
 """A function of tensors of shape ``(seq_len, batch, embed_dim)``: a sub-layer, or its norm."""
+
+BuildNorm = Callable[[int], nn.Module]
+"""A function of a width that builds a norm over that many elements."""
 
 SCORES, VALUES, EMBEDDING = "scores", "values", "embedding"
 """Kinds of initial weights: those of q and k; those of v, out, fc1 and fc2; the embedding tables."""
@@ -28,6 +32,7 @@ class LayerPosition:
         embed_dim: width of the residual stream.
         num_sublayers: 2, or 3 with cross-attention.
         other_layers: number of layers of the other stack; 0 if there is none, as in a language model.
+        build_norm: builds the norms that the scheme adds to those of fairseq's layers.
     """
 
     stack: str
@@ -36,6 +41,7 @@ class LayerPosition:
     embed_dim: int
     num_sublayers: int
     other_layers: int
+    build_norm: BuildNorm = LayerNorm
 
 
 class ResidualScheme(nn.Module):

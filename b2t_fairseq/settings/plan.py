@@ -11,10 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fairseq.modules import LayerNorm
+
 from b2t_common.errors import InputError
 from b2t_common.names import STACKS
 
 from ..residual import LayerPosition, ResidualScheme, scheme_class, stock_scheme
+from ..residual.contract import BuildNorm
 from ..sharing import layer_indices
 from .fields import B2TLanguageModelConfig, B2TTransformerConfig, as_namespace
 from .validation import validate, validate_pruning
@@ -35,6 +38,7 @@ class StackPlan:
         embed_dim: width of the residual stream.
         num_sublayers: sub-layers of a layer: 2, or 3 with cross-attention.
         other_layers: number of layers of the other stack that the scheme has to know of; 0 if there is none.
+        build_norm: builds a norm, given its width.
     """
 
     name: str
@@ -45,6 +49,7 @@ class StackPlan:
     embed_dim: int
     num_sublayers: int
     other_layers: int
+    build_norm: BuildNorm = LayerNorm
 
     @property
     def num_sets(self) -> int:
@@ -54,7 +59,13 @@ class StackPlan:
     def residual(self, layer: int) -> ResidualScheme:
         """Return the residual scheme of a layer, given its number among the layers that are built."""
         position = LayerPosition(
-            self.name, self.depths[layer], self.num_layers, self.embed_dim, self.num_sublayers, self.other_layers
+            stack=self.name,
+            index=self.depths[layer],
+            num_layers=self.num_layers,
+            embed_dim=self.embed_dim,
+            num_sublayers=self.num_sublayers,
+            other_layers=self.other_layers,
+            build_norm=self.build_norm,
         )
         return self.scheme(position)
 
