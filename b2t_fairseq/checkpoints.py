@@ -41,6 +41,7 @@ _MAY_CHANGE = (
         "offload_activations",
         "min_params_to_wrap",
         "depth_scaled_init",
+        "branch_norm_updates",
         "encoder_embed_path",
         "decoder_embed_path",
         "max_source_positions",

@@ -40,6 +40,8 @@ def fairseq_settings(plan: Plan) -> Namespace:
     settings = Namespace(**vars(plan.settings))
     for stack in plan.stacks:
         setattr(settings, f"{stack.name}_normalize_before", stack.scheme.norm_after_stack)
+        if stack.scheme.norm_of_embedding:
+            settings.layernorm_embedding = True
     # fairseq's TransformerConfig.from_namespace copies names that it does not know.  So the stacks find their plan, and
     # settings such as kernels, in their cfg.
     settings.stack_plans = {stack.name: stack for stack in plan.stacks}

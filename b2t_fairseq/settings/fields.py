@@ -54,6 +54,10 @@ class B2TTransformerConfig(StockTransformerConfig):
         default=None,
         metadata={"help": "file of Admin's omegas, read before the first update, or written if it does not exist"},
     )
+    branch_norm_updates: Optional[int] = field(
+        default=None,
+        metadata={"help": "updates T in which BranchNorm's weight of sub-layers grows from 0 to 1 (default: 4000)"},
+    )
 
 
 def _own_fields() -> list[tuple[str, Any, Any]]:

@@ -38,6 +38,7 @@ class StackPlan:
         embed_dim: width of the residual stream.
         num_sublayers: sub-layers of a layer: 2, or 3 with cross-attention.
         other_layers: number of layers of the other stack that the scheme has to know of; 0 if there is none.
+        scheme_settings: the values of the scheme's own flags.
         build_norm: builds a norm, given its width.
     """
 
@@ -49,6 +50,7 @@ class StackPlan:
     embed_dim: int
     num_sublayers: int
     other_layers: int
+    scheme_settings: Mapping[str, Any]
     build_norm: BuildNorm = LayerNorm
 
     @property
@@ -66,6 +68,7 @@ class StackPlan:
             num_sublayers=self.num_sublayers,
             other_layers=self.other_layers,
             build_norm=self.build_norm,
+            settings=self.scheme_settings,
         )
         return self.scheme(position)
 
@@ -189,6 +192,7 @@ def _plan_stack(settings: Namespace, scheme: type[ResidualScheme], name: str, st
         embed_dim=getattr(settings, f"{name}_embed_dim"),
         num_sublayers=3 if has_cross_attention else 2,
         other_layers=getattr(settings, f"{other}_layers") if sees_other else 0,
+        scheme_settings={name: getattr(settings, name) for name in scheme.flags},
     )
 
 

@@ -53,7 +53,7 @@ def test_initialization_is_drawn_for_each_set_once():
         assert torch.equal(layer.fc1.weight, other.fc1.weight)
 
 
-REINITIALIZED = {"deepnorm", "t_fixup"}
+REINITIALIZED = {"deepnorm", "t_fixup", "sub_ln"}
 
 
 @pytest.mark.parametrize("scheme", sorted(set(SCHEMES) - REINITIALIZED))
@@ -95,6 +95,14 @@ EXTRA_PARAMETERS = {
     "t_fixup": -NORMS,
     "b2t_no_ln": -NORMS,
     "rezero": 12 - NORMS,
+    "span_norm": 0,
+    "branch_norm": 0,
+    "resi_dual": 4 * 16,
+    "keel": NORMS,
+    "sandwich_ln": NORMS + 4 * 16,
+    "peri_ln": NORMS + 8 * 16,
+    # Two more norms in each layer: of self-attention, 16 wide, and of the feed-forward sub-layer, 32 wide.
+    "sub_ln": 4 * 16 + 12 * 2 * (16 + 32),
     "mix_ln": 4 * 16,
     "ln_scaling": 4 * 16,
     # Each stack has a norm and a row of weights for each layer's input and for its output, and a norm at its end.
