@@ -40,6 +40,7 @@ _MAY_CHANGE = (
         "checkpoint_activations",
         "offload_activations",
         "min_params_to_wrap",
+        "init",
         "depth_scaled_init",
         "branch_norm_updates",
         "encoder_embed_path",

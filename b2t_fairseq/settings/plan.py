@@ -6,6 +6,7 @@ looks up a scheme or computes which layer uses which parameter set.
 
 from __future__ import annotations
 
+import logging
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from fairseq.modules import LayerNorm
 from b2t_common.errors import InputError
 from b2t_common.names import STACKS
 
+from ..initialization import Initialization, chosen_initialization
 from ..residual import LayerPosition, ResidualScheme, scheme_class, stock_scheme
 from ..residual.contract import BuildNorm
 from ..sharing import layer_indices
@@ -23,6 +25,8 @@ from .fields import B2TLanguageModelConfig, B2TTransformerConfig, as_namespace
 from .validation import validate, validate_pruning
 from .validation_lm import validate_language_model
 from .validation_s2t import validate_speech
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -80,10 +84,12 @@ class Plan:
     Attributes:
         settings: every setting, with the dimensions that follow from others filled in.
         stacks: the encoder's plan and the decoder's, or the decoder's alone.
+        initialization: what rewrites the weights of a fresh model.
     """
 
     settings: Namespace
     stacks: tuple[StackPlan, ...]
+    initialization: type[Initialization]
 
     def stack(self, name: str) -> StackPlan:
         """Return the plan of ``"encoder"`` or ``"decoder"``."""
@@ -135,6 +141,11 @@ def plan_speech(cfg: Namespace) -> Plan:
     plan = _validated_plan(settings, STACKS)
     validate_pruning(settings)
     validate_speech(settings)
+    if plan.initialization.needs_unit_embeddings and not plan.stack("encoder").scheme.norm_of_embedding:
+        logger.warning(
+            f"--init {plan.initialization.name} was derived for embeddings of standard deviation 1; what the encoder's "
+            "layers read here comes from convolutions"
+        )
     return plan
 
 
@@ -168,7 +179,8 @@ def _validated_plan(settings: Namespace, stacks: Sequence[str]) -> Plan:
 
 
 def _plan(settings: Namespace, scheme: type[ResidualScheme], stacks: Sequence[str]) -> Plan:
-    return Plan(settings, tuple(_plan_stack(settings, scheme, stack, stacks) for stack in stacks))
+    planned = tuple(_plan_stack(settings, scheme, stack, stacks) for stack in stacks)
+    return Plan(settings, planned, chosen_initialization(settings.init, settings.depth_scaled_init))
 
 
 def _plan_stack(settings: Namespace, scheme: type[ResidualScheme], name: str, stacks: Sequence[str]) -> StackPlan:

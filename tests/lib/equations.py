@@ -132,3 +132,14 @@ def run_stack(scheme, stack, x, source=None):
     if scheme == "resi_dual":
         return x + normalized(stack.layer_norm, unnormalized)
     return stack.layer_norm(x) if scheme in NORM_AFTER_STACK else x
+
+
+def translation_logits(scheme, model, source, target):
+    """Return a translation model's logits for one sentence, (tgt_len, vocabulary), from the embedding on.
+
+    ``source`` and ``target`` are the tokens that encoder and decoder read; the embeddings are 16 wide.
+    """
+    table = model.encoder.embed_tokens.weight
+    positions = model.encoder.embed_positions.weights.to(table)
+    x = run_stack(scheme, model.encoder, 4 * table[source] + positions[2 : 2 + len(source)])
+    return run_stack(scheme, model.decoder, 4 * table[target] + positions[2 : 2 + len(target)], x) @ table.T
