@@ -188,6 +188,8 @@ def _recipe(c: Configuration) -> str:
     args = c.settings
     clip = f"clip {args.clip_norm}" if args.clip_norm else "no clipping"
     parts = [f"lr {args.lr[0]}", f"warm-up {args.warmup_updates:,}", clip, f"dropout {args.dropout}"]
+    if args.weight_decay:
+        parts.append(f"weight decay {args.weight_decay}")
     if args.encoder_word_dropout:
         parts.append(f"word dropout {args.encoder_word_dropout}")
     if c.plan.initialization.name != DEFAULT:
