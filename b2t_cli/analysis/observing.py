@@ -95,7 +95,9 @@ class Observer:
     def _see_padding(self, layer: nn.Module, args: tuple, kwargs: dict) -> None:
         given = inspect.signature(layer.forward).bind(*args, **kwargs).arguments
         x, mask = given["x"], given["encoder_padding_mask"]
-        self._is_token["encoder"] = torch.ones_like(x[..., 0], dtype=torch.bool) if mask is None else ~mask.t()
+        # Several residual streams come as one tensor with one dimension more, the first.
+        every = torch.ones(x.shape[-3:-1], dtype=torch.bool, device=x.device)
+        self._is_token["encoder"] = every if mask is None else ~mask.t()
 
 
 class _LayerObserver:
