@@ -30,7 +30,7 @@ FROM_THE_MIDDLE = ("2e-3", "1e-3", "4e-3", "5e-4", "8e-3")
 """The order in which rates are run: a study that is stopped early has the middle of every curve."""
 SEEDS = (1, 2, 3)
 WORD_SEEDS = (1, 2)
-UPDATES, MORE_UPDATES, WORD_UPDATES = 2000, 8000, 4000
+UPDATES, MORE_UPDATES, WORD_UPDATES = 2000, 8000, 3000
 SAME_FLOPS = 3700
 """Updates of a model with 6-6 layers that take as many FLOPs as ``UPDATES`` of one with 12-12 layers."""
 WARMUP = 0.1

@@ -109,7 +109,7 @@ mix_corpus() {
     stage "$folder" data binarize "$folder" en de --joined-dictionary --trainpref "$folder/pieces/train" --validpref "$folder/pieces/valid"
 }
 
-# words_corpus SEED: the words of one seed, and the same test words for all; all words of 5,000 updates are different draws
+# words_corpus SEED: the words of one seed, and the same test words for all; as many as 4,600 updates take
 words_corpus() {
     local folder=$out/words/seed$1
     mkdir -p "$folder"
