@@ -26,8 +26,14 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 4.6, 3.1
 FIGURE = Plot("against", "Last validation loss (\N{MULTIPLICATION SIGN}: failed)", "", "loss", validation=True)
 """Stands for the figure among those of a report."""
-IN_MODEL = ("residual", "layer_sharing", "encoder_layers", "decoder_layers")
-IN_MODEL += ("encoder_unique_layers", "decoder_unique_layers")
+IN_MODEL = (
+    "residual",
+    "layer_sharing",
+    "encoder_layers",
+    "decoder_layers",
+    "encoder_unique_layers",
+    "decoder_unique_layers",
+)
 """Settings that the name of a model already shows."""
 
 

@@ -6,12 +6,30 @@ import ast
 from collections.abc import Iterator
 from typing import Any
 
-WITHOUT_EFFECT = ("common", "common_eval", "distributed_training", "checkpoint", "bmuf", "generation", "eval_lm")
-WITHOUT_EFFECT += ("interactive", "ema")
+WITHOUT_EFFECT = (
+    "common",
+    "common_eval",
+    "distributed_training",
+    "checkpoint",
+    "bmuf",
+    "generation",
+    "eval_lm",
+    "interactive",
+    "ema",
+)
 """Sections of fairseq's settings that say where and how a run is done and what it writes, not which model it trains.
 The seed is in one of them."""
-VALIDATION = ("num_workers", "data_buffer_size", "max_tokens_valid", "batch_size_valid", "max_valid_steps")
-VALIDATION += ("validate_interval", "validate_interval_updates", "validate_after_updates", "valid_subset")
+VALIDATION = (
+    "num_workers",
+    "data_buffer_size",
+    "max_tokens_valid",
+    "batch_size_valid",
+    "max_valid_steps",
+    "validate_interval",
+    "validate_interval_updates",
+    "validate_after_updates",
+    "valid_subset",
+)
 """Names in the section of the data that change no update."""
 
 
