@@ -136,19 +136,22 @@ def _draw(comparison: Comparison) -> dict[str, bytes]:
         return style.files(figure)
 
 
-def plot(axes: Axes, models: Mapping[str, Mapping[float, Sequence[float]]]) -> dict[str, Line2D]:
+def plot(
+    axes: Axes, models: Mapping[str, Mapping[float, Sequence[float]]], looks: Sequence[int] | None = None
+) -> dict[str, Line2D]:
     """Draw a line through the mean losses of each model, a point for each run, and runs that failed at the upper edge.
 
     Args:
         axes: where to draw.
         models: for each model by name the losses of the runs with each value, infinite for a run that failed.
+        looks: the number of each model's colour and dashes (default: 0, 1, ...).
 
     Returns:
         The lines for a legend, by model.
     """
     values = sorted({value for losses in models.values() for value in losses})
     handles = {}
-    for index, (name, losses) in enumerate(models.items()):
+    for index, (name, losses) in zip(looks or range(len(models)), models.items(), strict=True):
         look = style.line(index)
         whole = {value: losses[value] for value in sorted(losses) if all(map(math.isfinite, losses[value]))}
         means = [sum(runs) / len(runs) for runs in whole.values()]

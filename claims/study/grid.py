@@ -131,6 +131,11 @@ PARTS = {
 }
 
 
+def rates_of(model: Model) -> tuple[str, ...]:
+    """Return the rates of a model's curve."""
+    return RATES if model in CURVES else SHARING_RATES
+
+
 def curve(part: str, model: Model, rates: Sequence[str], done: Sequence[Record]) -> list[Cell]:
     """Return the first seed of a model at each rate, and at one more where the best rate of all is at the edge."""
     tuned = records.tuned(done, model.name, UPDATES)
