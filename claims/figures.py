@@ -18,13 +18,15 @@ from b2t_common.files import write_folder
 from b2t_common.names import STACKS
 from claims.configurations import LABELS, TITLES
 from claims.evidence import RESULTS, Evidence, read
+from claims.study import figures as study
+from claims.study import records
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-FIGURES = ("losses.svg", "gradients.svg", "shared.svg", "schemes.svg")
+FIGURES = ("losses.svg", "gradients.svg", "shared.svg", "schemes.svg", *study.FIGURES)
 WIDTH, HEIGHT = 3.9, 2.9
 LOSSES = (("post_ln_18l", "pre_ln_18l", "b2t_18l"), ("post_ln_6l", "pre_ln_6l", "b2t_6l"))
 """The configurations whose losses are compared: with 18-18 layers, and with 6-6."""
@@ -158,7 +160,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the numbers are, and where figures go")
     args = parser.parse_args()
-    write_folder(args.results, draw(read(args.results)), FIGURES)
+    write_folder(args.results, draw(read(args.results)) | study.draw(records.read(args.results)), FIGURES)
 
 
 if __name__ == "__main__":

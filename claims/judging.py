@@ -32,10 +32,11 @@ FAILURE = (
 
 
 class Judgement(NamedTuple):
-    """A verdict, and one sentence with the numbers that it follows from."""
+    """A verdict, one sentence with the numbers that it follows from, and the one number that matters most."""
 
     verdict: str
     reason: str
+    number: str = ""
 
 
 def against(evidence: Evidence, *pairs: tuple[str, str]) -> Judgement:
@@ -105,7 +106,8 @@ def vanishing(evidence: Evidence) -> Judgement:
     ]
     numbers = [f"{TITLES[scheme]} {mean_and_range(ratios.get(scheme, []), '.3g')}" for scheme in expected]
     reason = "gradient at the decoder's input divided by that at its output, in new models: "
-    return Judgement(verdict(answers), reason + ", ".join(numbers))
+    number = f"{mean_and_range(ratios.get('post_ln', []), '.2g')} of it arrives in Post-LN"
+    return Judgement(verdict(answers), reason + ", ".join(numbers), number)
 
 
 def across_norms(evidence: Evidence) -> Judgement:
@@ -118,6 +120,7 @@ def across_norms(evidence: Evidence) -> Judgement:
         verdict(answers),
         "gradient below divided by gradient above, multiplied over a new Post-LN decoder: "
         f"norms {mean_and_range(norms, '.2g')}, residual sub-layers {mean_and_range(sublayers, '.3g')}",
+        f"norms leave {mean_and_range(norms, '.2g')} of it",
     )
 
 
@@ -146,7 +149,11 @@ def top_layers(evidence: Evidence) -> Judgement:
     answers = [below(finite.get("pre_ln", []), finite.get(scheme, [])) for scheme in ("post_ln", "b2t")]
     numbers = [f"{TITLES[scheme]} {mean_and_range(seeds, '.2f')}" for scheme, seeds in norms.items()]
     reason = "gradient of the parameters in the decoder's top third, in new models: "
-    return Judgement(verdict(answers), reason + (", ".join(numbers) or "not measured"))
+    means = {scheme: statistics.mean(seeds) for scheme, seeds in finite.items() if seeds}
+    number = ""
+    if means.keys() >= {"pre_ln", "post_ln", "b2t"}:
+        number = f"{min(means['post_ln'], means['b2t']) / means['pre_ln']:.2f} times that of Pre-LN or more"
+    return Judgement(verdict(answers), reason + (", ".join(numbers) or "not measured"), number)
 
 
 def faster(layers: int) -> Callable[[Evidence], Judgement]:
@@ -179,4 +186,5 @@ def _speed(evidence: Evidence, layers: int, decide: Callable[[float, float], boo
     return Judgement(
         verdict([decide(low, high)]),
         f"{row['speed_by_universal']:.2f} (quartiles {low:.2f} to {high:.2f}) times as fast on {machine}",
+        f"{row['speed_by_universal']:.2f} times as fast",
     )

@@ -1,4 +1,4 @@
-"""The tables of docs/results.md, from the numbers in claims/results.
+"""The tables of docs/results.md that are not only of the study, from the numbers in claims/results.
 
 python -m claims.tables --results DIR      print the tables of other runs
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 from b2t_cli.analysis.summary import reaching_bottom
@@ -15,15 +16,51 @@ from b2t_common.names import STACKS
 from claims.configurations import LABELS, TITLES
 from claims.evidence import RESULTS, Evidence, mean_and_range, read, top_third
 from claims.registry import CLAIMS
+from claims.study import records
+from claims.study import registry as study
+from claims.study.records import Record
+from claims.verdicts import FAILS, HOLDS, OPEN
+
+ONE_RATE = {HOLDS: "so", FAILS: "not so", OPEN: "not decided"}
+"""What the runs that share one learning rate have shown.  It is no verdict, as best rates differ."""
 
 
-def verdicts_table(evidence: Evidence) -> str:
-    """Return each claim with the numbers and the verdict that follows from them."""
+def verdicts(evidence: Evidence, done: Sequence[Record]) -> list[tuple[str, str, str, str]]:
+    """Return statement, source, verdict and number of each claim that the study or a measurement decides."""
+    studied = study.judge(done)
+    rows = [(claim.statement, claim.source, *studied[claim.name][:2]) for claim in study.CLAIMS]
+    for claim in CLAIMS:
+        if not claim.configs:
+            judgement = claim.judge(evidence)
+            rows.append((claim.statement, claim.source, judgement.verdict, judgement.number or "not measured"))
+    return rows
+
+
+def verdicts_table(evidence: Evidence, done: Sequence[Record]) -> str:
+    """Return each claim with its verdict and the one number that it follows from."""
+    rows = [
+        [statement, source, f"**{verdict}**", number] for statement, source, verdict, number in verdicts(evidence, done)
+    ]
+    return markdown_table(["claim", "source", "verdict", "number"], rows, "llll")
+
+
+def details_table(evidence: Evidence, done: Sequence[Record]) -> str:
+    """Return all numbers behind the verdicts, by name of the claim or of what measures it."""
+    rows = [[f"`{name}`", judgement.details] for name, judgement in study.judge(done).items() if judgement.details]
+    rows += [[f"`{claim.name}`", claim.judge(evidence).reason] for claim in CLAIMS if not claim.configs]
+    return markdown_table(["claim", "numbers"], rows, "ll")
+
+
+def one_rate_table(evidence: Evidence) -> str:
+    """Return what the runs that share one learning rate have shown of each claim."""
     rows = []
     for claim in CLAIMS:
-        verdict, reason = claim.judge(evidence)
-        rows.append([claim.statement, claim.source, f"**{verdict}**", reason, f"`{claim.name}`"])
-    return markdown_table(["claim", "source", "verdict", "measured", "name"], rows, "lllll")
+        if claim.configs:
+            judgement = claim.judge(evidence)
+            rows.append(
+                [claim.statement, claim.source, ONE_RATE[judgement.verdict], judgement.reason, f"`{claim.name}`"]
+            )
+    return markdown_table(["claim", "source", "at one rate", "measured", "name"], rows, "lllll")
 
 
 def rules_table() -> str:
@@ -96,9 +133,10 @@ def conditions(evidence: Evidence) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the numbers are")
-    evidence = read(parser.parse_args().results)
-    tables = (conditions, runs_table, comparisons_table, gradients_table, verdicts_table)
-    print("\n\n".join(table(evidence) for table in tables))
+    results = parser.parse_args().results
+    evidence = read(results)
+    tables = (conditions, runs_table, comparisons_table, gradients_table, one_rate_table)
+    print("\n\n".join([*(table(evidence) for table in tables), verdicts_table(evidence, records.read(results))]))
 
 
 if __name__ == "__main__":

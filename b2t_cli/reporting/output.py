@@ -14,28 +14,34 @@ from b2t_common.versions import installed_version
 from .. import style
 from ..runs.run import Run
 from . import figures
+from .against import FIGURE, Comparison
 from .page import page
 from .summary import score_tables, table
 
 PAGE = "report.html"
 
 
-def build(runs: Sequence[Run], command: str) -> dict[str, bytes]:
+def build(runs: Sequence[Run], command: str, comparison: Comparison | None = None) -> dict[str, bytes]:
     """Return the files of a report by name: the page, and each figure as PNG and SVG.
 
     Args:
         runs: the runs.
         command: the command line, for the footer of the page.
+        comparison: the runs against the value of a setting, if that was asked for.
 
     Raises:
         InputError: matplotlib is missing.
     """
     style.require("report")
     drawn = figures.draw(runs)
+    tables = [table(runs)]
+    if comparison:
+        drawn = {FIGURE: comparison.draw(), **drawn}
+        tables.append(comparison.table())
     files = {f"{plot.name}.{kind}": content for plot, kinds in drawn.items() for kind, content in kinds.items()}
     svgs = {plot: kinds["svg"].decode("utf-8") for plot, kinds in drawn.items()}
     title = f"Training report: {runs[0].name if len(runs) == 1 else f'{len(runs)} runs'}"
-    content = page(title, [table(runs)], score_tables(runs), svgs, _footer(runs, command))
+    content = page(title, tables, score_tables(runs), svgs, _footer(runs, command))
     return {**files, PAGE: content.encode("utf-8")}
 
 
@@ -45,7 +51,7 @@ def write(folder: Path, files: Mapping[str, bytes]) -> Path:
     Raises:
         InputError: the folder is a file, or the folder around it is missing.
     """
-    write_folder(folder, files, [f"{plot.name}.{kind}" for plot in figures.PLOTS for kind in style.KINDS])
+    write_folder(folder, files, [f"{plot.name}.{kind}" for plot in (FIGURE, *figures.PLOTS) for kind in style.KINDS])
     return folder / PAGE
 
 

@@ -33,6 +33,7 @@ def table(runs: Sequence[Run]) -> Table:
     ]
     notes.append(f"losses: {', '.join(dict.fromkeys(unit(run.log) for run in runs))}; loss: the last one in training")
     notes.append("valid loss: the lowest one, valid ppl: 2 ** nll_loss of that validation, without label smoothing")
+    notes.append("clipped: the share of the updates whose gradient was longer than --clip-norm")
     notes.append("tokens/s: median of the target tokens per second; BLEU: average over newstest2010 to newstest2016")
     return Table("Runs", list(rows[0]), [list(row.values()) for row in rows], notes, left=4)
 
@@ -54,6 +55,7 @@ def cells(run: Run) -> dict[str, str]:
         "loss": _decimals(run.log.training().last("loss"), 3),
         "valid loss": _decimals(best["loss"] if best else None, 3),
         "valid ppl": _decimals(best["ppl"] if best else None, 2),
+        "clipped": "" if (clipped := run.clipped()) is None else f"{clipped:.0%}",
         "tokens/s": f"{run.speed():,.0f}" if run.speed() else "",
         "BLEU": _decimals(average["BLEU"] if average else None, 2),
     }

@@ -11,7 +11,7 @@ import numpy as np
 
 from b2t_common.model_line import ModelLine
 
-COLUMNS = ("loss", "nll_loss", "ppl", "lr", "gnorm", "wps", "wall", "train_wall")
+COLUMNS = ("loss", "nll_loss", "ppl", "lr", "gnorm", "clip", "wps", "wall", "train_wall")
 
 
 class Curve:
@@ -67,6 +67,7 @@ class Log:
         max_update: number of updates that the training is to reach, 0 if not known.
         sentence_avg: losses are per sentence rather than per target token (``--sentence-avg``).
         label_smoothing: of the loss, ``None`` if not known.
+        settings: all settings of the last start, as fairseq writes them.
         vocabulary: size of the target dictionary, ``None`` if not known.
         parameters: number of parameters, tied ones counted once, ``None`` if not known.
         model: the plugin's line about the model, ``None`` in logs of other models.
@@ -84,6 +85,7 @@ class Log:
     max_update: int = 0
     sentence_avg: bool = False
     label_smoothing: float | None = None
+    settings: str = ""
     vocabulary: int | None = None
     parameters: int | None = None
     model: ModelLine | None = None

@@ -174,6 +174,7 @@ def _settings(log: Log, line: str) -> None:
     log.sentence_avg = "'sentence_avg': True" in line
     match = re.search(r"'label_smoothing': ([\d.]+)", line)
     log.label_smoothing = float(match[1]) if match else 0.0
+    log.settings = line[line.find("{") :]
 
 
 def _json(line: bytes) -> dict:

@@ -17,7 +17,7 @@ from b2t_common import run_folder
 from b2t_common.errors import InputError
 
 from ..tables import labels
-from . import log
+from . import log, settings
 from .curves import Log
 from .divergence import DIVERGED, Divergence
 from .divergence import find as find_divergence
@@ -51,6 +51,11 @@ class Run:
     def model(self) -> Model:
         """The model that it trains: from the log, or from a checkpoint if the log does not name it."""
         return _model(self.log, self.folder)
+
+    @cached_property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """The settings of its last start by section and name; empty if the log does not have them."""
+        return settings.parse(self.log.settings)
 
     @cached_property
     def scores(self) -> dict[str, Any] | None:
@@ -90,6 +95,16 @@ class Run:
         """Return the median of the target tokens per second, the first report of each start left out."""
         speeds = self.log.speeds()
         return float(np.median(speeds)) if len(speeds) else None
+
+    def clipped(self) -> float | None:
+        """Return the share of the updates whose gradient was clipped, ``None`` if the training did not clip."""
+        curve = self.log.training()
+        logged = np.isfinite(curve["clip"])
+        if not logged.any():
+            return None
+        # each report has the percentage of the updates since the report before
+        updates = np.diff(curve["update"], prepend=0)[logged]
+        return float(np.average(curve["clip"][logged], weights=updates)) / 100
 
     def training_seconds(self) -> float:
         """Return the seconds spent in updates, without validation and without updates that were lost and done again."""

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from b2t_cli.tables import markdown_table
-from claims.configurations import LABELS
-from claims.evidence import Evidence, mean_and_range
-from claims.registry import CLAIMS
-from claims.verdicts import FAILS, HOLDS, OPEN
+from claims import tables
+from claims.evidence import RESULTS, Evidence
+from claims.study.records import Record
+from claims.verdicts import FAILS, HOLDS
 
 ROOT = Path(__file__).resolve().parents[2]
+CURVES = "rates.svg"
+"""The figure of the study's learning-rate curves, once there are some."""
 QUICKSTART = "docs/results/quickstart_grammar.md"
 MULTI30K = "docs/results/quickstart_multi30k.md"
 TRAINED = {
@@ -34,8 +37,13 @@ def quickstart_score() -> str:
     return "\n".join(["```", *scores, "```", "", about])
 
 
-def results_table(evidence: Evidence) -> str:
-    """Return a row for each kind of result: what was measured, the result, and the page that has all of it."""
+def results_table(evidence: Evidence, done: Sequence[Record]) -> str:
+    """Return a row for each kind of result: what was measured, the result, and the page that has all of it.
+
+    Args:
+        evidence: the numbers of the claims.
+        done: the runs of the study.
+    """
     time = _quickstart(MULTI30K)[1].split(".")[0]
     rows = [
         [f"Multi30k, 29,000 captions; {time}", f"BLEU {_bleu(MULTI30K)}", _page("runs", "Quickstart")],
@@ -46,14 +54,14 @@ def results_table(evidence: Evidence) -> str:
         ],
         ["Translation: times as fast as `fairseq-generate`", _translation(), _page("speed", "Translation")],
     ]
-    for layers in ("18", "6"):
-        scores = [_model(evidence, f"{scheme}_{layers}l") for scheme in ("post_ln", "pre_ln", "b2t")]
-        what = f"{layers}-{layers} layers of width 64 on Multi30k: BLEU and its range over 3 seeds"
-        rows.append([what, "; ".join(scores), _page("results", "Runs")])
-    verdicts = Counter(claim.judge(evidence)[0] for claim in CLAIMS)
-    counts = f"{verdicts[HOLDS]} hold, {verdicts[FAILS]} do not hold, {verdicts[OPEN]} not decided"
-    rows.append([f"{len(CLAIMS)} claims, most of them from the papers", counts, _page("results", "Verdicts")])
-    return markdown_table(["what", "result", "page"], rows, "lll")
+    verdicts = Counter(verdict for _, _, verdict, _ in tables.verdicts(evidence, done))
+    words = {HOLDS: "hold", FAILS: "do not hold"}
+    counts = ", ".join(f"{count} {words.get(verdict, verdict)}" for verdict, count in verdicts.most_common())
+    rows.append([f"{verdicts.total()} claims, most of them from the papers", counts, _page("results", "Verdicts")])
+    table = markdown_table(["what", "result", "page"], rows, "lll")
+    if not (RESULTS / CURVES).is_file():
+        return table
+    return f"{table}\n\n![Loss against learning rate, 18-18 and 6-6 layers](claims/results/{CURVES})"
 
 
 def _quickstart(name: str) -> tuple[str, str]:
@@ -81,11 +89,6 @@ def _training() -> str:
 def _translation() -> str:
     rows = [row for row in _rows("decoding_speed") if row["program"] == "b2t generate"]
     return "; ".join(f"{row['speed_ratio']:.2f} in batches of {row['setting']}" for row in rows)
-
-
-def _model(evidence: Evidence, config: str) -> str:
-    scores = mean_and_range([run["bleu"] for run in evidence.of(config)], ".2f")
-    return f"{LABELS[config].split(',')[0]} {scores}"
 
 
 def _page(name: str, title: str) -> str:

@@ -19,6 +19,8 @@ from pathlib import Path
 from b2t_common.files import write_whole
 from claims import evidence
 from claims import tables as tables_claims
+from claims.study import records
+from claims.study import tables as tables_study
 
 from . import tables_architecture, tables_methods, tables_reproduction, tables_results
 
@@ -42,7 +44,7 @@ def readme_parts() -> dict[str, str]:
         "schemes": tables_methods.main_schemes(),
         "strategies": tables_methods.strategies_table(),
         "quickstart score": tables_results.quickstart_score(),
-        "results": tables_results.results_table(evidence.read()),
+        "results": tables_results.results_table(evidence.read(), records.read()),
     }
 
 
@@ -96,9 +98,16 @@ def speed_parts() -> dict[str, str]:
 
 def results_parts() -> dict[str, str]:
     """Return all generated parts of docs/results.md by name."""
-    numbers = evidence.read()
+    numbers, done = evidence.read(), records.read()
     return {
-        "verdicts": tables_claims.verdicts_table(numbers),
+        "verdicts": tables_claims.verdicts_table(numbers, done),
+        "progress": tables_study.progress(done),
+        "curves": tables_study.curves_table(done),
+        "tuned": tables_study.tuned_table(done),
+        "longer": tables_study.longer_table(done),
+        "words": tables_study.words_table(done),
+        "details": tables_claims.details_table(numbers, done),
+        "one rate": tables_claims.one_rate_table(numbers),
         "rules": tables_claims.rules_table(),
         "conditions": tables_claims.conditions(numbers),
         "runs": tables_claims.runs_table(numbers),

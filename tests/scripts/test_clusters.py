@@ -127,6 +127,24 @@ def test_a_sweep_is_a_job_array(tmp_path):
     assert f"evaluate.sh {run}" in result.stdout
 
 
+def test_a_grid_gives_each_configuration_every_combination_of_values(tmp_path):
+    """Each has a folder that names them; the last job compares the runs along each flag of the grid."""
+    path = stand_in(tmp_path / "bin", "bash", 'case "$1" in */train.sh) echo "$@";; *) exec /bin/bash "$@";; esac')
+    stand_in(tmp_path / "bin", "b2t", 'echo "b2t $*"')
+    grids = ("--grid", "--lr 1e-3 2e-3", "--grid", "--clip-norm 0.1 1", "--train-only", "--seeds", "1 2")
+    out = tmp_path / "out"
+    arguments = (*grids, "--out", out, "--data", tmp_path, ROOT / f"{WMT}/vanilla.sh")
+    result = script("sweep.sh", "--only", 5, *arguments, PATH=path)
+    run = out / "vanilla,lr=2e-3,clip_norm=0.1/seed2"
+    assert f"--save-dir {run} --seed 2 --lr 2e-3 --clip-norm 0.1" in result.stdout
+    assert len(list(out.glob("*/seed*"))) == 8
+    (run / "train.log").touch()
+    result = script("sweep.sh", "--only", "table", *arguments, PATH=path)
+    for setting in ("lr", "clip_norm"):
+        assert f"b2t report {run} --against {setting} --output {out}/against_{setting}" in result.stdout
+    assert "b2t table" not in result.stdout
+
+
 @pytest.mark.parametrize(("sent", "received"), [("USR1", "USR1"), ("TERM", "TERM"), ("INT", "TERM")])
 def test_a_sweep_that_is_stopped_ends_its_training(tmp_path, sent, received):
     """The training gets the signal, SIGTERM for any other than SIGUSR1, and no other run begins."""

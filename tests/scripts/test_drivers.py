@@ -104,6 +104,13 @@ def test_a_stopped_quickstart_says_so(tmp_path):
         (["sweep.sh", "CONFIG", "--", "--seed", "3"], "--seed after --: it would be the seed of all runs; use --seeds"),
         (["sweep.sh", "CONFIG", "--", "--save-dir=here"], "every run has a folder of its own; use --out DIR"),
         (["sweep.sh", "--seeds", "1 2 1", "CONFIG"], "--seeds 1 2 1: a seed is there twice"),
+        (["sweep.sh", "--grid", "--seed 1 2", "CONFIG"], "--seed in --grid: it would be the seed of all runs"),
+        (["sweep.sh", "--grid", "lr 1 2", "CONFIG"], "the first word is a flag, the others are its values"),
+        (["sweep.sh", "--grid", "--lr", "CONFIG"], "give the values of --lr"),
+        (["sweep.sh", "--grid", "--lr 1 2 1", "CONFIG"], "1 is there twice"),
+        (["sweep.sh", "--grid", "--lr 1 2/3", "CONFIG"], "2/3 cannot be in a folder's name"),
+        (["sweep.sh", "--grid", "--lr 1", "--grid", "--lr 2", "CONFIG"], "two --grid are of --lr"),
+        (["sweep.sh", "--grid", "--lr 1 2", "CONFIG", "--", "--lr", "3"], "--lr is in --grid and after --"),
         (["evaluate.sh", "FOLDER", "--path", "other.pt"], "--path: the averaged model translates the test sets"),
     ],
 )

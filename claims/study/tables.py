@@ -1,0 +1,144 @@
+"""The tables of the study in docs/results.md, from the numbers in claims/results/study.json.
+
+python -m claims.study.tables --results DIR      print the tables of other runs
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+
+from b2t_cli.tables import markdown_table
+from claims.evidence import RESULTS, mean_and_range
+from claims.study import grid, judging, records
+from claims.study.grid import CURVES, SHARED, UNSHARED, UPDATES, WORD_MODELS, WORD_RATES, WORD_UPDATES, WORDS
+from claims.study.judging import NOT_RUN, Curve
+from claims.study.records import Record
+from claims.study.statistics import clopper_pearson
+
+MODELS = (*CURVES, *SHARED, UNSHARED[-1])
+"""The models that have a learning-rate curve."""
+NOTHING = "Not run yet."
+LENGTHS = ((1, 4), (5, 8), (9, 16), (17, 32))
+"""Lengths of words that one column of the table of the word problem has."""
+
+
+def progress(done: Sequence[Record]) -> str:
+    """Return how much of the study is run, on what, and at which commits."""
+    hours = sum(one["minutes"] for one in done) / 60
+    share = sum(one["layers"]["encoder"] * one["done"] for one in done) / sum(grid.planned_costs().values())
+    text = f"{len(done)} runs are done, about {share:.0%} of the study"
+    if not done:
+        return f"{text}."
+    values = {
+        key: ", ".join(sorted({one[key] for one in done})) for key in ("hardware", "torch", "python", "commit", "date")
+    }
+    return (
+        f"{text}: {hours:.1f} hours of training, beside other work, each run on {values['hardware']}; "
+        f"torch {values['torch']}, Python {values['python']}; commit {values['commit']}; {values['date']}."
+    )
+
+
+def curves_table(done: Sequence[Record]) -> str:
+    """Return the loss of each model at each rate with the first seed."""
+    extra = {rate for model in MODELS for rate in judging.curve(done, model).losses} - {*map(float, grid.RATES)}
+    rates = sorted({*map(float, grid.RATES), *extra})
+    rows = [[model.label, *_cells(judging.curve(done, model), rates)] for model in MODELS]
+    return markdown_table(["model", *(f"{rate:g}" for rate in rates)], rows, "l" + "r" * len(rates))
+
+
+def _cells(curve: Curve, rates: Sequence[float]) -> list[str]:
+    planned = {*map(float, grid.rates_of(curve.model))}
+    cells = []
+    for rate in rates:
+        if rate in curve.losses:
+            (loss,) = curve.losses[rate]
+            cells.append(f"{loss:.3f}" if math.isfinite(loss) else "failed")
+        else:
+            cells.append(NOT_RUN if rate in planned else "")
+    return cells
+
+
+def tuned_table(done: Sequence[Record]) -> str:
+    """Return each model at its best rate: loss, gap to the best model of its depth, and how much the rate matters."""
+    if not done:
+        return NOTHING
+    curves = [judging.curve(done, model) for model in MODELS]
+    best = {
+        layers: min(
+            (one.tuned.loss for one in curves if one.inside and one.tuned and one.model.layers == layers), default=None
+        )
+        for layers in {curve.model.layers for curve in curves}
+    }
+    header = ["model", "best rate", "loss", "above the best", "within 0.1 bit", "sensitivity", "clipped", "failed"]
+    rows = [_tuned_row(curve, best[curve.model.layers]) for curve in curves]
+    return markdown_table(header, rows, "lrrrrrrr")
+
+
+def _tuned_row(curve: Curve, best: float | None) -> list[str]:
+    low, high = clopper_pearson(curve.failed, len(curve.runs)) if curve.runs else (0.0, 1.0)
+    failed = f"{curve.failed} of {len(curve.runs)} ({low:.0%} to {high:.0%})" if curve.runs else NOT_RUN
+    if not curve.inside or curve.tuned is None or best is None:
+        why = "fails at every rate" if curve.complete and curve.tuned is None else NOT_RUN
+        return [curve.model.label, why, "", "", "", "", "", failed]
+    tuned, runs = curve.tuned, curve.at_best()
+    clipped = [one["clipped"] for one in runs if one["clipped"] is not None]
+    return [
+        curve.model.label,
+        f"{tuned.best:g}",
+        mean_and_range([one["loss"] for one in runs]),
+        f"{tuned.loss - best:.3f}",
+        f"{tuned.window[0]:g} to {tuned.window[1]:g}",
+        f"{tuned.sensitivity:.3f}",
+        f"{mean(clipped):.0%}" if clipped else "-",
+        failed,
+    ]
+
+
+def longer_table(done: Sequence[Record]) -> str:
+    """Return the losses after 2,000 and 8,000 updates at the best rate, with the first seed."""
+    if all(judging.longer(done, model) is None for model in grid.LONGER):
+        return NOTHING
+    rows = []
+    for model in grid.LONGER:
+        curve = judging.curve(done, model)
+        short = f"{curve.tuned.loss:.3f}" if curve.inside and curve.tuned else NOT_RUN
+        long = judging.longer(done, model)
+        rows.append([model.label, short, NOT_RUN if long is None else f"{long:.3f}"])
+    return markdown_table(["model", f"{UPDATES:,} updates", f"{grid.MORE_UPDATES:,} updates"], rows, "lrr")
+
+
+def words_table(done: Sequence[Record]) -> str:
+    """Return the shares of the products that each model finds, by the length of the words, mean over the seeds."""
+    if not any(one["task"] == WORDS for one in done):
+        return NOTHING
+    rows = []
+    for model in WORD_MODELS:
+        for rate in WORD_RATES:
+            runs = [
+                one
+                for one in records.of(done, model.name, WORD_UPDATES, WORDS)
+                if one["rate"] == rate and one.get("exact")
+            ]
+            rows.append([model.label, rate, str(len(runs)) if runs else NOT_RUN, *(_share(runs, *k) for k in LENGTHS)])
+    header = ["model", "rate", "seeds", *(f"k = {low} to {high}" for low, high in LENGTHS)]
+    return markdown_table(header, rows, "lr" + "r" * (len(LENGTHS) + 1))
+
+
+def _share(runs: Sequence[Record], low: int, high: int) -> str:
+    shares = [one["exact"][str(length)] for one in runs for length in range(low, high + 1)]
+    return f"{mean(shares):.1%}" if shares else ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the numbers are")
+    done = records.read(parser.parse_args().results)
+    print("\n\n".join(table(done) for table in (progress, curves_table, tuned_table, longer_table, words_table)))
+
+
+if __name__ == "__main__":
+    main()
