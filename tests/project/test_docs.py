@@ -155,7 +155,7 @@ class TestGeneratedParts:
             assert parts == (write_tables.FILES[page]().keys() if page in write_tables.FILES else set())
 
     def test_a_page_without_its_markers_is_refused(self):
-        with pytest.raises(ValueError, match="has 0 parts <!-- costs of schemes -->"):
+        with pytest.raises(ValueError, match="has 0 parts <!-- schemes -->"):
             write_tables.rewrite("docs/methods.md", "# Methods\n")
 
 
