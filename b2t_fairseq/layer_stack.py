@@ -94,7 +94,7 @@ class LayerStack(_Mixin):
             x = call(depth, layer, x)
         if self.inputs is not None:
             x = self.inputs[-1](x, history)
-        norm = nn.Identity() if self.layer_norm is None else self.layer_norm
+        norm = _identity if self.layer_norm is None else self.layer_norm
         return scheme.stack_output(split_streams(x, scheme.num_streams), norm)
 
     def first_stream(self, x: Tensor) -> Tensor:
@@ -171,6 +171,10 @@ class LayerStack(_Mixin):
                 return None
             layers.append({name.split(".", prefix.count(".") + 2)[-1]: state_dict[name] for name in names})
         return same_layers(layers)
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
 
 
 def layer_stacks(model: nn.Module) -> list[LayerStack]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
+
 from b2t_cli.tables import markdown_table
-from b2t_common.names import flag
+from b2t_common.names import STACKS, flag
+from b2t_fairseq.building import build_without_data
 from b2t_fairseq.initialization import INITIALIZATIONS
 from b2t_fairseq.kernels import KERNELS
 from b2t_fairseq.residual import B2T, SCHEMES, PostLN, PreLN, ResidualScheme
@@ -57,14 +61,24 @@ def scheme_costs_table() -> str:
     rows = []
     for name, scheme in SCHEMES.items():
         row = measured.get(f"--residual {name}")
-        costs = ["not measured", "", ""]
+        costs = ["not measured", "not measured"]
         if row is not None:
-            parameters = row["parameters"] - post_ln["parameters"]
-            time, memory = row["time_ratio"] / post_ln["time_ratio"], row["peak_bytes"] / post_ln["peak_bytes"]
-            costs = [f"{parameters:+,}" if parameters else "0", f"{time:.2f}", f"{memory:.2f}"]
-        rows.append([f"`{name}`", scheme.when_to_use, *costs])
+            costs = [f"{row[number] / post_ln[number]:.2f}" for number in ("time_ratio", "peak_bytes")]
+        extra = _parameters(scheme) - _parameters(PostLN)
+        rows.append([f"`{name}`", scheme.when_to_use, f"{extra:+,}" if extra else "0", *costs])
     header = ["`--residual`", "when to use it", "extra parameters", "step time", "memory"]
     return markdown_table(header, rows, "llrrr")
+
+
+@functools.cache
+def _parameters(scheme: type[ResidualScheme]) -> int:
+    """Return the number of parameters of a model of the size that ``benchmarks.train_step`` measures on a CPU."""
+    size = {"encoder_embed_dim": 256, "encoder_ffn_embed_dim": 1024}
+    heads = {f"{stack}_attention_heads": 4 for stack in STACKS}
+    # on the meta device tensors have no memory
+    with torch.device("meta"):
+        model = build_without_data({"residual": scheme.name, "share_all_embeddings": True, **size, **heads}, 4000)
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def strategies_table() -> str:

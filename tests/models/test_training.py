@@ -20,8 +20,7 @@ def sharing_flags(strategy):
     return ["--layer-sharing", strategy, "--encoder-unique-layers", "2", "--decoder-unique-layers", "2"]
 
 
-# Schemes with parameters or buffers of their own are here; test_schemes.py saves and loads every scheme with every
-# strategy.
+# Schemes with parameters or buffers of their own are here; test_schemes.py saves and loads every scheme.
 @pytest.mark.parametrize(
     ("scheme", "strategy"),
     [
