@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 _LINE = re.compile(
-    r"--residual (\S+) --layer-sharing (\S+); parameter sets: (\w+(?: \d+)+(?:, \w+(?: \d+)+)*); "
+    r"--residual (\S+) --layer-sharing (\S+(?: --[\w-]+(?: \w+)?)*); parameter sets: (\w+(?: \d+)+(?:, \w+(?: \d+)+)*); "
     r"([\d,]+) parameters \(([\d,]+) without sharing\)"
 )
 
@@ -17,7 +17,7 @@ class ModelLine:
 
     Attributes:
         residual: name of the residual scheme.
-        layer_sharing: name of the sharing strategy.
+        layer_sharing: the sharing strategy, followed by the flags that say what is shared.
         parameter_sets: for each stack by name, the parameter set that each layer uses, bottom layer first.
         parameters: number of parameters, tied ones counted once.
         unshared_parameters: the same for the model without sharing.

@@ -28,7 +28,7 @@ def model_of_checkpoint(state: Mapping[str, Any], parameters: int | None = None)
     plan = plan_of_checkpoint(settings)
     return Model.of_sets(
         settings.get("residual") or "",
-        settings.get("layer_sharing") or "",
+        plan.sharing_text if settings.get("layer_sharing") else "",
         {stack.name: stack.indices for stack in plan.stacks},
         count_parameters(plan, state["model"]) if parameters is None else parameters,
     )

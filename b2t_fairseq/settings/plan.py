@@ -20,11 +20,12 @@ from b2t_common.names import STACKS
 from ..initialization import Initialization, chosen_initialization
 from ..residual import LayerPosition, ResidualScheme, scheme_class, stock_scheme
 from ..residual.contract import BuildNorm
-from ..sharing import layer_indices
+from ..sharing import NO_SHARING, SHARE_SUBLAYERS, Sharing, layer_indices, of_stack, sharing_text
 from .fields import B2TLanguageModelConfig, B2TTransformerConfig, as_namespace
 from .validation import validate, validate_pruning
 from .validation_lm import validate_language_model
 from .validation_s2t import validate_speech
+from .validation_sharing import has_what_is_shared, validate_sharing, validate_stacks_in_common
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class StackPlan:
         scheme: the class of the residual scheme.
         num_layers: N, before layers were pruned with ``--encoder-layers-to-keep``.
         depths: the depth of each layer that is built, from 0; a pruned model keeps the depths of training.
-        indices: the number of the parameter set that each of these layers uses.
+        sharing: how these layers share parameters.
         embed_dim: width of the residual stream.
         num_sublayers: sub-layers of a layer: 2, or 3 with cross-attention.
         other_layers: number of layers of the other stack that the scheme has to know of; 0 if there is none.
@@ -50,7 +51,7 @@ class StackPlan:
     scheme: type[ResidualScheme]
     num_layers: int
     depths: tuple[int, ...]
-    indices: tuple[int, ...]
+    sharing: Sharing
     embed_dim: int
     num_sublayers: int
     other_layers: int
@@ -58,9 +59,14 @@ class StackPlan:
     build_norm: BuildNorm = LayerNorm
 
     @property
+    def indices(self) -> tuple[int, ...]:
+        """The number of the parameter set that each layer uses."""
+        return self.sharing.indices
+
+    @property
     def num_sets(self) -> int:
         """The number of parameter sets, M if no layer is pruned."""
-        return len(set(self.indices))
+        return self.sharing.num_sets
 
     def residual(self, layer: int) -> ResidualScheme:
         """Return the residual scheme of a layer, given its number among the layers that are built."""
@@ -94,6 +100,11 @@ class Plan:
     def stack(self, name: str) -> StackPlan:
         """Return the plan of ``"encoder"`` or ``"decoder"``."""
         return next(stack for stack in self.stacks if stack.name == name)
+
+    @property
+    def sharing_text(self) -> str:
+        """The flags of sharing after ``--layer-sharing``, as on a command line."""
+        return sharing_text(self.settings)
 
 
 def plan_translation(cfg: Any) -> Plan:
@@ -173,9 +184,15 @@ def plan_of_checkpoint(settings: Mapping[str, Any]) -> Plan:
 def _validated_plan(settings: Namespace, stacks: Sequence[str]) -> Plan:
     scheme = scheme_class(settings.residual)
     validate(settings, scheme, stacks)
+    validate_sharing(settings, scheme, stacks)
     for stack in stacks:
         scheme.check(settings, stack)
-    return _plan(settings, scheme, stacks)
+    plan = _plan(settings, scheme, stacks)
+    if getattr(settings, "share_encoder_decoder", False):
+        # with the layers that are pruned
+        whole = {stack.name: _sharing(settings, stack.name, stack.num_layers, stacks) for stack in plan.stacks}
+        validate_stacks_in_common(settings, whole)
+    return plan
 
 
 def _plan(settings: Namespace, scheme: type[ResidualScheme], stacks: Sequence[str]) -> Plan:
@@ -187,10 +204,6 @@ def _plan_stack(settings: Namespace, scheme: type[ResidualScheme], name: str, st
     num_layers = getattr(settings, f"{name}_layers")
     if num_layers < 1:
         raise InputError(f"--{name}-layers {num_layers}: a stack needs at least one layer")
-    try:
-        indices = layer_indices(settings.layer_sharing, num_layers, getattr(settings, f"{name}_unique_layers"))
-    except InputError as error:
-        raise InputError(f"--{name}-unique-layers: {error}") from None
     depths = _kept_layers(settings, name, num_layers)
     (other,) = {*STACKS} - {name}
     has_cross_attention = name == "decoder" and other in stacks and not settings.no_cross_attention
@@ -200,12 +213,23 @@ def _plan_stack(settings: Namespace, scheme: type[ResidualScheme], name: str, st
         scheme=scheme,
         num_layers=num_layers,
         depths=tuple(depths),
-        indices=tuple(indices[depth] for depth in depths),
+        sharing=_sharing(settings, name, num_layers, stacks).at(depths),
         embed_dim=getattr(settings, f"{name}_embed_dim"),
         num_sublayers=3 if has_cross_attention else 2,
         other_layers=getattr(settings, f"{other}_layers") if sees_other else 0,
         scheme_settings={name: getattr(settings, name) for name in scheme.flags},
     )
+
+
+def _sharing(settings: Namespace, name: str, num_layers: int, stacks: Sequence[str]) -> Sharing:
+    """Return how all layers of a stack share, those that are pruned too."""
+    strategy = of_stack(settings.layer_sharing, name) if has_what_is_shared(settings, name, stacks) else NO_SHARING
+    try:
+        indices = layer_indices(strategy, num_layers, getattr(settings, f"{name}_unique_layers"))
+    except InputError as error:
+        raise InputError(f"--{name}-unique-layers: {error}") from None
+    in_common = getattr(settings, "share_encoder_decoder", False)
+    return Sharing(tuple(indices), SHARE_SUBLAYERS[settings.share_sublayers], settings.share_norms, in_common)
 
 
 def _kept_layers(settings: Namespace, stack: str, num_layers: int) -> list[int]:
