@@ -12,12 +12,14 @@ from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from b2t_common.model_line import sharing_flags
+
 from .dictionaries import checksum
 from .kernels import FAST
 from .residual import ResidualScheme
 from .residual.contract import join_streams, split_streams
 from .settings.plan import StackPlan
-from .sharing import Sharing, same_layers, shared_parameters, sharing_text
+from .sharing import Sharing, same_layers, shared_parameters
 
 # A base for classes that are mixed into modules of fairseq, for type checkers, which cannot see their attributes.
 _Mixin: Any = object
@@ -148,7 +150,7 @@ class LayerStack(_Mixin):
             stored = stored if indices is None else replace(own, indices=tuple(indices))
         if stored is not None and not stored.is_like(own):
             unique = getattr(self.cfg, f"{self.name}_unique_layers", None)
-            flags = sharing_text(self.cfg) + (f" --{self.name}-unique-layers {unique}" if unique else "")
+            flags = sharing_flags(vars(self.cfg)) + (f" --{self.name}-unique-layers {unique}" if unique else "")
             error_msgs.append(
                 f"the checkpoint's {self.name} layers use the parameter sets {stored}, but this model uses {own} "
                 f"(--layer-sharing {flags}): give the flags that the checkpoint was trained with"

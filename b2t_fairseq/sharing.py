@@ -1,8 +1,8 @@
 """Parameter sharing across layers (Takase & Kiyono 2023, arXiv 2104.06022, figure 1).
 
 Which layers share: a strategy is a pure function ``(num_layers, num_unique_layers) -> indices``: layer ``i`` of the
-``num_layers`` layers uses the parameter set ``indices[i]`` of ``num_unique_layers`` sets.  To add one, write the function
-and put it into ``STRATEGIES``.  Flags, error messages, tests, the figure and the tables of the documentation read that
+``num_layers`` layers uses the parameter set ``indices[i]`` of ``num_unique_layers`` sets.  To add one, write the
+function and put it into ``STRATEGIES``.  Flags, error messages, tests and the tables of the documentation read that
 registry.  A list such as ``0,1,1,0`` in the place of a strategy's name gives the indices themselves.
 
 What they share: :class:`Sharing` says which sub-layers, whether the norms too, and whether with the other stack.
@@ -68,6 +68,9 @@ STRATEGIES: dict[str, Strategy] = {
 NO_SHARING = none.__name__
 """The default of ``--layer-sharing``."""
 
+OF_THE_PAPER = tuple(strategy.__name__ for strategy in (sequence, cycle, cycle_rev))
+"""The strategies of the sharing paper, which the README and its figure show."""
+
 
 def possible_sets(strategy: str, num_layers: int) -> list[int]:
     """Return every number M of parameter sets that a strategy can give to ``num_layers`` layers, in ascending order."""
@@ -108,7 +111,7 @@ def layer_indices(strategy: str, num_layers: int, num_unique_layers: int | None)
         InputError: unknown strategy, M missing, M given without a strategy, an M that the strategy cannot give to N
             layers, or a list that is not one of N layers.
     """
-    if _LIST.fullmatch(strategy):
+    if is_list(strategy):
         return _listed(strategy, num_layers, num_unique_layers)
     if strategy not in STRATEGIES:
         raise InputError(
@@ -137,13 +140,18 @@ def layer_indices(strategy: str, num_layers: int, num_unique_layers: int | None)
     return STRATEGIES[strategy](num_layers, num_unique_layers)
 
 
+def is_list(strategy: str) -> bool:
+    """Return whether a text lists the parameter set of each layer, as ``0,1,1,0`` does."""
+    return _LIST.fullmatch(strategy) is not None
+
+
 def _listed(text: str, num_layers: int, num_unique_layers: int | None) -> list[int]:
     """Return the sets of a list, numbered in the order of their first layer."""
     indices = [int(index) for index in text.split(",")]
     if len(indices) != num_layers:
         raise InputError(
-            f"--layer-sharing {text} lists the parameter sets of {len(indices)} layers, but the stack has {num_layers}; "
-            "write ENCODER/DECODER, as in 0,1,1,0/0,0,1, if the stacks differ"
+            f"--layer-sharing {text} lists the parameter sets of {len(indices)} layers, but the stack has "
+            f"{num_layers}; write ENCODER/DECODER, as in 0,1,1,0/0,0,1, if the stacks differ"
         )
     if missing := sorted(set(range(max(indices))) - set(indices)):
         raise InputError(
@@ -251,17 +259,6 @@ class Sharing:
         if self.is_shared and not self.norms:
             text += " without norms"
         return text + (" in common with the other stack" if self.with_other_stack else "")
-
-
-def sharing_text(settings: Any) -> str:
-    """Return the flags of sharing after ``--layer-sharing``, as on a command line, given a model's settings."""
-    text = settings.layer_sharing
-    if settings.share_sublayers != ALL_SUBLAYERS:
-        text += f" --share-sublayers {settings.share_sublayers}"
-    if not settings.share_norms:
-        text += " --no-share-norms"
-    # language models have no such setting
-    return text + (" --share-encoder-decoder" if getattr(settings, "share_encoder_decoder", False) else "")
 
 
 def tie_parameters(

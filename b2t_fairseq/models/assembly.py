@@ -14,7 +14,7 @@ from fairseq.checkpoint_utils import prune_state_dict
 from torch import Tensor, nn
 
 from b2t_common.errors import InputError
-from b2t_common.model_line import ModelLine, format_model_line
+from b2t_common.model_line import ModelLine, format_model_line, sharing_flags
 from b2t_common.names import flag
 
 from ..initialization import draw_weights, scale_embeddings
@@ -22,7 +22,7 @@ from ..kernels.compilation import compile_layers
 from ..layer_stack import LayerStack, layer_stacks
 from ..residual.contract import EMBEDDING, SCORES, VALUES
 from ..settings.plan import Plan
-from ..sharing import Sharing, equal, shared_parameters, sharing_text, tie_parameters
+from ..sharing import Sharing, equal, shared_parameters, tie_parameters
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def initialize_and_tie(model: nn.Module, plan: Plan, drawn_embeddings: Sequence[
             compile_layers(stack.layer_list())
     sets = {stack.name: stack.indices for stack in stacks}
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    line = ModelLine(plan.settings.residual, plan.sharing_text, sets, parameters, unshared)
+    line = ModelLine(plan.settings.residual, plan.sharing_flags, sets, parameters, unshared)
     logger.info(format_model_line(line))
 
 
@@ -161,8 +161,8 @@ def _refuse_other_stacks(stacks: Sequence[LayerStack], state_dict: Mapping[str, 
                 if stored is not None and not equal(owners.setdefault((index, name), stored), stored):
                     raise InputError(
                         f"the checkpoint's {stack.name} does not share {name} of layer {depth} with the other stack, "
-                        f"but this model does (--layer-sharing {sharing_text(stack.cfg)}): give the flags that the "
-                        "checkpoint was trained with"
+                        f"but this model does (--layer-sharing {sharing_flags(vars(stack.cfg))}): give the "
+                        "flags that the checkpoint was trained with"
                     )
 
 
@@ -178,7 +178,7 @@ def _refuse_offloading_of_tied_layers(plan: Plan) -> None:
     is_shared = any(stack.sharing.is_shared for stack in plan.stacks)
     if plan.settings.offload_activations and is_shared and is_distributed:
         raise InputError(
-            f"--offload-activations with --layer-sharing {plan.sharing_text} cannot train on several "
+            f"--offload-activations with --layer-sharing {plan.sharing_flags} cannot train on several "
             "devices: the gradient of a shared parameter would be reduced once for every layer; use "
             "--checkpoint-activations"
         )

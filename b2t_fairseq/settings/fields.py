@@ -29,8 +29,8 @@ class B2TTransformerConfig(StockTransformerConfig):
     layer_sharing: str = field(
         default=NO_SHARING,
         metadata={
-            "help": f"which layers share parameters: {', '.join(STRATEGIES)}, or the parameter set of each layer, as in "
-            "0,1,1,0; ENCODER/DECODER gives each stack its own, as in 0,1,1,0/none"
+            "help": f"which layers share parameters: {', '.join(STRATEGIES)}, or the parameter set of each layer, as "
+            "in 0,1,1,0; ENCODER/DECODER gives each stack its own, as in 0,1,1,0/none"
         },
     )
     encoder_unique_layers: Optional[int] = field(

@@ -15,12 +15,13 @@ from typing import Any
 from fairseq.modules import LayerNorm
 
 from b2t_common.errors import InputError
+from b2t_common.model_line import sharing_flags
 from b2t_common.names import STACKS
 
 from ..initialization import Initialization, chosen_initialization
 from ..residual import LayerPosition, ResidualScheme, scheme_class, stock_scheme
 from ..residual.contract import BuildNorm
-from ..sharing import NO_SHARING, SHARE_SUBLAYERS, Sharing, layer_indices, of_stack, sharing_text
+from ..sharing import NO_SHARING, SHARE_SUBLAYERS, Sharing, layer_indices, of_stack
 from .fields import B2TLanguageModelConfig, B2TTransformerConfig, as_namespace
 from .validation import validate, validate_pruning
 from .validation_lm import validate_language_model
@@ -102,9 +103,9 @@ class Plan:
         return next(stack for stack in self.stacks if stack.name == name)
 
     @property
-    def sharing_text(self) -> str:
+    def sharing_flags(self) -> str:
         """The flags of sharing after ``--layer-sharing``, as on a command line."""
-        return sharing_text(self.settings)
+        return sharing_flags(vars(self.settings))
 
 
 def plan_translation(cfg: Any) -> Plan:
