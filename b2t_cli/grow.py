@@ -18,8 +18,8 @@ _EXAMPLES = f"""examples:
   b2t grow runs/3-3 --decoder-layers 6 --from 0,1,2/0,1,2,2,1,0              the decoder alone
   b2t grow runs/cycle_12                                                     parameters of its own for each layer
 
-Then: b2t train DATA --finetune-from-model runs/3-3/{run_folder.GROWN} --save-dir NEW, with the flags of the deeper model
-(--encoder-layers, --decoder-layers, no --layer-sharing). Optimizer and warm-up start anew."""
+Then: b2t train DATA --finetune-from-model runs/3-3/{run_folder.GROWN} --save-dir NEW, with the flags of the deeper
+model (--encoder-layers, --decoder-layers, no --layer-sharing). Optimizer and warm-up start anew."""
 
 
 def main(argv: list[str]) -> None:
@@ -44,8 +44,8 @@ def main(argv: list[str]) -> None:
         "--from",
         dest="order",
         metavar="ORDER",
-        help="which layer or parameter set of the trained model each new layer starts as: sequence, cycle, cycle_rev or "
-        "sandwich, with M the number of those that are there, or a list such as 0,1,2,2,1,0; ENCODER/DECODER gives "
+        help="which layer or parameter set of the trained model each new layer starts as: sequence, cycle, cycle_rev "
+        "or sandwich, with M the number of those that are there, or a list such as 0,1,2,2,1,0; ENCODER/DECODER gives "
         "each stack its own",
     )
     parser.add_argument(
