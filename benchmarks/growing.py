@@ -61,8 +61,10 @@ def flops_of_an_update(data: str, flags: list[str], number: int) -> float:
     return sentences * step
 
 
-def train(folder: Path, args: argparse.Namespace, flags: list[str]) -> None:
-    """Train a run to its end, or do nothing if it is there already."""
+def train(folder: Path, args: argparse.Namespace, flags: list[str], updates: int) -> None:
+    """Train a run to its last update, or do nothing if it is there already."""
+    if (folder / run_folder.LOG).is_file() and [update for update, _ in curve(folder)][-1:] == [updates]:
+        return
     folder.mkdir(parents=True, exist_ok=True)
     command = [_b2t(), "train", args.data, "--save-dir", str(folder), *flags]
     command += ["--cpu", "--num-workers", "0", "--required-batch-size-multiple", "1", "--log-format", "simple"]
@@ -107,7 +109,7 @@ def pair(seed: int, args: argparse.Namespace, flags: list[str], ratio: float) ->
         start = []
         if name == GROWN:
             start = ["--finetune-from-model", str(grow(folders[SHALLOW], number, args.order))]
-        train(folder, args, [*flags, *layers(number), *schedule, *start])
+        train(folder, args, [*flags, *layers(number), *schedule, *start], updates[name])
     curves = {name: curve(folder) for name, folder in folders.items()}
     print(f"seed {seed}: {time.time() - begin:.0f} s, { ({name: c[-1] for name, c in curves.items()}) }", flush=True)
     return {"seed": seed, "updates": updates, "curves": curves}
