@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from b2t_common.errors import InputError
@@ -179,8 +179,15 @@ SUBLAYERS = (SELF_ATTENTION, CROSS_ATTENTION, FEED_FORWARD)
 _PREFIXES = {"self_attn": SELF_ATTENTION, "encoder_attn": CROSS_ATTENTION}
 
 
-def _sublayer(name: str) -> str:
+# a norm that a residual scheme adds to a sub-layer, given the sub-layer's number in its layer
+_NORM_OF_SCHEME = re.compile(r"residual\.\w+\.(\d+)\.")
+
+
+def _sublayer(name: str, num_sublayers: int) -> str:
     """Return the sub-layer to which a parameter belongs, its norm's parameters too, given its name within a layer."""
+    if added := _NORM_OF_SCHEME.match(name):
+        order = SUBLAYERS if num_sublayers == len(SUBLAYERS) else (SELF_ATTENTION, FEED_FORWARD)
+        return order[int(added[1])]
     return next((sublayer for prefix, sublayer in _PREFIXES.items() if name.startswith(prefix)), FEED_FORWARD)
 
 
@@ -204,12 +211,14 @@ class Sharing:
         sublayers: which sub-layers of a layer are shared, some of ``SUBLAYERS``.
         norms: whether the norms of these sub-layers are shared too.
         with_other_stack: whether layers of encoder and decoder that use sets of the same number share them.
+        num_sublayers: sub-layers of a layer: 2, or 3 with cross-attention.
     """
 
     indices: tuple[int, ...]
     sublayers: tuple[str, ...] = SUBLAYERS
     norms: bool = True
     with_other_stack: bool = False
+    num_sublayers: int = 3
 
     @property
     def num_sets(self) -> int:
@@ -223,11 +232,16 @@ class Sharing:
 
     def includes(self, name: str) -> bool:
         """Return whether layers of one set share a parameter, given its name within a layer."""
-        return _sublayer(name) in self.sublayers and (self.norms or "norm" not in name)
+        return _sublayer(name, self.num_sublayers) in self.sublayers and (self.norms or "norm" not in name)
 
     def includes_in_common(self, name: str) -> bool:
-        """Return whether the layers of both stacks share a parameter; cross-attention stays the decoder's."""
-        return self.with_other_stack and self.includes(name) and _sublayer(name) != CROSS_ATTENTION
+        """Return whether the layers of both stacks share a parameter.
+
+        Cross-attention stays the decoder's.  Norms that a residual scheme adds stay apart, as their numbers differ.
+        """
+        if not self.with_other_stack or name.startswith("residual."):
+            return False
+        return self.includes(name) and _sublayer(name, self.num_sublayers) != CROSS_ATTENTION
 
     def is_like(self, other: Sharing) -> bool:
         """Return whether two stacks of the same depth share in the same way."""
@@ -239,9 +253,7 @@ class Sharing:
 
     def at(self, depths: Sequence[int]) -> Sharing:
         """Return the sharing of some of the layers, given their depths."""
-        return Sharing(
-            tuple(self.indices[depth] for depth in depths), self.sublayers, self.norms, self.with_other_stack
-        )
+        return replace(self, indices=tuple(self.indices[depth] for depth in depths))
 
     def record(self) -> dict[str, Any]:
         """Return what :meth:`of_record` reads, in types that every checkpoint can hold."""

@@ -26,7 +26,7 @@ from .fields import B2TLanguageModelConfig, B2TTransformerConfig, as_namespace
 from .validation import validate, validate_pruning
 from .validation_lm import validate_language_model
 from .validation_s2t import validate_speech
-from .validation_sharing import has_what_is_shared, validate_sharing, validate_stacks_in_common
+from .validation_sharing import has_cross_attention, has_what_is_shared, validate_sharing, validate_stacks_in_common
 
 logger = logging.getLogger(__name__)
 
@@ -207,16 +207,16 @@ def _plan_stack(settings: Namespace, scheme: type[ResidualScheme], name: str, st
         raise InputError(f"--{name}-layers {num_layers}: a stack needs at least one layer")
     depths = _kept_layers(settings, name, num_layers)
     (other,) = {*STACKS} - {name}
-    has_cross_attention = name == "decoder" and other in stacks and not settings.no_cross_attention
-    sees_other = has_cross_attention or (name == "encoder" and other in stacks)
+    sharing = _sharing(settings, name, num_layers, stacks)
+    sees_other = sharing.num_sublayers == 3 or (name == "encoder" and other in stacks)
     return StackPlan(
         name=name,
         scheme=scheme,
         num_layers=num_layers,
         depths=tuple(depths),
-        sharing=_sharing(settings, name, num_layers, stacks).at(depths),
+        sharing=sharing.at(depths),
         embed_dim=getattr(settings, f"{name}_embed_dim"),
-        num_sublayers=3 if has_cross_attention else 2,
+        num_sublayers=sharing.num_sublayers,
         other_layers=getattr(settings, f"{other}_layers") if sees_other else 0,
         scheme_settings={name: getattr(settings, name) for name in scheme.flags},
     )
@@ -229,8 +229,13 @@ def _sharing(settings: Namespace, name: str, num_layers: int, stacks: Sequence[s
         indices = layer_indices(strategy, num_layers, getattr(settings, f"{name}_unique_layers"))
     except InputError as error:
         raise InputError(f"--{name}-unique-layers: {error}") from None
-    in_common = getattr(settings, "share_encoder_decoder", False)
-    return Sharing(tuple(indices), SHARE_SUBLAYERS[settings.share_sublayers], settings.share_norms, in_common)
+    return Sharing(
+        tuple(indices),
+        SHARE_SUBLAYERS[settings.share_sublayers],
+        settings.share_norms,
+        with_other_stack=getattr(settings, "share_encoder_decoder", False),
+        num_sublayers=3 if has_cross_attention(settings, name, stacks) else 2,
+    )
 
 
 def _kept_layers(settings: Namespace, stack: str, num_layers: int) -> list[int]:

@@ -15,10 +15,15 @@ from ..sharing import ALL_SUBLAYERS, CROSS_ATTENTION, NO_SHARING, SHARE_SUBLAYER
 _SAME_IN_BOTH = ("layers", "embed_dim", "ffn_embed_dim", "attention_heads")
 
 
+def has_cross_attention(args: Namespace, stack: str, stacks: Sequence[str]) -> bool:
+    """Return whether the layers of a stack have cross-attention, given all stacks of the model."""
+    return stack == "decoder" and len(stacks) == len(STACKS) and not args.no_cross_attention
+
+
 def has_what_is_shared(args: Namespace, stack: str, stacks: Sequence[str]) -> bool:
     """Return whether a stack has one of the sub-layers that ``--share-sublayers`` names, given all stacks."""
     only_cross_attention = set(SHARE_SUBLAYERS[args.share_sublayers]) == {CROSS_ATTENTION}
-    return not only_cross_attention or _has_cross_attention(args, stack, stacks)
+    return not only_cross_attention or has_cross_attention(args, stack, stacks)
 
 
 def validate_sharing(args: Namespace, scheme: type[ResidualScheme], stacks: Sequence[str]) -> None:
@@ -50,7 +55,7 @@ def validate_sharing(args: Namespace, scheme: type[ResidualScheme], stacks: Sequ
         raise InputError(f"--no-share-norms has no effect with --residual {args.residual}, which has no norms; drop it")
     for stack, strategy in strategies.items():
         if not has_what_is_shared(args, stack, stacks):
-            nowhere = not _has_cross_attention(args, stacks[-1], stacks)
+            nowhere = not has_cross_attention(args, stacks[-1], stacks)
             is_asked = strategy != NO_SHARING and (nowhere or "/" in args.layer_sharing)
             _refuse_without_sublayers(args, stack, is_asked, in_common)
 
@@ -89,7 +94,3 @@ def validate_stacks_in_common(args: Namespace, sharing: Mapping[str, Sharing]) -
             f"--share-encoder-decoder needs the same parameter sets in both stacks, but --layer-sharing "
             f"{args.layer_sharing} gives {listed}; share both stacks in the same way, or drop the flag"
         )
-
-
-def _has_cross_attention(args: Namespace, stack: str, stacks: Sequence[str]) -> bool:
-    return stack == "decoder" and len(stacks) == 2 and not args.no_cross_attention

@@ -7,6 +7,7 @@ from helpers import make_batch, make_model, model_settings, randomize
 
 from b2t_common.errors import InputError
 from b2t_fairseq.counting import count_parameters
+from b2t_fairseq.residual import SCHEMES
 from b2t_fairseq.settings.plan import plan_of_checkpoint
 from b2t_fairseq.sharing import SHARE_SUBLAYERS, SUBLAYERS, layer_indices
 
@@ -97,6 +98,28 @@ def test_encoder_and_decoder_share_layers(flags, sets):
     assert sum(p.numel() for p in model.parameters()) == expected
     plan = plan_of_checkpoint(vars(model_settings(share_encoder_decoder=True, **flags)))
     assert count_parameters(plan, model.state_dict()) == expected
+
+
+@pytest.mark.parametrize(("sublayers", "first"), [("feed_forward", "final"), ("cross_attention", "encoder_attn")])
+@pytest.mark.parametrize("residual", [name for name, scheme in SCHEMES.items() if scheme.has_norms])
+def test_norms_that_a_scheme_adds_belong_to_their_sub_layer(residual, sublayers, first):
+    """Each norm of a sub-layer is shared with it; what a scheme keeps for a depth never is."""
+    flags = {"residual": residual, "layer_sharing": "none/cycle", "decoder_unique_layers": 3}
+    flags["share_sublayers"] = sublayers
+    kinds = [flags, {**flags, "share_norms": False}, {"residual": residual, "share_encoder_decoder": True}]
+    model, apart, common = models = [make_model(**kind) for kind in kinds]
+    number = {"feed_forward": 2, "cross_attention": 1}[sublayers]
+    layers = model.decoder.layers
+    of_scheme = tuple(f"residual.{norms}.{number}." for norms in ("input_norms", "output_norms"))
+    beginnings = (PREFIXES[sublayers], f"{first}_layer_norm.", *of_scheme)
+    expected = {name for name, _ in layers[0].named_parameters() if name.startswith(beginnings)}
+    assert tied(layers[0], layers[3]) == expected
+    assert tied(*(apart.decoder.layers[depth] for depth in (0, 3))) == {n for n in expected if "norm" not in n}
+    in_common = tied(common.encoder.layers[1], common.decoder.layers[1])
+    assert not [name for name in in_common if name.startswith(("residual.", "encoder_attn"))]
+    for built, kind in zip(models, kinds, strict=True):
+        plan = plan_of_checkpoint(vars(model_settings(**kind)))
+        assert count_parameters(plan, built.state_dict()) == sum(p.numel() for p in built.parameters())
 
 
 KINDS = [
