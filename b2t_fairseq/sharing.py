@@ -262,7 +262,8 @@ class Sharing:
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> Sharing:
         """Return the sharing that a checkpoint has recorded."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in record.items()})
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in record.items()}
+        return cls(**values)
 
     def __str__(self) -> str:
         text = " ".join(map(str, self.indices))

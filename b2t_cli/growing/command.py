@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -119,9 +118,9 @@ def _changed(settings: Any, changed: Mapping[str, Any]) -> Any:
     return Namespace(**flat) if isinstance(settings, Namespace) else flat
 
 
-def _with_dictionaries(weights: OrderedDict[str, Tensor], original: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
+def _with_dictionaries(weights: Any, original: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Add to the weights with which dictionaries the original was trained; the grown model was built without any."""
-    metadata, theirs = weights._metadata, getattr(original, "_metadata", {})  # type: ignore[attr-defined]
+    metadata, theirs = weights._metadata, getattr(original, "_metadata", {})
     for stack in STACKS:
         if "dictionary" in theirs.get(stack, {}):
             metadata[stack]["dictionary"] = theirs[stack]["dictionary"]
