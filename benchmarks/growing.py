@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("data", metavar="DATA", help="binary data of fairseq-preprocess")
     parser.add_argument("--runs", type=Path, required=True, metavar="DIR", help="where the runs go, and continue")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--updates", type=int, default=400, help="of the shallow model, and of the grown one")
+    parser.add_argument("--updates", type=int, default=200, help="of the shallow model, and of the grown one")
     parser.add_argument("--layers", type=int, default=3, help="of each stack of the shallow model")
     parser.add_argument("--order", default="cycle", help="--from of b2t grow")
     args = parser.parse_args()
