@@ -19,7 +19,8 @@ from .kernels import FAST
 from .residual import ResidualScheme
 from .residual.contract import join_streams, split_streams
 from .settings.plan import StackPlan
-from .sharing import Sharing, same_layers, shared_parameters
+from .sharing import Sharing
+from .tying import same_layers, shared_parameters
 
 # A base for classes that are mixed into modules of fairseq, for type checkers, which cannot see their attributes.
 _Mixin: Any = object
@@ -154,6 +155,7 @@ class LayerStack(_Mixin):
             error_msgs.append(
                 f"the checkpoint's {self.name} layers use the parameter sets {stored}, but this model uses {own} "
                 f"(--layer-sharing {flags}): give the flags that the checkpoint was trained with"
+                + ("" if own.is_shared else ", or untie it with b2t grow")
             )
 
     def _compare_dictionaries(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from b2t_fairseq.layer_stack import LayerStack
-from b2t_fairseq.sharing import shared_parameters
+from b2t_fairseq.tying import shared_parameters
 
 from .observing import LayerSums, Observer
 from .subjects import Subject

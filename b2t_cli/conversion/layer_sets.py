@@ -10,7 +10,7 @@ from torch import Tensor
 
 from b2t_common.errors import InputError
 from b2t_common.names import STACKS
-from b2t_fairseq import sharing
+from b2t_fairseq import sharing, tying
 
 from .flags import ReleaseFlags
 
@@ -123,7 +123,7 @@ def release_indices(share_type: str, num_layers: int, share_layer_num: int) -> l
 
 def stored_indices(layers: list[dict[str, Tensor]]) -> list[int]:
     """Return which layers have equal parameters, apart from Admin's ratios and the bias that may be wrong."""
-    return sharing.same_layers(
+    return tying.same_layers(
         [{n: t for n, t in layer.items() if "ratio_change" not in n and n != _CROSS_BIAS} for layer in layers]
     )
 

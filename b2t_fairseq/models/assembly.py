@@ -22,7 +22,8 @@ from ..kernels.compilation import compile_layers
 from ..layer_stack import LayerStack, layer_stacks
 from ..residual.contract import EMBEDDING, SCORES, VALUES
 from ..settings.plan import Plan
-from ..sharing import Sharing, equal, shared_parameters, tie_parameters
+from ..sharing import Sharing
+from ..tying import equal, shared_parameters, tie_parameters
 
 logger = logging.getLogger(__name__)
 

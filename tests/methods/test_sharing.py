@@ -5,14 +5,8 @@ import torch
 from helpers import make_model
 from torch import nn
 
-from b2t_fairseq.sharing import (
-    STRATEGIES,
-    layer_indices,
-    possible_sets,
-    same_layers,
-    shared_parameters,
-    tie_parameters,
-)
+from b2t_fairseq.sharing import STRATEGIES, layer_indices, possible_sets
+from b2t_fairseq.tying import same_layers, shared_parameters, tie_parameters
 
 EXPECTED = {
     ("none", 6, None): [0, 1, 2, 3, 4, 5],

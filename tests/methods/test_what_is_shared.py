@@ -235,7 +235,7 @@ OTHER_KINDS = [
     ({**CYCLE, "share_norms": False}, CYCLE, ["without norms", "--layer-sharing cycle --encoder-unique-layers 3"]),
     (CYCLE, {}, ["0 1 2 0 1 2,", "uses 0 1 2 3 4 5 (--layer-sharing none)"]),
     ({}, {"share_encoder_decoder": True}, ["with the other stack", "--share-encoder-decoder"]),
-    ({"share_encoder_decoder": True}, {}, ["in common with the other stack", "--layer-sharing none"]),
+    ({"share_encoder_decoder": True}, {}, ["in common with the other stack", "--layer-sharing none", "b2t grow"]),
 ]
 
 
