@@ -48,6 +48,8 @@ def build(settings: Mapping[str, Any], sizes: tuple[int, int]) -> nn.Module:
         InputError: the settings contradict each other.
     """
     name = settings.get("arch") or settings.get("_name")
+    if name not in ARCH_MODEL_REGISTRY:
+        raise InputError(f"its model {name} is not known here; load the code that registers it")
     files = ("encoder_embed_path", "decoder_embed_path", "load_pretrained_encoder_from")
     unread = {file: None for file in files if file in settings}
     args = Namespace(**{**settings, **unread})
