@@ -69,7 +69,7 @@ def _grown(
     deep = models.build({**settings, **changed}, sizes)
     dtype = next(tensor.dtype for tensor in state["model"].values() if tensor.is_floating_point() and tensor.dim() > 1)
     deep.to(dtype)
-    weights = tensors.grown(deep, state["model"], depths, unchanged)
+    weights = tensors.grown(deep, state["model"], depths)
     models.load(deep, weights)
     report = [f"{stack}: {len(d)} layers, which start as the layers {_join(d)}" for stack, d in depths.items()]
     if unchanged:

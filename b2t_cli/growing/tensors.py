@@ -11,16 +11,13 @@ from b2t_common.errors import InputError
 from b2t_fairseq.layer_stack import LayerStack, layer_stacks
 
 
-def grown(
-    deep: nn.Module, trained: Mapping[str, Tensor], depths: Mapping[str, list[int]], unchanged: bool
-) -> dict[str, Tensor]:
+def grown(deep: nn.Module, trained: Mapping[str, Tensor], depths: Mapping[str, list[int]]) -> dict[str, Tensor]:
     """Return all parameters and buffers of the deeper model by name.
 
     Args:
         deep: the deeper model, freshly built, whose own values are those that depend on depth.
         trained: the parameters and buffers of the trained model.
         depths: for each stack the depths of the trained layers that its layers start as.
-        unchanged: whether no layer changes its place; then nothing is made anew.
 
     Raises:
         InputError: the trained model lacks a parameter.
@@ -28,7 +25,7 @@ def grown(
     fresh = deep.state_dict()
     origins = {name: name for name in fresh}
     for stack in layer_stacks(deep):
-        origins |= _origins(stack, depths[stack.name], unchanged)
+        origins |= _origins(stack, depths[stack.name])
     weights: OrderedDict[str, Tensor] = OrderedDict()
     for name, origin in origins.items():
         if origin not in trained and origin:
@@ -37,8 +34,9 @@ def grown(
     return weights
 
 
-def _origins(stack: LayerStack, depths: list[int], is_unchanged: bool) -> dict[str, str]:
+def _origins(stack: LayerStack, depths: list[int]) -> dict[str, str]:
     """Return the names of the trained tensors that those of a stack's layers are; empty for what is made anew."""
+    is_unchanged = depths == list(range(len(depths)))
     made_anew = [] if is_unchanged else [f"residual.{name}" for name in stack.plan.scheme.made_anew]
     layers = f"{stack.name}.{stack.layers_name}"
     origins = {}

@@ -182,6 +182,13 @@ def test_what_is_no_growth_is_refused_in_one_line(tmp_path, capsys, flags, asked
     assert [path.name for path in tmp_path.iterdir()] == ["shallow.pt"]
 
 
+def test_a_stack_that_does_not_grow_keeps_what_belongs_to_its_depths(tmp_path):
+    shallow = translation(tmp_path / "shallow.pt", residual="dlcl", **THREE)
+    deep = rebuilt(grow(tmp_path / "shallow.pt", "--decoder-layers", "6", "--from", "cycle"), make_model)
+    for ours, theirs in zip(deep.encoder.inputs, shallow.encoder.inputs, strict=True):
+        assert torch.equal(ours.weights, theirs.weights)
+
+
 def test_a_diverged_model_is_not_untied(tmp_path, capsys):
     model = make_model(**TIED)
     model.encoder.layers[0].fc1.weight.data.fill_(float("nan"))
