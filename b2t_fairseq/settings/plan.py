@@ -21,7 +21,7 @@ from b2t_common.names import STACKS
 from ..initialization import Initialization, chosen_initialization
 from ..residual import LayerPosition, ResidualScheme, scheme_class, stock_scheme
 from ..residual.contract import BuildNorm
-from ..sharing import NO_SHARING, SHARE_SUBLAYERS, Sharing, layer_indices, of_stack
+from ..sharing import NO_SHARING, SHARE_SUBLAYERS, STRATEGIES, Sharing, layer_indices, of_stack
 from .fields import B2TLanguageModelConfig, B2TTransformerConfig, as_namespace
 from .validation import validate, validate_pruning
 from .validation_lm import validate_language_model
@@ -228,7 +228,8 @@ def _sharing(settings: Namespace, name: str, num_layers: int, stacks: Sequence[s
     try:
         indices = layer_indices(strategy, num_layers, getattr(settings, f"{name}_unique_layers"))
     except InputError as error:
-        raise InputError(f"--{name}-unique-layers: {error}") from None
+        where = f"--{name}-unique-layers" if strategy in STRATEGIES else name
+        raise InputError(f"{where}: {error}") from None
     return Sharing(
         tuple(indices),
         SHARE_SUBLAYERS[settings.share_sublayers],

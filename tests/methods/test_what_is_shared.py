@@ -186,7 +186,7 @@ class TestLists:
 REFUSED = [
     ({"layer_sharing": "0,2,2,0,0,0"}, ["0,2,2,0,0,0", "set 2", "set 1 is missing"]),
     ({"layer_sharing": "0,1,1,0"}, ["0,1,1,0", "4 layers", "has 6"]),
-    ({"layer_sharing": "0,1/0,1", "decoder_layers": 2}, ["--encoder-unique-layers", "0,1", "2 layers", "has 6"]),
+    ({"layer_sharing": "0,1/0,1", "decoder_layers": 2}, ["encoder: --layer-sharing 0,1 lists", "2 layers", "has 6"]),
     ({"layer_sharing": "0,1,,1"}, ["0,1,,1", "unknown strategy", "sandwich", "0,1,1,0"]),
     ({"layer_sharing": "0,0,0,1,1,1", "encoder_unique_layers": 3}, ["3 unique", "0,0,0,1,1,1", "there are 2"]),
     ({"layer_sharing": "sandwich", "encoder_unique_layers": 2}, ["2 unique", "6 layers", "3, 4, 6"]),

@@ -5,12 +5,14 @@ import torch
 from analysis import analyzed, loss_of, translation
 from fairseq.dataclass.initialize import add_defaults, hydra_init
 from flags import parse
-from helpers import ROOT
+from helpers import ROOT, make_batch, make_model, model_settings, randomize
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from training import assert_same_model, train
 
 from b2t_cli import main as b2t
+from b2t_cli.conversion import export
+from b2t_cli.conversion.stock import to_stock
 from b2t_cli.runs.checkpoint_model import describe, model_of_checkpoint
 from b2t_cli.train import main as b2t_train
 from b2t_common.model_line import parse_model_line
@@ -81,6 +83,34 @@ def test_a_run_with_a_list_is_resumed_averaged_and_described(data, tmp_path, cap
     mean = torch.load(averaged, weights_only=True)["model"]
     assert len({mean[name].data_ptr() for name in names}) == 2
     assert differing_settings({"share_norms": True}, {"share_norms": False}) == {"share_norms": (True, False)}
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"layer_sharing": "0,1,1,1,1,2", "share_sublayers": "feed_forward", "share_norms": False},
+        {"layer_sharing": "0,1,0,1,0,1", "share_encoder_decoder": True},
+    ],
+    ids=str,
+)
+def test_every_kind_is_converted(tmp_path, flags):
+    """fairseq's own model has the same logits and nothing shared; safetensors hold each parameter once."""
+    flags = {"residual": "post_ln", **flags}
+    model = randomize(make_model(**flags)).eval()
+    settings = as_namespace(model_settings(**flags))
+    state = {"cfg": {"model": settings, "task": {"_name": "translation"}}, "model": model.state_dict()}
+    converted, _ = to_stock(state)
+    stock = make_model("transformer")
+    stock.load_state_dict(converted["model"])
+    batch = make_batch()["net_input"]
+    with torch.no_grad():
+        assert (stock.eval()(**batch)[0] - model(**batch)[0]).abs().max() < 1e-5
+    pytest.importorskip("safetensors")
+    export.save(state, tmp_path / "model")
+    loaded = export.load(tmp_path / "model")
+    assert sum(p.numel() for p in loaded.parameters()) == sum(p.numel() for p in model.parameters())
+    with torch.no_grad():
+        assert torch.equal(loaded(**batch)[0], model(**batch)[0])
 
 
 @pytest.mark.parametrize(
