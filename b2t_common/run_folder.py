@@ -26,6 +26,9 @@ UNFINISHED_CHECKPOINTS = "checkpoint*.pt.tmp*"
 NUMBERED_CHECKPOINTS = {"epochs": r"checkpoint(\d+)\.pt", "updates": r"checkpoint_\d+_(\d+)\.pt"}
 """Regular expressions of those that fairseq keeps by epoch and by number of updates; the group is the number."""
 
+# what b2t grow writes
+GROWN = "grown.pt"
+
 # what scripts/evaluate.sh, b2t average, b2t generate and b2t score write
 EVALUATION = "evaluation"
 AVERAGED = f"{EVALUATION}/averaged.pt"

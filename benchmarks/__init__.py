@@ -9,6 +9,7 @@ results that the documentation shows are in ``benchmarks/results``.
 * ``sharing_speed``: a single step of the sharing paper's models in their real size
 * ``parts``: matrix products and Adam alone
 * ``loss_curve``: whether this plugin's fastest flags train as fairseq does, loss by loss
+* ``growing``: a model that grows deeper with ``b2t grow`` against one that is deep from the start
 * ``decoding_speed``, ``ctranslate2_speed``: translation
 * ``checkpoint_size``: gradients, optimizer state and checkpoints of models with shared layers
 * ``recompilations``: how often ``--compile`` compiles

@@ -23,7 +23,7 @@ from b2t_cli.scoring.layout import millions
 from b2t_fairseq.building import build_without_data
 from b2t_fairseq.kernels.cross_entropy import fused_label_smoothed_loss
 from b2t_fairseq.residual import SCHEMES
-from b2t_fairseq.sharing import STRATEGIES, none
+from b2t_fairseq.sharing import STRATEGIES, none, possible_sets
 from benchmarks.arguments import add_model_size, add_rounds, add_threads, benchmark_parser, default_device, model_size
 from benchmarks.measuring import (
     machine,
@@ -49,8 +49,9 @@ def variants(layers: int) -> dict[str, tuple[str, dict]]:
     unique = max(1, layers // 2)
     for strategy in STRATEGIES:
         if strategy != none.__name__:
-            flags = {"layer_sharing": strategy, "encoder_unique_layers": unique, "decoder_unique_layers": unique}
-            compared[f"--residual b2t --layer-sharing {strategy}, M={unique}"] = ("b2t_transformer", flags)
+            m = unique if unique in possible_sets(strategy, layers) else layers
+            flags = {"layer_sharing": strategy, "encoder_unique_layers": m, "decoder_unique_layers": m}
+            compared[f"--residual b2t --layer-sharing {strategy}, M={m}"] = ("b2t_transformer", flags)
     return compared
 
 

@@ -28,6 +28,7 @@ def run_folder_table() -> str:
         (run_folder.BEST_CHECKPOINT, "that with the lowest validation loss", "fairseq"),
         ("checkpoint7.pt", "that after epoch 7", "fairseq"),
         ("checkpoint_3_1500.pt", "that after 1,500 updates, in epoch 3", "fairseq"),
+        (run_folder.GROWN, "a deeper model that starts from this one", "`b2t grow`"),
         ("tensorboard/", "curves for TensorBoard", train),
         (run_folder.AVERAGED, "the average of the last checkpoints", f"{evaluate}, `b2t average`"),
         (run_folder.generated(newest), "what `fairseq-generate` printed", f"{evaluate}, `b2t generate`"),

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from b2t_common.files import write_whole
+from b2t_fairseq.sharing import OF_THE_PAPER
 from claims import evidence
 from claims import tables as tables_claims
 from claims.study import records
@@ -42,7 +43,7 @@ def readme_parts() -> dict[str, str]:
     """Return all generated parts of README.md by name."""
     return {
         "schemes": tables_methods.main_schemes(),
-        "strategies": tables_methods.strategies_table(),
+        "strategies": tables_methods.strategies_table(OF_THE_PAPER),
         "quickstart score": tables_results.quickstart_score(),
         "results": tables_results.results_table(evidence.read(), records.read()),
     }
@@ -53,6 +54,7 @@ def methods_parts() -> dict[str, str]:
     return {
         "schemes": tables_methods.schemes_table(),
         "costs of schemes": tables_methods.scheme_costs_table(),
+        "strategies": tables_methods.strategies_table(),
         "initializations": tables_methods.initializations_table(),
     }
 

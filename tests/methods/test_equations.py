@@ -9,10 +9,11 @@ from golden import translate
 from helpers import make_batch, make_model, randomize, step_by_step_logits
 
 from b2t_fairseq.residual import SCHEMES
-from b2t_fairseq.sharing import STRATEGIES
+from b2t_fairseq.sharing import NO_SHARING, OF_THE_PAPER
 
 SETS = {"encoder_unique_layers": 3, "decoder_unique_layers": 2}
-SHARING = [{"layer_sharing": name, **({} if name == "none" else SETS)} for name in STRATEGIES]
+STRATEGIES = [NO_SHARING, *OF_THE_PAPER]
+SHARING = [{"layer_sharing": name, **({} if name == NO_SHARING else SETS)} for name in STRATEGIES]
 SOME_MODELS = [{"residual": scheme, **SHARING[list(STRATEGIES).index(strategy)]} for scheme, strategy in SOME_PAIRS]
 some_models = pytest.mark.parametrize("flags", SOME_MODELS, ids=["-".join(pair) for pair in SOME_PAIRS])
 

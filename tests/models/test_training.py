@@ -11,7 +11,7 @@ from helpers import ROOT, make_batch, make_model
 from training import MODEL_FLAGS, PLUGIN, SHARED, TRAIN_FLAGS, assert_same_model, load, train
 
 from b2t_cli.train import main as b2t_train
-from b2t_fairseq.sharing import same_layers
+from b2t_fairseq.tying import same_layers
 
 
 def sharing_flags(strategy):

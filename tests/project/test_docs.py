@@ -103,6 +103,7 @@ class TestCommands:
             ["score", "a"],
             ["table", "a"],
             ["average", "a", "--output", "b"],
+            ["grow", "a"],
             ["generate", "a", "--path", "b"],
         ):
             known |= set(parser_of(["b2t", *words])._option_string_actions)

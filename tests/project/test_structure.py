@@ -22,6 +22,7 @@ AROUND_THE_PLUGIN |= {path.stem for path in ROOT.glob("scripts/corpus/*.py")}
 METHODS = [
     "residual",
     "sharing",
+    "tying",
     "initialization",
     "word_dropout",
     "normalization",
