@@ -4,10 +4,10 @@
     python -m benchmarks.activation_memory --print CONFIG...    print the lines of some configurations only
 
 The table, scripts/batch_memory.tsv, has a line for each different model of the configurations in configs/.  A model of
-its full depth and width goes forward once in training, in bfloat16 and on the CPU.  Counted is every tensor that autograd
-keeps for the backward pass, once, and not the parameters.  Two batches of different sizes give the bytes of one token,
-without what a model keeps however large the batch is.  A GPU keeps no more: for dropout it keeps a byte a number, where
-the CPU keeps two, and --compile computes some tensors again.
+its full depth and width goes forward once in training, in bfloat16 and on the CPU.  Every tensor that autograd keeps
+for the backward pass is counted once; the parameters are not counted.  Two batches of different sizes give the bytes of
+one token, without what a model keeps however large the batch is.  A GPU keeps no more: for dropout it keeps one byte
+for each number, where the CPU keeps two, and --compile computes some tensors again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SENTENCES = (2, 4)  # of the two batches
 
 _HEADER = """\
 # What scripts/train.sh chooses --max-tokens by on a GPU. Counted by: python -m benchmarks.activation_memory
-# model (the configuration's flags), parameters, bytes that a token keeps for the backward pass, bytes of the widest layer
+# flags of the model, parameters, bytes that one token keeps for the backward pass, bytes of its widest tensor
 """
 
 

@@ -22,7 +22,6 @@ import torch
 from torch import Tensor, nn
 
 from b2t_fairseq.kernels.compilation import CompiledInTraining, compile_layers
-from b2t_fairseq.kernels.cross_entropy import fused_label_smoothed_loss
 from benchmarks import gpu_runs, trainers
 from benchmarks.arguments import add_model_size, benchmark_parser, default_device, model_size
 from benchmarks.measuring import machine
@@ -115,7 +114,8 @@ def compilation(args: argparse.Namespace) -> Iterable[Check]:
         reason = f"without `--compile` the distance from float64 is {eager:.1e}; fused operations round less often"
         yield at_most(f"`--compile`: {name}", compiled, 1.5 * eager + 1e-6, reason)
     failed = CompiledInTraining.is_unavailable
-    yield Check("`--compile`: PyTorch could compile", not failed, None, None, "else training goes on without, and slower")
+    reason = CompiledInTraining.failure or "otherwise training goes on without it, and is slower"
+    yield Check("`--compile`: PyTorch can compile on this machine", not failed, None, None, reason)
     if not failed:
         yield graphs(model, args)
 
@@ -124,8 +124,8 @@ def graphs(model: nn.Module, args: argparse.Namespace) -> Check:
     """Count the graphs that a compiled model makes for batches of ever new shapes, after the first few."""
     counters = torch._dynamo.utils.counters["stats"]
     for number in range(SHAPES):
-        shape = argparse.Namespace(**{**vars(args), "length": args.length + number, "tokens": args.tokens + 64 * number})
-        loss_and_gradient(model, make_batch(shape), True)
+        shape = {"length": args.length + number, "tokens": args.tokens + 64 * number}
+        loss_and_gradient(model, make_batch(argparse.Namespace(**{**vars(args), **shape})), True)
         if number + 1 == SHAPES_THAT_COMPILE:
             before = counters["unique_graphs"]
     name = f"`--compile`: new graphs in batches {SHAPES_THAT_COMPILE + 1} to {SHAPES}, all of different shapes"

@@ -18,12 +18,10 @@ from fairseq import checkpoint_utils
 from b2t_cli import train
 from b2t_fairseq import checkpoints
 from benchmarks import trainers
-from benchmarks.activation_memory import ROOT, count
+from benchmarks.activation_memory import count
 from benchmarks.synthetic_corpus import write_corpus
 from benchmarks.training_runs import longest_batch, measure_memory, start
-
-sys.path.insert(0, str(ROOT / "scripts"))
-import batch_size  # noqa: E402  (a program without a package)
+from scripts.batch_size import Row
 
 UPDATES, STOPPED_AFTER = 12, 6
 SENTENCES = 24  # in a batch of one process
@@ -86,7 +84,8 @@ def _train_in_two_processes(command: list[str], device: str) -> None:
 
 def largest_difference(model: Model, other: Model) -> float:
     """Return the largest difference of a weight of two models."""
-    return max(float((model[name].double() - other[name].double()).abs().max()) for name in model if model[name].numel())
+    pairs = [(model[name].double(), other[name].double()) for name in model if model[name].numel()]
+    return max(float((tensor - expected).abs().max()) for tensor, expected in pairs)
 
 
 def distances_of_resumed(args: argparse.Namespace) -> tuple[float, float]:
@@ -116,7 +115,7 @@ def peak_and_count(args: argparse.Namespace) -> tuple[int, int, int]:
     """Return the largest memory of an update in bytes, the count of it, and the memory of the GPU, 0 on a CPU."""
     flags = [*model_flags(args, dropout=0.1), "--bf16", "--required-batch-size-multiple", "1"]
     counted = count("", ["--task", "translation", *flags])
-    row = batch_size.Row(counted.parameters, counted.token_bytes, counted.widest_bytes)
+    row = Row(counted.parameters, counted.token_bytes, counted.widest_bytes)
     with tempfile.TemporaryDirectory() as folder:
         write_corpus(Path(folder), max(PAIRS, args.max_tokens // 5), args.vocabulary)
         # with the --compile that scripts/train.sh adds

@@ -5,9 +5,10 @@
 
 MIB is the memory of the smallest GPU.  N, TOKENS and FLAGS are the configuration's, and each FLAG is one of the user.
 
-The choice is a multiple of the configuration's own --max-tokens, and an update keeps its size.  It is the largest multiple
-for which what batch_memory.tsv counts stays below nine tenths of the memory, and with which an update still consists of
-at least 16 batches: fairseq puts sentences of similar length into a batch, and an update should see all lengths.
+The choice is a multiple of the configuration's own --max-tokens, and an update keeps its size.  It is the largest
+multiple for which what batch_memory.tsv counts stays below nine tenths of the memory, and with which an update still
+consists of at least 16 batches: fairseq puts sentences of similar length into a batch, and an update should see all
+lengths.
 """
 
 from __future__ import annotations

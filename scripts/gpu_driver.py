@@ -52,7 +52,7 @@ def advice(cuda: int, gpus: list[tuple[str, tuple[int, int], str]]) -> str | Non
         if cuda == 0:
             return f"This PyTorch is built for CPUs only, but nvidia-smi shows a GPU ({name})."
         if number < OLDEST_DRIVER[12]:
-            return f"NVIDIA's driver {driver} is older than {OLDEST_DRIVER[12]}, which CUDA 12 needs. Update the driver."
+            return f"NVIDIA's driver {driver} is older than {OLDEST_DRIVER[12]}, which CUDA 12 needs. Update it."
         if number < OLDEST_DRIVER.get(cuda, 0):
             what = f"NVIDIA's driver {driver} is older than {OLDEST_DRIVER[cuda]}, which PyTorch for CUDA {cuda} needs."
             return f"{what} Update the driver, or install PyTorch for CUDA 12:\n{_CUDA_12} bash scripts/setup.sh"

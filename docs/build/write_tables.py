@@ -22,7 +22,7 @@ from claims import tables as tables_claims
 from claims.study import records
 from claims.study import tables as tables_study
 
-from . import tables_architecture, tables_methods, tables_reproduction, tables_results
+from . import tables_architecture, tables_gpus, tables_methods, tables_reproduction, tables_results
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,6 +67,7 @@ def runs_parts() -> dict[str, str]:
     return {
         "quickstart result": included(tables_results.QUICKSTART, "docs/runs.md"),
         "multi30k result": included(tables_results.MULTI30K, "docs/runs.md"),
+        "batch sizes": tables_gpus.batch_sizes_table(),
     }
 
 

@@ -17,9 +17,7 @@ def machine(folder, gpus, bf16=True, memory=0, can_compile=False):
     return stand_in(folder / "machine", "python", f'{answer}exec "{BIN}/python" "$@"\n')
 
 
-def planned(
-    config, *arguments, gpus=8, bf16=True, memory=0, can_compile=False, folder, check=True, **variables
-):
+def planned(config, *arguments, gpus=8, bf16=True, memory=0, can_compile=False, folder, check=True, **variables):
     """Return what ``train.sh --dry-run`` prints, and the flags of ``b2t train`` in it, None if there is no command."""
     path = machine(folder, gpus, bf16, memory, can_compile)
     result = script(

@@ -3,7 +3,6 @@
 import argparse
 import importlib.util
 import re
-import sys
 
 import pytest
 import torch
@@ -12,33 +11,20 @@ from helpers import ROOT
 from planning import WMT, planned, settings
 
 from benchmarks import activation_memory
+from scripts import batch_size, gpu_driver, visible_gpus
 
 H100, A100, RTX_4090 = 81_559, 40_960, 24_564  # MiB, as nvidia-smi shows them
 
 
-def program(name):
-    """Import a program of scripts/."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"scripts/{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where dataclasses look for their module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def batch_size():
-    return program("batch_size")
-
-
 class TestBatchMemory:
-    def test_every_configuration_has_a_line(self, batch_size):
+    def test_every_configuration_has_a_line(self):
         """Else scripts/train.sh would not choose: run python -m benchmarks.activation_memory."""
         table = batch_size.read_table()
         models = {activation_memory.read_configuration(path)[0] for path in activation_memory.configurations()}
         assert models == table.keys()
 
     @pytest.mark.parametrize("name", ["wmt14_en_de/dlcl_6l", "multi30k/b2t", "librispeech/b2t_s"])
-    def test_the_table_is_what_autograd_keeps(self, batch_size, name):
+    def test_the_table_is_what_autograd_keeps(self, name):
         """Some percent depend on the processor: how oneDNN and attention compute decides what they keep."""
         model, flags = activation_memory.read_configuration(ROOT / f"configs/{name}.sh")
         row, counted = batch_size.read_table()[model], activation_memory.count(model, flags)
@@ -49,7 +35,7 @@ class TestBatchMemory:
 
 class TestChoice:
     @pytest.fixture
-    def choose(self, batch_size):
+    def choose(self):
         """Return a function from a machine and a model to the chosen --max-tokens and the reason."""
         row = batch_size.Row(parameters=10**6, token_bytes=500_000, widest_bytes=4096)
 
@@ -74,7 +60,7 @@ class TestChoice:
         assert number == expected
         assert reason in words
 
-    def test_a_tenth_of_the_memory_stays_free(self, choose, batch_size):
+    def test_a_tenth_of_the_memory_stays_free(self, choose):
         row = batch_size.Row(10**6, 500_000, 4096)
         for memory in range(4096, 32_768, 512):
             number, _ = choose(memory)
@@ -157,7 +143,6 @@ class TestTrainSh:
 
 def test_what_is_seen_of_a_machine(monkeypatch, capsys):
     """The memory is that of the smallest GPU; an old one rules out bf16 and torch.compile for all."""
-    visible_gpus = program("visible_gpus")
     capabilities, memory = [(9, 0), (7, 5)], [80, 16]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capabilities[index])
@@ -181,12 +166,12 @@ class TestDriver:
             (13, ("535.129.03", (9, 0), "NVIDIA H100"), "driver 535.129.03 is older than 580.*torch==2.13.0.cu126"),
             (12, ("535.129.03", (7, 0), "Tesla V100"), None),
             (13, ("580.95.05", (7, 0), "Tesla V100"), "Tesla V100 has compute capability 7.0, and CUDA 13 needs 7.5"),
-            (12, ("470.57.02", (8, 0), "NVIDIA A100"), "older than 525, which CUDA 12 needs. Update the driver"),
+            (12, ("470.57.02", (8, 0), "NVIDIA A100"), "older than 525, which CUDA 12 needs. Update it"),
             (0, ("580.95.05", (9, 0), "NVIDIA H100"), "built for CPUs only"),
         ],
     )
     def test_old_drivers_and_gpus(self, cuda, gpu, expected):
-        text = program("gpu_driver").advice(cuda, [gpu])
+        text = gpu_driver.advice(cuda, [gpu])
         assert text is None if expected is None else re.search(expected, text, flags=re.DOTALL)
 
     def test_setup_installs_nothing_that_cannot_run(self, tmp_path):
@@ -198,7 +183,7 @@ class TestDriver:
         result = script("setup.sh", check=False, PATH=path)
         assert result.returncode == 1
         assert "driver 550.54.14 is older than 580" in result.stdout
-        assert "PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cu126 B2T_TORCH=torch==2.13.0+cu126" in result.stdout
+        assert "/whl/cu126 B2T_TORCH=torch==2.13.0+cu126 bash scripts/setup.sh" in result.stdout
         assert "pip was called" not in result.stdout
         # who names a PyTorch knows what it needs
         result = script("setup.sh", check=False, PATH=path, B2T_TORCH="torch==2.11.0")
