@@ -67,7 +67,7 @@ arguments() {
     local size=() check_size=() few=()
     if [ -n "$tiny" ]; then
         size=(--layers 1 --width 64 --vocabulary 200)
-        check_size=(--layers 4 --width 64 --vocabulary 200 --tokens 128 --length 8 --max-tokens 512)
+        check_size=("${size[@]}" --tokens 128 --length 8 --max-tokens 512)
         few=(--rounds 1)
     fi
     case $1 in
@@ -90,6 +90,11 @@ arguments() {
             ;;
         memory)
             [ -n "$tiny" ] || check_size=(--layers 18)
+            echo gpu_checks "$1" --device "$device" "${check_size[@]}"
+            ;;
+        parity)
+            # some schemes differ from the others from four layers on
+            [ -z "$tiny" ] || check_size+=(--layers 4)
             echo gpu_checks "$1" --device "$device" "${check_size[@]}"
             ;;
         *) echo gpu_checks "$1" --device "$device" "${check_size[@]}" ;;
