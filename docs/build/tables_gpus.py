@@ -1,4 +1,4 @@
-"""What scripts/train.sh chooses on GPUs of different memory."""
+"""What scripts/train.sh chooses on GPUs of different memory, and what benchmarks/gpu.sh measured."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIGURATIONS = ("vanilla", "cycle_rev_12", "cycle_rev_18", "universal", "big", "b2t_18l", "b2t_100l")
 OWN_MAX_TOKENS, UPDATE = 3584, 458_752  # of these configurations
 MEMORY = (8, 16, 24, 40, 80)  # GiB
+
+
+def measured() -> str:
+    """Return the summary of benchmarks/gpu.sh, or a sentence if it was not run on a GPU so far."""
+    page = ROOT / "benchmarks/results/gpu/summary.md"
+    return page.read_text(encoding="utf-8").strip() if page.is_file() else "Not run on a GPU so far."
 
 
 def batch_sizes_table() -> str:

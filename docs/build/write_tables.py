@@ -94,7 +94,8 @@ def speed_parts() -> dict[str, str]:
     names = ["training speed", "training steps", "parts", "large vocabulary", "loss curve", "decoding speed"]
     names += ["ctranslate2 speed", "checkpoint size", "recompilations", "training memory", "command startup"]
     files |= {name: name.replace(" ", "_") for name in names}
-    return {name: included(f"benchmarks/results/{file}.md") for name, file in files.items()}
+    parts = {name: included(f"benchmarks/results/{file}.md") for name, file in files.items()}
+    return {**parts, "gpu": tables_gpus.measured()}
 
 
 def results_parts() -> dict[str, str]:
