@@ -1,7 +1,8 @@
 """Count the bytes that a model keeps of each token for its backward pass: what the largest batch of a GPU follows from.
 
-    python -m benchmarks.activation_memory                      write the table again that scripts/train.sh reads
-    python -m benchmarks.activation_memory --print CONFIG...    print the lines of some configurations only
+    python -m benchmarks.activation_memory                      add what is missing in the table for scripts/train.sh
+    python -m benchmarks.activation_memory --all                count the whole table again
+    python -m benchmarks.activation_memory --print CONFIG...    print the lines of some configurations
 
 The table, scripts/batch_memory.tsv, has a line for each different model of the configurations in configs/.  A model of
 its full depth and width goes forward once in training, in bfloat16 and on the CPU.  Every tensor that autograd keeps
@@ -15,7 +16,6 @@ from __future__ import annotations
 import argparse
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -29,9 +29,9 @@ from b2t_common.files import write_whole
 from b2t_fairseq.building import placeholder_task
 from benchmarks import trainers
 from benchmarks.measuring import parameter_count
+from scripts.batch_size import TABLE, Row, read_table
 
 ROOT = Path(__file__).resolve().parent.parent
-TABLE = ROOT / "scripts/batch_memory.tsv"
 
 # As scripts/train.sh has them: what a configuration is made of, each flag on a line of its own.
 _READ = '. "$1"; printf "%s\\n" "${model[*]}"; printf "%s\\n" "${model[@]}" "${training[@]}"'
@@ -48,28 +48,6 @@ _HEADER = """\
 """
 
 
-@dataclass(frozen=True)
-class Row:
-    """A line of the table.
-
-    Attributes:
-        model: the configuration's flags of the model.
-        parameters: tied ones count once.
-        token_bytes: bytes that one token, source and target, keeps for the backward pass in bfloat16.
-        widest_bytes: bytes of one token's largest tensor in a layer; the backward pass holds some of that size for a
-            moment.
-    """
-
-    model: str
-    parameters: int
-    token_bytes: int
-    widest_bytes: int
-
-    def line(self) -> str:
-        """Return the line of the table."""
-        return f"{self.model}\t{self.parameters}\t{self.token_bytes}\t{self.widest_bytes}\n"
-
-
 def configurations() -> list[Path]:
     """Return all configurations of the project."""
     return sorted(path for path in ROOT.glob("configs/*/*.sh") if not path.name.startswith("_"))
@@ -82,8 +60,8 @@ def read_configuration(path: Path) -> tuple[str, list[str]]:
     return model, flags
 
 
-def count(model_flags: str, flags: list[str]) -> Row:
-    """Return the line of the table for a model, with all flags of its training."""
+def count(flags: list[str]) -> Row:
+    """Return what a model needs, from all flags of its training."""
     args = options.parse_args_and_arch(options.get_training_parser(), ["data", *flags])
     cfg = convert_namespace_to_omegaconf(args)
     task = placeholder_task(VOCABULARY[cfg.task._name])
@@ -102,7 +80,7 @@ def count(model_flags: str, flags: list[str]) -> Row:
     tokens = FRAMES if cfg.task._name == "speech_to_text" else LENGTH
     token_bytes = (large - small) // ((SENTENCES[1] - SENTENCES[0]) * tokens)
     widths = [tensor.size(0) for name, tensor in model.named_parameters() if name.endswith("fc1.weight")]
-    return Row(model_flags, parameters, token_bytes, 2 * max(widths))
+    return Row(parameters, token_bytes, 2 * max(widths))
 
 
 def batch(task: str, sentences: int) -> dict:
@@ -136,14 +114,15 @@ def saved_bytes(model: nn.Module, criterion: nn.Module, sample: Mapping) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--print", action="store_true", help="print the lines, and write nothing")
-    parser.add_argument("configurations", metavar="CONFIG", type=Path, nargs="*", help="default: all in configs/")
+    parser.add_argument("--all", action="store_true", help="count also the models that are in the table")
+    parser.add_argument("--print", metavar="CONFIG", type=Path, nargs="+", help="print lines, and write nothing")
     args = parser.parse_args()
-    if args.configurations and not args.print:
-        parser.error("some configurations alone would not be the whole table; add --print")
-    models = dict(read_configuration(path) for path in args.configurations or configurations())
+    models = dict(read_configuration(path) for path in args.print or configurations())
+    known = {} if args.all or args.print else read_table(TABLE)
+    lines = []
     with trainers.quiet():
-        lines = [count(model, flags).line() for model, flags in models.items()]
+        for model, flags in models.items():
+            lines.append(known[model].line(model) if model in known else count(flags).line(model))
     if args.print:
         print("".join(lines), end="")
     else:

@@ -55,7 +55,8 @@ for part in "${only[@]}"; do
 done
 case $device in cpu | cuda) ;; *) die "--device $device: choose cuda or cpu" ;; esac
 "$python" -c 'import fairseq, torch' 2>/dev/null || die "$python has no fairseq; run bash scripts/setup.sh and activate its" \
-    "environment, or on a machine without a network install the wheels of fairseq-fixed, hydra-core, omegaconf and bitarray"
+    "environment; on a machine without a network install the wheels of fairseq-fixed, hydra-core, omegaconf, bitarray," \
+    "cffi, pycparser and antlr4-python3-runtime 4.9.3 with pip install --no-deps"
 [ "$device" = cpu ] || "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || {
     "$python" scripts/gpu_driver.py >&2
     die "PyTorch sees no GPU here; --device cpu --tiny tries the script"

@@ -21,7 +21,6 @@ from benchmarks import trainers
 from benchmarks.activation_memory import count
 from benchmarks.synthetic_corpus import write_corpus
 from benchmarks.training_runs import longest_batch, measure_memory, start
-from scripts.batch_size import Row
 
 UPDATES, STOPPED_AFTER = 12, 6
 SENTENCES = 24  # in a batch of one process
@@ -114,8 +113,7 @@ def distance_of_two_processes(args: argparse.Namespace) -> float:
 def peak_and_count(args: argparse.Namespace) -> tuple[int, int, int]:
     """Return the largest memory of an update in bytes, the count of it, and the memory of the GPU, 0 on a CPU."""
     flags = [*model_flags(args, dropout=0.1), "--bf16", "--required-batch-size-multiple", "1"]
-    counted = count("", ["--task", "translation", *flags])
-    row = Row(counted.parameters, counted.token_bytes, counted.widest_bytes)
+    row = count(["--task", "translation", *flags])
     with tempfile.TemporaryDirectory() as folder:
         write_corpus(Path(folder), max(PAIRS, args.max_tokens // 5), args.vocabulary)
         # with the --compile that scripts/train.sh adds

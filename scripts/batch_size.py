@@ -55,6 +55,10 @@ class Row:
     token_bytes: int
     widest_bytes: int
 
+    def line(self, model: str) -> str:
+        """Return the line of the table for a model with these flags."""
+        return f"{model}\t{self.parameters}\t{self.token_bytes}\t{self.widest_bytes}\n"
+
     def needed_bytes(self, max_tokens: int) -> int:
         """Return the bytes in use at the largest moment of an update, in batches of ``max_tokens`` tokens."""
         of_a_token = self.token_bytes + TRANSIENT_TENSORS * self.widest_bytes

@@ -98,7 +98,7 @@ class TestScript:
             (["--device", "tpu"], "--device tpu: choose cuda or cpu"),
         ],
     )
-    def test_wrong_arguments(self, tmp_path, arguments, message):
+    def test_wrong_arguments_are_refused(self, tmp_path, arguments, message):
         result = gpu_script(tmp_path, *arguments, python="exit 1")
         assert result.returncode == 1
         assert message in result.stderr
@@ -127,7 +127,7 @@ class TestParts:
     @pytest.mark.parametrize(
         "part", ["parity", "memory", *(pytest.param(n, marks=pytest.mark.slow) for n in WHOLE_RUNS)]
     )
-    def test_checks_pass(self, monkeypatch, tmp_path, commands, part):
+    def test_checks_pass_on_a_cpu(self, monkeypatch, tmp_path, commands, part):
         checks = run_part(monkeypatch, tmp_path, commands[part])["checks"]
         assert {check["passed"] for check in checks} == {True}
         assert all(check["measured"] <= check["limit"] for check in checks)
@@ -142,7 +142,7 @@ class TestParts:
         assert "| **failed** |" in (tmp_path / "result.md").read_text()
 
     @pytest.mark.slow
-    def test_compiled_layers(self, no_code_is_generated, tmp_path, commands):
+    def test_compiled_layers_give_the_same_numbers(self, no_code_is_generated, tmp_path, commands):
         *checks, graphs = run_part(no_code_is_generated, tmp_path, commands["compile"])["checks"]
         assert [check["passed"] for check in checks] == [True] * 3
         assert graphs["passed"] is True

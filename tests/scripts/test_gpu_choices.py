@@ -27,7 +27,7 @@ class TestBatchMemory:
     def test_the_table_is_what_autograd_keeps(self, name):
         """Some percent depend on the processor: how oneDNN and attention compute decides what they keep."""
         model, flags = activation_memory.read_configuration(ROOT / f"configs/{name}.sh")
-        row, counted = batch_size.read_table()[model], activation_memory.count(model, flags)
+        row, counted = batch_size.read_table()[model], activation_memory.count(flags)
         assert counted.parameters == row.parameters
         assert counted.token_bytes == pytest.approx(row.token_bytes, rel=0.05)
         assert counted.widest_bytes == row.widest_bytes
