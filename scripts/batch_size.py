@@ -85,12 +85,12 @@ def choose(args: argparse.Namespace, table: dict[str, Row]) -> tuple[int, str]:
         return own, "the configuration's"
     fitting = [number for number in multiples if row.needed_bytes(number) <= USABLE * args.memory * 2**20]
     if not fitting:
-        needs = f"they need {_gib(row.needed_bytes(own))} of the GPU's {_gib(args.memory * 2**20)}"
+        needs = f"an update needs {_gib(row.needed_bytes(own))} of the GPU's {_gib(args.memory * 2**20)}"
         return own, f"the configuration's, but {needs}; if that fails, add --checkpoint-activations"
     least = 1 if _BLOCKS.search(args.training) else LEAST_BATCHES
     allowed = [number for number in fitting if number == own or args.update // number >= least]
     chosen = max(allowed)
-    needs = f"they need {_gib(row.needed_bytes(chosen))} of the GPU's {_gib(args.memory * 2**20)}"
+    needs = f"an update needs {_gib(row.needed_bytes(chosen))} of the GPU's {_gib(args.memory * 2**20)}"
     if chosen == max(multiples):
         why = "no batch can be larger in such an update"
     elif chosen == max(fitting):

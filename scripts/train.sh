@@ -235,7 +235,7 @@ fi
 if [ -z "$workers" ] && [ -z "$on_cpu" ] && [[ " ${training[*]} " != *" --num-workers "* ]]; then
     workers=$(($(cores) / gpus))
     workers=$((workers < 2 ? 2 : workers > 4 ? 4 : workers))
-    choices+=("--num-workers $workers: processes that make batches for each of the $gpus GPU(s), with $(cores) cores")
+    choices+=("--num-workers $workers: processes that make batches for each GPU; this machine has $(cores) cores")
 fi
 [ -z "$workers" ] || machine_flags+=(--num-workers "$workers")
 

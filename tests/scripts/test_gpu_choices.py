@@ -49,10 +49,10 @@ class TestChoice:
     @pytest.mark.parametrize(
         ("memory", "expected", "reason"),
         [
-            (H100, 28672, "they need 15.8 GiB of the GPU's 79.6 GiB, and an update should have at least 16 batches"),
+            (H100, 28672, "an update needs 15.8 GiB of the GPU's 79.6 GiB, and an update should have at least 16 batches"),
             (16_384, 14336, "the next larger batch would leave less than 10% free"),
             (8192, 7168, "the next larger batch would leave less than 10% free"),
-            (3072, 3584, "but they need 3.7 GiB of the GPU's 3.0 GiB; if that fails, add --checkpoint-activations"),
+            (3072, 3584, "but an update needs 3.7 GiB of the GPU's 3.0 GiB; if that fails, add --checkpoint-activations"),
         ],
     )
     def test_the_largest_batch_that_fits(self, choose, memory, expected, reason):
@@ -100,7 +100,7 @@ class TestTrainSh:
         assert (cfg.common.bf16, cfg.model.compile) == (True, True)
         assert cfg.dataset.num_workers >= 2
         assert "1 GPU(s), bf16; updates of 458752 tokens = 1 x 28672 x 16" in text
-        for choice in ("--max-tokens 28672: they need", "--bf16: ", "--compile: ", "--num-workers "):
+        for choice in ("--max-tokens 28672: an update needs", "--bf16: ", "--compile: ", "--num-workers "):
             assert f"\n   {choice}" in text
 
     def test_flags_of_the_user_win(self, tmp_path):
