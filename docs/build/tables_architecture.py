@@ -24,6 +24,7 @@ def run_folder_table() -> str:
         (run_folder.LOG, "everything that the training logged", train),
         (run_folder.SETTINGS, "the configuration; a run with other settings is refused", train),
         (run_folder.DATA, "the folder with the data", train),
+        (run_folder.CHOSEN, "precision and `--max-tokens` of a run on GPUs, which it keeps", train),
         (run_folder.LAST_CHECKPOINT, "the checkpoint from which the run is resumed", "fairseq"),
         (run_folder.BEST_CHECKPOINT, "that with the lowest validation loss", "fairseq"),
         ("checkpoint7.pt", "that after epoch 7", "fairseq"),

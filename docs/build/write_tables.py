@@ -23,7 +23,7 @@ from claims import tables as tables_claims
 from claims.study import records
 from claims.study import tables as tables_study
 
-from . import tables_architecture, tables_methods, tables_reproduction, tables_results
+from . import tables_architecture, tables_gpus, tables_methods, tables_reproduction, tables_results
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -69,6 +69,7 @@ def runs_parts() -> dict[str, str]:
     return {
         "quickstart result": included(tables_results.QUICKSTART, "docs/runs.md"),
         "multi30k result": included(tables_results.MULTI30K, "docs/runs.md"),
+        "batch sizes": tables_gpus.batch_sizes_table(),
     }
 
 
@@ -95,7 +96,8 @@ def speed_parts() -> dict[str, str]:
     names = ["training speed", "training steps", "parts", "large vocabulary", "loss curve", "decoding speed"]
     names += ["ctranslate2 speed", "checkpoint size", "recompilations", "training memory", "command startup"]
     files |= {name: name.replace(" ", "_") for name in names}
-    return {name: included(f"benchmarks/results/{file}.md") for name, file in files.items()}
+    parts = {name: included(f"benchmarks/results/{file}.md") for name, file in files.items()}
+    return {**parts, "gpu": tables_gpus.measured()}
 
 
 def results_parts() -> dict[str, str]:

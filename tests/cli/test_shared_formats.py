@@ -58,7 +58,7 @@ class TestRunFolder:
     @pytest.mark.parametrize(
         ("script", "names"),
         [
-            ("train.sh", [run_folder.LOG, run_folder.SETTINGS, run_folder.DATA]),
+            ("train.sh", [run_folder.LOG, run_folder.SETTINGS, run_folder.DATA, run_folder.CHOSEN]),
             ("evaluate.sh", [run_folder.SETTINGS, run_folder.DATA, run_folder.LAST_CHECKPOINT, "averaged.pt"]),
             ("evaluate.sh", [".generated.txt", "$run/evaluation"]),
         ],
