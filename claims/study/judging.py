@@ -138,9 +138,9 @@ def shown(comparison: Comparison, result: Outcome | None) -> str:
 
 
 def number(result: Outcome | None) -> str:
-    """Return the mean difference of a comparison, or that it is not run."""
+    """Return the mean difference of a comparison, ``-`` if it is not run."""
     if result is None:
-        return NOT_RUN
+        return "-"
     return f"{result.difference.mean:+.3f} bits" if math.isfinite(result.difference.mean) else "one does not train"
 
 

@@ -34,7 +34,6 @@ class StudyClaim:
         name: the name in tables.
         source: the paper that makes it.
         statement: the claim in one sentence.
-        part: the part of the grid that it needs.
         comparisons: the first model of each must be better.
         or_equal: which of them may be equal, too.
         deeper: whether it says that more layers are better.
@@ -45,7 +44,6 @@ class StudyClaim:
     name: str
     source: str
     statement: str
-    part: str
     comparisons: tuple[Comparison, ...] = ()
     or_equal: tuple[Comparison, ...] = ()
     deeper: bool = False
@@ -59,21 +57,18 @@ CLAIMS = (
         "divergence",
         B2T_PAPER,
         "With 18-18 layers Post-LN fails to train, Pre-LN and B2T train.",
-        "rates",
         trains=(("post_ln_18", False), ("pre_ln_18", True), ("b2t_18", True)),
     ),
     StudyClaim(
         "loss_18l",
         B2T_PAPER,
         "With 18-18 layers B2T reaches a lower loss than Pre-LN.",
-        "seeds",
         _against("b2t_18", "pre_ln_18"),
     ),
     StudyClaim(
         "loss_6l",
         B2T_PAPER,
         "With 6-6 layers Post-LN is at least as good as B2T, and B2T better than Pre-LN.",
-        "seeds",
         (*_POST_LN_6, *_against("b2t_6", "pre_ln_6")),
         _POST_LN_6,
     ),
@@ -81,14 +76,12 @@ CLAIMS = (
         "best_18l",
         B2T_PAPER,
         "With 18-18 layers B2T reaches a lower loss than Admin and DeepNorm.",
-        "seeds",
         _against("b2t_18", "admin_18", "deepnorm_18"),
     ),
     StudyClaim(
         "deeper",
         B2T_PAPER,
         "With Pre-LN and with B2T, 18-18 layers reach a lower loss than 6-6.",
-        "seeds",
         DEPTH[:2],
         deeper=True,
     ),
@@ -96,22 +89,19 @@ CLAIMS = (
         "resi_dual_18l",
         RESI_DUAL_PAPER,
         "With 18-18 layers ResiDual reaches a lower loss than B2T.",
-        "seeds",
         _against("resi_dual_18", "b2t_18"),
     ),
     StudyClaim(
         "sharing_12",
         SHARING_PAPER,
         "With equal parameters and updates, Admin, Cycle (rev), M=6, N=12, is better than Vanilla and Admin, M=N=6.",
-        "sharing",
         _against("admin_12_from_6", "post_ln_6", "admin_6"),
         deeper=True,
     ),
     StudyClaim(
         "sharing_12_flops",
         SHARING_PAPER,
-        "The same with equal FLOPs instead of equal updates.",
-        "sharing",
+        "With equal parameters and FLOPs, Admin, Cycle (rev), M=6, N=12, is better than Vanilla and Admin, M=N=6.",
         _against("admin_12_from_6", "post_ln_6", "admin_6", updates=SAME_FLOPS),
         deeper=True,
     ),
@@ -119,15 +109,13 @@ CLAIMS = (
         "b2t_sharing_12",
         NEITHER,
         "With equal parameters and updates, B2T, Cycle (rev), M=6, N=12, is better than B2T, M=N=6.",
-        "sharing",
         _against("b2t_12_from_6", "b2t_6"),
         deeper=True,
     ),
     StudyClaim(
         "b2t_sharing_12_flops",
         NEITHER,
-        "The same with equal FLOPs instead of equal updates.",
-        "sharing",
+        "With equal parameters and FLOPs, B2T, Cycle (rev), M=6, N=12, is better than B2T, M=N=6.",
         _against("b2t_12_from_6", "b2t_6", updates=SAME_FLOPS),
         deeper=True,
     ),
@@ -135,21 +123,18 @@ CLAIMS = (
         "words_depth",
         NEITHER,
         "Word problem: 18-18 Pre-LN finds more products of long words than 6-6 Pre-LN.",
-        "depth",
         words=("pre_ln_18", "pre_ln_6"),
     ),
     StudyClaim(
         "words_b2t",
         NEITHER,
         "Word problem: with 18-18 layers B2T finds more products of long words than Pre-LN.",
-        "depth",
         words=("b2t_18", "pre_ln_18"),
     ),
     StudyClaim(
         "words_sharing",
         NEITHER,
         "Word problem: 18-18 layers from 6 sets find more products of long words than 6-6, both Pre-LN.",
-        "depth",
         words=("pre_ln_18_from_6", "pre_ln_6"),
     ),
 )
@@ -214,7 +199,7 @@ def _judge_training(claim: StudyClaim, done: Sequence[Record]) -> Judgement:
         if not expected:
             failed, total = failed + curve.failed, total + len(curve.runs)
     verdict = judging.combined(answers, missing=None in answers)
-    return Judgement(verdict, f"{failed} of {total} runs failed" if total else NOT_RUN, "; ".join(details))
+    return Judgement(verdict, f"{failed} of {total} runs failed" if total else "-", "; ".join(details))
 
 
 def _judge_words(claim: StudyClaim, done: Sequence[Record]) -> Judgement:
@@ -223,7 +208,7 @@ def _judge_words(claim: StudyClaim, done: Sequence[Record]) -> Judgement:
     compared = judging.words_better(done, ours, theirs)
     gate = judging.words_better(done, MODELS["pre_ln_18"], MODELS["pre_ln_6"])
     if compared is None or gate is None:
-        return Judgement(NOT_RUN, NOT_RUN)
+        return Judgement(NOT_RUN, "-")
     better, difference = compared
     number = f"{100 * difference:+.1f} points"
     if gate[0] is not True:

@@ -203,9 +203,9 @@ module claims.study.grid --only "$only" --results "$results"
 [ "$only" = depth ] || mix_corpus
 # each run is a group of processes, so that a signal to this script ends all of its processes; the next call continues
 set -m
-trap stop INT TERM
+trap stop INT TERM USR1
 while pass; do :; done
-trap - INT TERM
+trap - INT TERM USR1
 set +m
 [ ${#failed[@]} -eq 0 ] ||
     die "these runs failed, see driver.txt in their folders in $out/runs; the same command tries again: ${failed[*]}"
