@@ -21,7 +21,7 @@ from b2t_common.errors import InputError
 from .settings.plan import Plan
 
 # Names of buffers that fairseq and the schemes store beside the parameters.
-_BUFFERS = frozenset({"version", "_float_tensor", "profiled"})
+_BUFFERS = frozenset({"version", "_float_tensor", "profiled", "update"})
 _LAYER = re.compile(r"(encoder|decoder)\.(?:transformer_)?layers\.(\d+)\.(.+)")
 
 
@@ -44,8 +44,8 @@ def _owner(plan: Plan, name: str) -> str:
     if layer := _LAYER.fullmatch(name):
         stack, depth, rest = layer.groups()
         indices = plan.stack(stack).indices
-        # what a residual scheme owns belongs to a depth
-        shared = not rest.startswith("residual.")
+        # The parameters of a residual scheme belong to a depth, those of its norms do not.
+        shared = re.fullmatch(r"residual\.\w+", rest) is None
         return f"{stack}.{indices.index(indices[int(depth)])}.{rest}" if shared else name
     settings = plan.settings
     shares_all = getattr(settings, "share_all_embeddings", False)

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from .dictionaries import checksum
 from .kernels import FAST
 from .residual import ResidualScheme
+from .residual.contract import join_streams, split_streams
 from .settings.plan import StackPlan
 from .sharing import same_layers, shared_parameters
 
@@ -80,16 +81,25 @@ class LayerStack(_Mixin):
 
         Args:
             x: input of the first layer, ``(seq_len, batch, embed_dim)``.
-            call: called with the depth of a layer, the layer and its input; returns its output.
+            call: called with the depth of a layer, the layer and its input; returns its output.  With several residual
+                streams both have one dimension more, the first: ``(num_streams, seq_len, batch, embed_dim)``.
         """
         history: list[Tensor] = []
+        scheme = self.plan.scheme
+        if scheme.num_streams > 1:
+            x = join_streams((x,) * scheme.num_streams)
         for depth, layer in enumerate(self.layers):
             if self.inputs is not None:
                 x = self.inputs[depth](x, history)
             x = call(depth, layer, x)
         if self.inputs is not None:
             x = self.inputs[-1](x, history)
-        return x if self.layer_norm is None else self.layer_norm(x)
+        norm = nn.Identity() if self.layer_norm is None else self.layer_norm
+        return scheme.stack_output(split_streams(x, scheme.num_streams), norm)
+
+    def first_stream(self, x: Tensor) -> Tensor:
+        """Return the stream that sub-layers read, ``(seq_len, batch, embed_dim)``, of a layer's input or output."""
+        return x if self.plan.scheme.num_streams == 1 else x[0]
 
     def wrap_layer(self, cfg, layer: nn.Module) -> nn.Module:
         """Apply ``--checkpoint-activations``, ``--offload-activations`` and fully sharded data parallelism."""

@@ -6,6 +6,7 @@ initialization are fairseq's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,17 +18,41 @@ from torch import Tensor, nn
 from .kernels import FAST
 from .kernels.attention import FusedMultiheadAttention
 from .kernels.compilation import CompiledInTraining
-from .kernels.linear import linear_layer
+from .kernels.linear import linear, linear_layer
 from .residual import ResidualScheme
-from .residual.contract import SubLayer
+from .residual.contract import SubLayer, join_streams, split_streams
 
 IncrementalState = dict[str, dict[str, "Tensor | None"]]
 
 _NORMS = ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm")
 
 
+class NormedLinear(nn.Linear):
+    """A linear map of a normalized input, ``W norm(x) + b``.
+
+    Args:
+        stock: the linear map in whose place it stands; parameters and their names stay the same.
+        norm: the norm.
+        product: the function of ``(x, weight, bias)`` that computes the map.
+    """
+
+    def __init__(self, stock: nn.Linear, norm: nn.Module, product: Callable[..., Tensor]) -> None:
+        # not that of a linear layer, which would draw new weights
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = stock.in_features, stock.out_features
+        self.weight, self.bias, self.norm, self.product = stock.weight, stock.bias, norm, product
+        # --quant-noise-pq changes weights in a hook.
+        self._forward_pre_hooks.update(stock._forward_pre_hooks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the map of the norm of ``x``: ``(..., in_features)`` becomes ``(..., out_features)``."""
+        return self.product(self.norm(x), self.weight, self.bias)
+
+
 class ResidualLayer(CompiledInTraining):
     """What both kinds of layers have: a residual scheme, norms, and the feed-forward sub-layer ``W2 act(W1 x)``."""
+
+    fc2: nn.Linear
 
     def attach(self, cfg, residual: ResidualScheme, stock_class: type) -> None:
         """Complete a layer that fairseq has built.
@@ -39,6 +64,8 @@ class ResidualLayer(CompiledInTraining):
         """
         self.residual = residual
         self.linear_layer = linear_layer if cfg.kernels == FAST else nn.Module.__call__
+        if residual.norm_inside:
+            self._add_inner_norms(linear if cfg.kernels == FAST else F.linear)
         if not residual.has_norms:
             # fairseq has no hook for the norms of a layer, so they are built first and then replaced.
             for name in _NORMS:
@@ -46,6 +73,15 @@ class ResidualLayer(CompiledInTraining):
                     setattr(self, name, nn.Identity())
         # --retain-dropout-modules selects modules by these names.
         self.dropout_module.module_name = self.activation_dropout_module.module_name = stock_class.__name__
+
+    def _add_inner_norms(self, product: Callable[..., Tensor]) -> None:
+        build_norm = self.residual.position.build_norm
+        attention = self.self_attn
+        attention.out_proj = NormedLinear(attention.out_proj, build_norm(attention.embed_dim), product)
+        self.fc2 = NormedLinear(self.fc2, build_norm(self.fc2.in_features), product)
+        # PyTorch's function of multi-head attention reads the weight of the output projection, not its norm.  fairseq
+        # computes attention by itself if its width is not to be checked; with xFormers it always does.
+        attention.skip_embed_dim_check = not attention.use_xformers
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """Return the feed-forward sub-layer with dropout, ``(seq_len, batch, embed_dim)``."""
@@ -62,12 +98,14 @@ class ResidualLayer(CompiledInTraining):
         Args:
             x: the layer's input, ``(seq_len, batch, embed_dim)``.
             *sublayers: each sub-layer with its norm, in order; ``None`` is left out.
+
+        With several residual streams input and output are ``(num_streams, seq_len, batch, embed_dim)``.
         """
-        layer_input = x
+        x = layer_input = split_streams(x, self.residual.num_streams)
         for index, (sublayer, norm) in enumerate(sublayers):
             if sublayer is not None:
                 x = self.residual.connect(x, sublayer, norm, layer_input, index)
-        return x
+        return join_streams(x)
 
 
 def _attention_class(cfg) -> type[MultiheadAttention]:

@@ -70,7 +70,7 @@ class Encoder(LayerStack, TransformerEncoderBase):
         def call(depth: int, layer: nn.Module, x: Tensor) -> Tensor:
             x = layer(x, encoder_padding_mask=mask)
             if return_all_hiddens:
-                states.append(x)
+                states.append(self.first_stream(x))
             return x
 
         x = self.run_layers(x, call)
@@ -187,7 +187,7 @@ class Decoder(LayerStack, TransformerDecoderBase):
             )
             if aligned and layer_attn is not None:
                 attn = layer_attn.float().to(x)[:alignment_heads].mean(dim=0)
-            inner_states.append(x)
+            inner_states.append(self.first_stream(x))
             return x
 
         x = self.run_layers(x, call).transpose(0, 1)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from b2t_fairseq.layer_stack import LayerStack, layer_stacks
 from b2t_fairseq.layers import EncoderLayer
 from b2t_fairseq.residual import ResidualScheme
-from b2t_fairseq.residual.contract import Connect, SubLayer, observing
+from b2t_fairseq.residual.contract import Connect, Streams, SubLayer, observing
 
 from .positions import AFTER_NORM, BEFORE_NORM, INPUT, OUTPUT
 
@@ -95,7 +95,9 @@ class Observer:
     def _see_padding(self, layer: nn.Module, args: tuple, kwargs: dict) -> None:
         given = inspect.signature(layer.forward).bind(*args, **kwargs).arguments
         x, mask = given["x"], given["encoder_padding_mask"]
-        self._is_token["encoder"] = torch.ones_like(x[..., 0], dtype=torch.bool) if mask is None else ~mask.t()
+        # Several residual streams come as one tensor with one dimension more, the first.
+        every = torch.ones(x.shape[-3:-1], dtype=torch.bool, device=x.device)
+        self._is_token["encoder"] = every if mask is None else ~mask.t()
 
 
 class _LayerObserver:
@@ -111,42 +113,48 @@ class _LayerObserver:
         self._sublayers = _sublayers(layer)
         self._sums = sums
         self._is_token = is_token
-        self._seen: list[Tensor] = []
+        self._seen: list[tuple[Tensor, ...]] = []
 
     def __call__(self, scheme: ResidualScheme, connect: Connect) -> Connect:
         """Return the ``connect`` of the layer's scheme that also observes."""
 
-        def observed(x: Tensor, f: SubLayer, norm: SubLayer, layer_input: Tensor, index: int) -> Tensor:
+        def observed(x: Streams, f: SubLayer, norm: SubLayer, layer_input: Streams, index: int) -> Streams:
             def observed_norm(y: Tensor) -> Tensor:
-                self._see(y, BEFORE_NORM, index)
+                self._see((y,), BEFORE_NORM, index)
                 normalized = norm(y)
-                self._see(normalized, AFTER_NORM, index)
+                self._see((normalized,), AFTER_NORM, index)
                 return normalized
 
             if index == 0:
                 self._seen.clear()
             if index == 0 or not scheme.has_norms:
-                self._see(x, INPUT, index)
+                self._see(_streams(x), INPUT, index)
             output = connect(x, f, observed_norm, layer_input, index)
             if scheme.is_last(index):
-                self._see(output, OUTPUT, index)
-                _compare(layer_input, output, self._is_token(), self._sums)
+                self._see(_streams(output), OUTPUT, index)
+                _compare(_streams(layer_input)[0], _streams(output)[0], self._is_token(), self._sums)
                 self._seen.clear()
             return output
 
         return observed
 
-    def _see(self, tensor: Tensor, where: str, sublayer: int) -> None:
-        """Measure the gradient at a tensor, ``(seq_len, batch, embed_dim)``, in the backward pass."""
+    def _see(self, streams: tuple[Tensor, ...], where: str, sublayer: int) -> None:
+        """Measure the gradient at a tensor, ``(seq_len, batch, embed_dim)``, in the backward pass.
+
+        At the ends of a layer with several residual streams it is the sum of their gradients: the gradient for
+        something that is added to all of them, as the output of a sub-layer is.
+        """
         # the output of one norm may be the input of the next sub-layer, or of the next norm
-        if any(tensor is other for other in self._seen):
+        if any(len(streams) == len(other) and streams[0] is other[0] for other in self._seen):
             return
-        self._seen.append(tensor)
+        self._seen.append(streams)
         positions = self._sums.positions
         if len(self._seen) > len(positions):
             positions.append(Position(where, self._sublayers[sublayer]))
-        if tensor.requires_grad:
-            tensor.register_hook(_adding_to(positions[len(self._seen) - 1], self._is_token()))
+        if all(stream.requires_grad for stream in streams):
+            add = _adding_to(positions[len(self._seen) - 1], self._is_token(), len(streams))
+            for stream in streams:
+                stream.register_hook(add)
 
 
 def _sublayers(layer: nn.Module) -> list[str]:
@@ -156,10 +164,19 @@ def _sublayers(layer: nn.Module) -> list[str]:
     return [*attention, "feed-forward"]
 
 
-def _adding_to(position: Position, is_token: Tensor) -> Callable[[Tensor], None]:
+def _streams(x: Streams) -> tuple[Tensor, ...]:
+    return (x,) if isinstance(x, Tensor) else tuple(x)
+
+
+def _adding_to(position: Position, is_token: Tensor, num_streams: int) -> Callable[[Tensor], None]:
+    gradients: list[Tensor] = []
+
     def add(gradient: Tensor) -> None:
         # in float64, because float32 cannot hold the square of a vanishing gradient
-        position.squares += gradient[is_token].double().square().sum().item()
+        gradients.append(gradient[is_token].double())
+        if len(gradients) == num_streams:
+            position.squares += torch.stack(gradients).sum(dim=0).square().sum().item()
+            gradients.clear()
 
     return add
 

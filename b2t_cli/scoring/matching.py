@@ -7,13 +7,14 @@ from typing import Any
 
 from b2t_common.names import STACKS
 from b2t_fairseq import checkpoints
+from b2t_fairseq.initialization import DEFAULT, chosen_initialization
 from b2t_fairseq.settings.plan import plan_of_checkpoint
 from b2t_fairseq.sharing import NO_SHARING
 
 from . import published
 
-# settings of training: they do not change the function of a trained model, but they change its score
-_RECIPE = ("encoder_word_dropout", "decoder_word_dropout", "depth_scaled_init")
+# settings of training with their defaults, which do not change the function of a trained model, but its score
+_RECIPE = {"encoder_word_dropout": 0, "decoder_word_dropout": 0, "init": DEFAULT}
 
 
 def matching(settings: Mapping[str, Any], arxiv: str | None = None) -> list[dict[str, Any]]:
@@ -32,8 +33,12 @@ def matching(settings: Mapping[str, Any], arxiv: str | None = None) -> list[dict
 
 
 def _belongs(row: dict[str, Any], settings: Mapping[str, Any]) -> bool:
-    recipe = {**dict.fromkeys(_RECIPE, 0), **row["training"]}
-    if any(settings.get(name, 0) != value for name, value in recipe.items()):
+    initialization = chosen_initialization(
+        settings.get("init") or DEFAULT, bool(settings.get("depth_scaled_init", False))
+    )
+    given = {**settings, "init": initialization.name}
+    recipe = {**_RECIPE, **row["training"]}
+    if any(given.get(name, 0) != value for name, value in recipe.items()):
         return False
     width = row["embed_dim"]
     # all models of the papers have these proportions

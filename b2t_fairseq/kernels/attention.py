@@ -96,8 +96,10 @@ class FusedMultiheadAttention(MultiheadAttention):
     def has_plain_projections(self) -> bool:
         if self.bias_k is not None or self.add_zero_attn or self.use_xformers or self.onnx_trace:
             return False
-        projections = (self.q_proj, self.k_proj, self.v_proj, self.out_proj)
-        return all(is_plain(p) and p.bias is not None for p in projections) and not self.skip_embed_dim_check
+        # The output projection is only called, so it may be any module.
+        projections = (self.q_proj, self.k_proj, self.v_proj)
+        has_all_heads = self.embed_dim == self.q_proj.in_features
+        return has_all_heads and all(is_plain(p) and p.bias is not None for p in projections)
 
 
 def _joint_mask(

@@ -17,7 +17,7 @@ from b2t_common.errors import InputError
 from b2t_common.model_line import ModelLine, format_model_line
 from b2t_common.names import flag
 
-from ..initialization import draw_weights, scale_by_depth, scale_embeddings
+from ..initialization import draw_weights, scale_embeddings
 from ..kernels.compilation import compile_layers
 from ..layer_stack import layer_stacks
 from ..residual.contract import EMBEDDING, SCORES, VALUES
@@ -40,6 +40,8 @@ def fairseq_settings(plan: Plan) -> Namespace:
     settings = Namespace(**vars(plan.settings))
     for stack in plan.stacks:
         setattr(settings, f"{stack.name}_normalize_before", stack.scheme.norm_after_stack)
+        if stack.scheme.norm_of_embedding:
+            settings.layernorm_embedding = True
     # fairseq's TransformerConfig.from_namespace copies names that it does not know.  So the stacks find their plan, and
     # settings such as kernels, in their cfg.
     settings.stack_plans = {stack.name: stack for stack in plan.stacks}
@@ -70,8 +72,7 @@ def initialize_and_tie(model: nn.Module, plan: Plan, drawn_embeddings: Sequence[
             scheme = layer.residual
             if scheme.xavier is not None:
                 draw_weights(layer, scheme.xavier, scheme.gain(SCORES), scheme.gain(VALUES))
-        if plan.settings.depth_scaled_init:
-            scale_by_depth(stack.layer_list())
+        plan.initialization.rewrite(stack.layer_list(), stack.plan.embed_dim, stack.plan.num_sublayers)
     scale_embeddings(drawn_embeddings, stacks[-1].layer_list()[-1].residual.gain(EMBEDDING))
     unshared = sum(parameter.numel() for parameter in model.parameters())
     for stack in stacks:

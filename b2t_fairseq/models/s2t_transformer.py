@@ -38,6 +38,9 @@ class SpeechEncoder(LayerStack, stock.S2TTransformerEncoder):
         self.cfg = cfg = TransformerConfig.from_namespace(args)
         self.transformer_layers.extend(self.build_layer(cfg) for _ in range(cfg.encoder.layers))
         self.build_inputs()
+        has_norm, build_norm = self.plan.scheme.norm_of_embedding, self.plan.build_norm
+        # fairseq's encoder of speech has no norm of what its first layer reads.
+        self.layernorm_embedding = build_norm(self.plan.embed_dim) if has_norm else None
         if getattr(args, "ctc_weight", 0.0) > 0:
             self.ctc_proj = nn.Linear(args.encoder_embed_dim, args.tgt_dict_size)
         self.dropout_module.module_name = stock.S2TTransformerEncoder.__name__
@@ -68,13 +71,15 @@ class SpeechEncoder(LayerStack, stock.S2TTransformerEncoder):
         x = self.embed_scale * x
         # In place, because x must keep its type: under automatic mixed precision positions are float32.
         x += self.embed_positions(padding_mask).transpose(0, 1)
+        if self.layernorm_embedding is not None:
+            x = self.layernorm_embedding(x)
         x = self.dropout_module(x)
         states: list[Tensor] = []
 
         def call(depth: int, layer: nn.Module, x: Tensor) -> Tensor:
             x = layer(x, mask)
             if return_all_hiddens:
-                states.append(x)
+                states.append(self.first_stream(x))
             return x
 
         return {

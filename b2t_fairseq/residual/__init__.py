@@ -12,14 +12,34 @@ from b2t_common.errors import InputError
 
 from .contract import LayerPosition, ResidualScheme
 from .no_ln import B2TNoLN, ReZero, TFixup
-from .post_ln import B2T, Admin, DeepNorm, PostLN
-from .pre_ln import DLCL, LNScaling, MixLN, PreLN
+from .post_ln import B2T, Admin, BranchNorm, DeepNorm, Keel, PostLN, SpanNorm
+from .pre_ln import DLCL, LNScaling, MixLN, PeriLN, PreLN, SandwichLN, SubLN
+from .two_streams import ResiDual
 
 __all__ = ["DEFAULT", "SCHEMES", "Admin", "LayerPosition", "ResidualScheme", "scheme_class", "stock_scheme"]
 
 SCHEMES: dict[str, type[ResidualScheme]] = {
     scheme.name: scheme
-    for scheme in (PostLN, PreLN, B2T, Admin, DeepNorm, TFixup, DLCL, MixLN, LNScaling, ReZero, B2TNoLN)
+    for scheme in (
+        PostLN,
+        PreLN,
+        B2T,
+        SpanNorm,
+        ResiDual,
+        Admin,
+        DeepNorm,
+        BranchNorm,
+        Keel,
+        DLCL,
+        MixLN,
+        LNScaling,
+        SandwichLN,
+        PeriLN,
+        SubLN,
+        TFixup,
+        ReZero,
+        B2TNoLN,
+    )
 }
 
 DEFAULT = B2T.name

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import torch
+from fairseq.modules import LayerNorm
 from torch import Tensor, nn
 
 SubLayer = Callable[[Tensor], Tensor]
 """A function of tensors of shape ``(seq_len, batch, embed_dim)``: a sub-layer, or its norm."""
+Streams = Any
+"""A tensor ``(seq_len, batch, embed_dim)``; in a scheme with several residual streams a tuple of such tensors."""
+
+BuildNorm = Callable[[int], nn.Module]
+"""A function of a width that builds a norm over that many elements."""
 
 SCORES, VALUES, EMBEDDING = "scores", "values", "embedding"
 """Kinds of initial weights: those of q and k; those of v, out, fc1 and fc2; the embedding tables."""
@@ -28,6 +35,8 @@ class LayerPosition:
         embed_dim: width of the residual stream.
         num_sublayers: 2, or 3 with cross-attention.
         other_layers: number of layers of the other stack; 0 if there is none, as in a language model.
+        build_norm: builds the norms that the scheme adds to those of fairseq's layers.
+        settings: the values of the scheme's own ``flags``.
     """
 
     stack: str
@@ -36,12 +45,19 @@ class LayerPosition:
     embed_dim: int
     num_sublayers: int
     other_layers: int
+    build_norm: BuildNorm = LayerNorm
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def build_norms(self) -> nn.ModuleList:
+        """Return one more norm for each sub-layer of the layer."""
+        return nn.ModuleList(self.build_norm(self.embed_dim) for _ in range(self.num_sublayers))
 
 
 class ResidualScheme(nn.Module):
     """Base of all schemes: one instance per layer, built once with the layer's position.
 
-    A scheme may own parameters.  They belong to the layer's depth, so shared layers do not share them.
+    A scheme may own parameters and norms.  Its parameters belong to the layer's depth, so shared layers do not share
+    them.  Its norms belong to the parameter set, as all other norms of a layer do.
     """
 
     name: ClassVar[str]
@@ -54,6 +70,12 @@ class ResidualScheme(nn.Module):
     """Whether its layers have LayerNorms; otherwise ``connect`` gets the identity for ``norm``."""
     norm_after_stack: ClassVar[bool] = False
     """Whether one more LayerNorm follows the stack, because its residual stream passes through no norm."""
+    norm_of_embedding: ClassVar[bool] = False
+    """Whether the embedding passes through a norm before the first layer reads it."""
+    norm_inside: ClassVar[bool] = False
+    """Whether self-attention and feed-forward sub-layers have one more norm before their last linear map."""
+    num_streams: ClassVar[int] = 1
+    """How many residual streams go up the stack.  All of them start as the input of the stack."""
     stack_input: ClassVar[Any] = None
     """The function of ``(depth, embed_dim)`` that builds the module from which a layer, and at depth N what follows the
     stack, reads its input.  That module is called as ``module(x, history)`` with the output of the layer below and a
@@ -70,7 +92,7 @@ class ResidualScheme(nn.Module):
 
     @property
     def unshared_parameters(self) -> list[str]:
-        return [name for name, _ in self.named_parameters()]
+        return [name for name, _ in self.named_parameters(recurse=False)]
 
     @classmethod
     def check(cls, settings: Namespace, stack: str) -> None:
@@ -88,8 +110,11 @@ class ResidualScheme(nn.Module):
         """Return whether ``index`` is that of the layer's last sub-layer, the feed-forward one."""
         return index == self.position.num_sublayers - 1
 
-    def connect(self, x: Tensor, f: SubLayer, norm: SubLayer, layer_input: Tensor, index: int) -> Tensor:
+    def connect(self, x: Streams, f: SubLayer, norm: SubLayer, layer_input: Streams, index: int) -> Streams:
         """Return the output of one wrapped sub-layer, shape ``(seq_len, batch, embed_dim)``.
+
+        With several residual streams ``x``, ``layer_input`` and the output are tuples of such tensors; analyses look at
+        the first one.
 
         Args:
             x: input of the sub-layer, ``(seq_len, batch, embed_dim)``.
@@ -100,6 +125,16 @@ class ResidualScheme(nn.Module):
         """
         raise NotImplementedError
 
+    @classmethod
+    def stack_output(cls, x: Streams, norm: SubLayer) -> Tensor:
+        """Return what leaves the stack, ``(seq_len, batch, embed_dim)``.
+
+        Args:
+            x: output of the last layer, ``(seq_len, batch, embed_dim)``.
+            norm: the norm after the stack, the identity if there is none.
+        """
+        return norm(x)
+
     def gain(self, weights: str) -> float:
         """Return the gain of ``xavier`` for ``SCORES`` and ``VALUES``, and the factor of the ``EMBEDDING`` tables.
 
@@ -108,7 +143,20 @@ class ResidualScheme(nn.Module):
         return 1.0
 
 
-Connect = Callable[[Tensor, SubLayer, SubLayer, Tensor, int], Tensor]
+def join_streams(x: Streams) -> Tensor:
+    """Return several streams as one tensor, ``(num_streams, seq_len, batch, embed_dim)``, and one stream as it is.
+
+    Layers take and return one tensor, so that whatever wraps a layer needs to know nothing of streams.
+    """
+    return x if isinstance(x, Tensor) else torch.stack(x)
+
+
+def split_streams(x: Tensor, num_streams: int) -> Streams:
+    """Return the streams that :func:`join_streams` has made one tensor of."""
+    return x if num_streams == 1 else x.unbind()
+
+
+Connect = Callable[[Streams, SubLayer, SubLayer, Streams, int], Streams]
 """The type of a bound :meth:`ResidualScheme.connect`."""
 Observer = Callable[[Any, Connect], Connect]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from b2t_common.errors import InputError
 
@@ -99,3 +99,92 @@ class DeepNorm(ResidualScheme):
 
     def gain(self, weights):
         return self.beta if weights == VALUES else 1.0
+
+
+class SpanNorm(ResidualScheme):
+    """SpanNorm, 2026 (arXiv 2601.22580): one residual connection spans the layer, from its input to its last norm.
+
+    This is B2T without the inner residual ``x`` at the last sub-layer.  That in a decoder with cross-attention both
+    attentions are Post-LN and the feed-forward sub-layer has the spanning connection is our choice.  The paper also has
+    an initialization, whose constant we do not know: fairseq's is kept.
+    """
+
+    name = "span_norm"
+    title = "SpanNorm"
+    equation = "LN(x + f(x)); last sub-layer: LN(layer_input + f(x))"
+    paper = "https://arxiv.org/abs/2601.22580"
+    when_to_use = "to see what the inner residual does in B2T"
+
+    def connect(self, x, f, norm, layer_input, index):
+        return norm(layer_input + f(x)) if self.is_last(index) else norm(x + f(x))
+
+
+class Keel(ResidualScheme):
+    """KEEL, 2026 (arXiv 2601.19895): Post-LN whose sub-layers read a normalized input, with a weighted residual.
+
+    ``alpha`` is the number of residual connections of the stack, 2N, or 3N in a decoder with cross-attention, for which
+    this is our choice.  Secondary sources disagree about ``alpha``.
+    """
+
+    name = "keel"
+    title = "KEEL"
+    equation = "LN(alpha x + f(LN_in(x))), alpha = number of sub-layers of the stack"
+    paper = "https://arxiv.org/abs/2601.19895"
+    when_to_use = "very deep Post-LN; from language models"
+
+    def __init__(self, position):
+        super().__init__(position)
+        self.alpha = position.num_sublayers * position.num_layers
+        self.input_norms = position.build_norms()
+
+    def connect(self, x, f, norm, layer_input, index):
+        return norm(self.alpha * x + f(self.input_norms[index](x)))
+
+
+class BranchNorm(ResidualScheme):
+    """BranchNorm, Liu et al. 2023 (arXiv 2305.02790): sub-layers whose weight grows from 0 to 1 in the first T updates.
+
+    ``update`` is the number t of the present update.  It counts from 1, so that sub-layers have a gradient in every
+    update, and it never falls, so that fine-tuning does not take the sub-layers away from a trained model; both are our
+    choice.  It is stored with the checkpoint.  In evaluation the weight is 1.
+    """
+
+    name = "branch_norm"
+    title = "BranchNorm"
+    equation = "LN(x + a f(x)), a = min(1, t / T) in update t of training, 1 in evaluation"
+    paper = "https://arxiv.org/abs/2305.02790"
+    when_to_use = "deep Post-LN, with T about the warm-up"
+    flags = ("branch_norm_updates",)
+    default_updates = 4000
+    update: Tensor
+
+    def __init__(self, position):
+        super().__init__(position)
+        self.updates = position.settings.get("branch_norm_updates") or self.default_updates
+        # A tensor, because a Python number would be a constant of the compiled code. It is a float because --store-ema
+        # fails on other types.
+        self.register_buffer("update", torch.tensor(1.0))
+
+    @classmethod
+    def check(cls, settings, stack):
+        updates = settings.branch_norm_updates
+        if updates is not None and updates < 1:
+            raise InputError(f"--branch-norm-updates {updates}: give a positive number of updates, such as 4000")
+
+    def connect(self, x, f, norm, layer_input, index):
+        return norm(x + self.weight() * f(x)) if self.training else norm(x + f(x))
+
+    def weight(self):
+        """Return the weight of the sub-layers in training, a tensor with one number."""
+        return (self.update / self.updates).clamp(max=1)
+
+    def set_num_updates(self, num_updates: int) -> None:
+        """Take the number of updates that were made; fairseq calls this in each step of training."""
+        self.update.clamp_(min=num_updates + 1)
+
+    def _apply(self, fn, recurse=True):
+        update = self.update
+        super()._apply(fn, recurse)
+        # Half precision cannot hold the number of an update.
+        self.update = update.to(self.update.device)
+        return self

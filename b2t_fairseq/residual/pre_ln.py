@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from fairseq.modules import LayerNorm
 from torch import Tensor, nn
 
 from b2t_common.errors import InputError
 
-from .contract import LayerPosition, ResidualScheme
+from .contract import VALUES, LayerPosition, ResidualScheme
 
 
 class PreLN(ResidualScheme):
@@ -115,3 +117,61 @@ class MixLN(ResidualScheme):
 
     def connect(self, x, f, norm, layer_input, index):
         return norm(x + f(x)) if self.is_post_ln else x + f(norm(x))
+
+
+class SandwichLN(PreLN):
+    """Sandwich-LN, Ding et al. 2021 (CogView, arXiv 2105.13290), section 2.4: Pre-LN that also bounds what is added."""
+
+    name = "sandwich_ln"
+    title = "Sandwich-LN"
+    equation = "x + LN_out(f(LN(x)))"
+    paper = "https://arxiv.org/abs/2105.13290"
+    when_to_use = "Pre-LN in half precision, where sub-layers give large numbers"
+
+    def __init__(self, position: LayerPosition) -> None:
+        super().__init__(position)
+        self.output_norms = position.build_norms()
+
+    def connect(self, x, f, norm, layer_input, index):
+        return x + self.output_norms[index](f(norm(x)))
+
+
+class PeriLN(SandwichLN):
+    """Peri-LN, Kim et al. 2025 (arXiv 2502.02730): Sandwich-LN with a norm of the embedding."""
+
+    name = "peri_ln"
+    title = "Peri-LN"
+    equation = "x + LN_out(f(LN(x))); one LN of the embedding"
+    paper = "https://arxiv.org/abs/2502.02730"
+    when_to_use = "Pre-LN whose activations must not grow; from language models"
+    norm_of_embedding = True
+
+
+class SubLN(PreLN):
+    """Sub-LN, Wang et al. 2022 (Magneto, arXiv 2210.06423): Pre-LN with norms inside the sub-layers.
+
+    One more norm is on the heads of self-attention before the output projection, and one on the hidden state of the
+    feed-forward sub-layer before its second linear map, as in the authors' torchscale.  The initialization is Xavier's
+    with a gain that depends on the depths N of the encoder and M of the decoder.
+    """
+
+    name = "sub_ln"
+    title = "Sub-LN"
+    equation = "x + f(LN(x)), one more LN before the last linear map of f, initialization with gain gamma"
+    paper = "https://arxiv.org/abs/2210.06423"
+    when_to_use = "deep Pre-LN of any kind of model"
+    norm_inside = True
+    xavier = staticmethod(nn.init.xavier_normal_)
+
+    def __init__(self, position: LayerPosition) -> None:
+        super().__init__(position)
+        layers, other = position.num_layers, position.other_layers
+        if position.num_sublayers == 3:
+            self.gamma = math.sqrt(math.log(3 * layers))
+        elif other:
+            self.gamma = math.sqrt(math.log(3 * other) * math.log(2 * layers) / 3)
+        else:
+            self.gamma = math.sqrt(math.log(2 * layers))
+
+    def gain(self, weights):
+        return self.gamma if weights == VALUES else 1.0

@@ -9,6 +9,7 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models.transformer_lm import TransformerLanguageModelConfig
 from omegaconf import DictConfig, OmegaConf
 
+from .. import initialization
 from ..kernels import FAST, KERNELS
 from ..residual import DEFAULT, SCHEMES
 from ..sharing import NO_SHARING, STRATEGIES
@@ -47,12 +48,23 @@ class B2TTransformerConfig(StockTransformerConfig):
         default=False,
         metadata={"help": "compile the layers with torch.compile for training; the first updates take minutes then"},
     )
+    init: ChoiceEnum(list(initialization.INITIALIZATIONS)) = field(
+        default=initialization.DEFAULT, metadata={"help": "initialization of the weights of all layers"}
+    )
     depth_scaled_init: bool = field(
-        default=False, metadata={"help": "multiply the initial weights of the N layers of a stack by N**-0.5"}
+        default=False,
+        metadata={
+            "help": "multiply the initial weights of the N layers of a stack by N**-0.5: the older name of "
+            f"--init {initialization.DEPTH_SCALED}"
+        },
     )
     admin_profile: Optional[str] = field(
         default=None,
         metadata={"help": "file of Admin's omegas, read before the first update, or written if it does not exist"},
+    )
+    branch_norm_updates: Optional[int] = field(
+        default=None,
+        metadata={"help": "updates T in which BranchNorm's weight of sub-layers grows from 0 to 1 (default: 4000)"},
     )
 
 

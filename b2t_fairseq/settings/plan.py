@@ -6,20 +6,27 @@ looks up a scheme or computes which layer uses which parameter set.
 
 from __future__ import annotations
 
+import logging
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fairseq.modules import LayerNorm
+
 from b2t_common.errors import InputError
 from b2t_common.names import STACKS
 
+from ..initialization import Initialization, chosen_initialization
 from ..residual import LayerPosition, ResidualScheme, scheme_class, stock_scheme
+from ..residual.contract import BuildNorm
 from ..sharing import layer_indices
 from .fields import B2TLanguageModelConfig, B2TTransformerConfig, as_namespace
 from .validation import validate, validate_pruning
 from .validation_lm import validate_language_model
 from .validation_s2t import validate_speech
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,8 @@ class StackPlan:
         embed_dim: width of the residual stream.
         num_sublayers: sub-layers of a layer: 2, or 3 with cross-attention.
         other_layers: number of layers of the other stack that the scheme has to know of; 0 if there is none.
+        scheme_settings: the values of the scheme's own flags.
+        build_norm: builds a norm, given its width.
     """
 
     name: str
@@ -45,6 +54,8 @@ class StackPlan:
     embed_dim: int
     num_sublayers: int
     other_layers: int
+    scheme_settings: Mapping[str, Any]
+    build_norm: BuildNorm = LayerNorm
 
     @property
     def num_sets(self) -> int:
@@ -54,7 +65,14 @@ class StackPlan:
     def residual(self, layer: int) -> ResidualScheme:
         """Return the residual scheme of a layer, given its number among the layers that are built."""
         position = LayerPosition(
-            self.name, self.depths[layer], self.num_layers, self.embed_dim, self.num_sublayers, self.other_layers
+            stack=self.name,
+            index=self.depths[layer],
+            num_layers=self.num_layers,
+            embed_dim=self.embed_dim,
+            num_sublayers=self.num_sublayers,
+            other_layers=self.other_layers,
+            build_norm=self.build_norm,
+            settings=self.scheme_settings,
         )
         return self.scheme(position)
 
@@ -66,10 +84,12 @@ class Plan:
     Attributes:
         settings: every setting, with the dimensions that follow from others filled in.
         stacks: the encoder's plan and the decoder's, or the decoder's alone.
+        initialization: what rewrites the weights of a fresh model.
     """
 
     settings: Namespace
     stacks: tuple[StackPlan, ...]
+    initialization: type[Initialization]
 
     def stack(self, name: str) -> StackPlan:
         """Return the plan of ``"encoder"`` or ``"decoder"``."""
@@ -121,6 +141,11 @@ def plan_speech(cfg: Namespace) -> Plan:
     plan = _validated_plan(settings, STACKS)
     validate_pruning(settings)
     validate_speech(settings)
+    if plan.initialization.needs_unit_embeddings and not plan.stack("encoder").scheme.norm_of_embedding:
+        logger.warning(
+            f"--init {plan.initialization.name} was derived for embeddings of standard deviation 1; what the encoder's "
+            "layers read here comes from convolutions"
+        )
     return plan
 
 
@@ -154,7 +179,8 @@ def _validated_plan(settings: Namespace, stacks: Sequence[str]) -> Plan:
 
 
 def _plan(settings: Namespace, scheme: type[ResidualScheme], stacks: Sequence[str]) -> Plan:
-    return Plan(settings, tuple(_plan_stack(settings, scheme, stack, stacks) for stack in stacks))
+    planned = tuple(_plan_stack(settings, scheme, stack, stacks) for stack in stacks)
+    return Plan(settings, planned, chosen_initialization(settings.init, settings.depth_scaled_init))
 
 
 def _plan_stack(settings: Namespace, scheme: type[ResidualScheme], name: str, stacks: Sequence[str]) -> StackPlan:
@@ -178,6 +204,7 @@ def _plan_stack(settings: Namespace, scheme: type[ResidualScheme], name: str, st
         embed_dim=getattr(settings, f"{name}_embed_dim"),
         num_sublayers=3 if has_cross_attention else 2,
         other_layers=getattr(settings, f"{other}_layers") if sees_other else 0,
+        scheme_settings={name: getattr(settings, name) for name in scheme.flags},
     )
 
 

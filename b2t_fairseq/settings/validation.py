@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from b2t_common.errors import InputError
 from b2t_common.names import STACKS, flag
 
+from ..initialization import DEFAULT, check_embeddings, chosen_initialization
 from ..kernels import EXACT
 from ..residual import SCHEMES, ResidualScheme, stock_scheme
 
@@ -113,6 +114,7 @@ def validate(args: Namespace, scheme: type[ResidualScheme], stacks: Sequence[str
         if args.compile and getattr(args, name, None) == value:
             raise InputError(f"--compile cannot work with {shown(args, name)}; drop one of them")
     _validate_residual(args, scheme, stacks)
+    _validate_initialization(args, scheme)
     _validate_dimensions(args, stacks)
 
 
@@ -143,23 +145,33 @@ def _validate_residual(args: Namespace, scheme: type[ResidualScheme], stacks: Se
                 f"--{stack}-normalize-before contradicts --residual {args.residual}: the scheme alone says where "
                 f"the norms are; drop --{stack}-normalize-before, or choose --residual {stock_scheme(True).name}"
             )
+    if args.layernorm_embedding and scheme.norm_of_embedding:
+        raise InputError(
+            f"--layernorm-embedding has no effect with --residual {args.residual}, which has that norm already; drop it"
+        )
     if args.no_decoder_final_norm and not scheme.norm_after_stack:
         raise InputError(
             f"--no-decoder-final-norm has no effect with --residual {args.residual}, whose decoder ends without an "
             f"extra norm; drop the flag, or choose --residual {stock_scheme(True).name}"
         )
-    if args.depth_scaled_init and scheme.xavier is not None:
-        raise InputError(
-            f"--depth-scaled-init contradicts --residual {args.residual}, which is an initialization itself; drop "
-            "--depth-scaled-init"
-        )
     for name in {name for known in SCHEMES.values() for name in known.flags}:
-        if getattr(args, name) and name not in scheme.flags:
+        if getattr(args, name) not in (None, "") and name not in scheme.flags:
             readers = " or ".join(known.name for known in SCHEMES.values() if name in known.flags)
             raise InputError(
                 f"{shown(args, name)} has no effect with --residual {args.residual}; drop it, or choose "
                 f"--residual {readers}"
             )
+
+
+def _validate_initialization(args: Namespace, scheme: type[ResidualScheme]) -> None:
+    initialization = chosen_initialization(args.init, args.depth_scaled_init)
+    if scheme.xavier is not None and initialization.name != DEFAULT:
+        given = "--depth-scaled-init" if args.depth_scaled_init else f"--init {args.init}"
+        raise InputError(
+            f"{given} contradicts --residual {args.residual}, which is an initialization itself; drop {given}"
+        )
+    if not scheme.norm_of_embedding and not args.layernorm_embedding:
+        check_embeddings(initialization, args)
 
 
 def _validate_dimensions(args: Namespace, stacks: Sequence[str]) -> None:

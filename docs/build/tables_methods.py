@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from b2t_cli.tables import markdown_table
 from b2t_common.names import flag
+from b2t_fairseq.initialization import INITIALIZATIONS
 from b2t_fairseq.kernels import KERNELS
-from b2t_fairseq.residual import SCHEMES, PostLN
+from b2t_fairseq.residual import B2T, SCHEMES, PostLN, PreLN, ResidualScheme
 from b2t_fairseq.settings.fields import B2TTransformerConfig
 from b2t_fairseq.settings.stock import StockTransformerConfig
 from b2t_fairseq.sharing import NO_SHARING, STRATEGIES, layer_indices
@@ -17,13 +19,34 @@ from b2t_fairseq.sharing import NO_SHARING, STRATEGIES, layer_indices
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def schemes_table() -> str:
-    """Return the residual schemes: flag, equation, paper."""
+_IN_FIGURE = (PostLN, PreLN, B2T)
+
+
+def schemes_table(schemes: Iterable[type[ResidualScheme]] = tuple(SCHEMES.values())) -> str:
+    """Return residual schemes: flag, equation, paper."""
     rows = []
-    for name, scheme in SCHEMES.items():
-        ending = "; one more LN after the stack" if scheme.norm_after_stack else ""
-        rows.append([f"`{name}`", f"`{scheme.equation}`{ending}", f"[{scheme.title}]({scheme.paper})"])
+    for scheme in schemes:
+        # ResiDual's equation says what its norm after the stack does.
+        has_ending = scheme.norm_after_stack and scheme.num_streams == 1
+        ending = "; one more LN after the stack" if has_ending else ""
+        rows.append([f"`{scheme.name}`", f"`{scheme.equation}`{ending}", f"[{scheme.title}]({scheme.paper})"])
     return markdown_table(["`--residual`", "equation", "paper"], rows, "lll")
+
+
+def main_schemes() -> str:
+    """Return the schemes of the figure with their equations, and the names of all others."""
+    others = [f"`{scheme.name}`" for scheme in SCHEMES.values() if scheme not in _IN_FIGURE]
+    more = f"{len(others)} more, with their [equations and papers](docs/methods.md#residual-schemes): "
+    return f"{schemes_table(_IN_FIGURE)}\n\n{more}{', '.join(others)}."
+
+
+def initializations_table() -> str:
+    """Return the initializations: flag, rule, paper."""
+    rows = [
+        [f"`{name}`", one.rule, f"[{one.paper.split('/')[-1]}]({one.paper})" if one.paper else ""]
+        for name, one in INITIALIZATIONS.items()
+    ]
+    return markdown_table(["`--init`", "weights of the layers", "arXiv"], rows, "lll")
 
 
 def scheme_costs_table() -> str:
@@ -60,8 +83,9 @@ def strategies_table() -> str:
 def flags_table() -> str:
     """Return this plugin's own flags, with their defaults and help texts."""
     stock = {field.name for field in dataclasses.fields(StockTransformerConfig)}
-    choices = {"residual": SCHEMES, "layer_sharing": STRATEGIES, "kernels": KERNELS}
+    choices = {"residual": SCHEMES, "layer_sharing": STRATEGIES, "init": INITIALIZATIONS, "kernels": KERNELS}
     values = {int: "M", float: "P", str: "FILE"}
+    named = {"branch_norm_updates": " T"}
     rows = []
     for field in dataclasses.fields(B2TTransformerConfig):
         if field.name in stock:
@@ -70,7 +94,7 @@ def flags_table() -> str:
             value = f" {{{','.join(choices[field.name])}}}"
         else:
             kind = getattr(field.type, "__args__", (field.type,))[0]
-            value = f" {values[kind]}" if kind in values else ""
+            value = named.get(field.name) or (f" {values[kind]}" if kind in values else "")
         default = "" if field.default in (None, False) else f"`{field.default}`"
         rows.append([f"`{flag(field.name)}{value}`", default, field.metadata["help"]])
     return markdown_table(["flag", "default", "what it does"], rows, "lll")

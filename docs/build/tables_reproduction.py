@@ -20,6 +20,7 @@ from b2t_cli.scoring.matching import matching
 from b2t_cli.tables import markdown_table, number
 from b2t_fairseq.building import build_without_data
 from b2t_fairseq.counting import training_flops
+from b2t_fairseq.initialization import DEFAULT
 from b2t_fairseq.settings.fields import as_namespace
 from b2t_fairseq.settings.plan import Plan, plan_translation
 from b2t_fairseq.sharing import NO_SHARING
@@ -187,10 +188,12 @@ def _recipe(c: Configuration) -> str:
     args = c.settings
     clip = f"clip {args.clip_norm}" if args.clip_norm else "no clipping"
     parts = [f"lr {args.lr[0]}", f"warm-up {args.warmup_updates:,}", clip, f"dropout {args.dropout}"]
+    if args.weight_decay:
+        parts.append(f"weight decay {args.weight_decay}")
     if args.encoder_word_dropout:
         parts.append(f"word dropout {args.encoder_word_dropout}")
-    if args.depth_scaled_init:
-        parts.append("depth-scaled initialization")
+    if c.plan.initialization.name != DEFAULT:
+        parts.append(f"{c.plan.initialization.name.replace('_', '-')} initialization")
     return ", ".join(parts)
 
 

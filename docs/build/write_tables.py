@@ -41,7 +41,7 @@ def included(name: str, page: str = "") -> str:
 def readme_parts() -> dict[str, str]:
     """Return all generated parts of README.md by name."""
     return {
-        "schemes": tables_methods.schemes_table(),
+        "schemes": tables_methods.main_schemes(),
         "strategies": tables_methods.strategies_table(),
         "quickstart score": tables_results.quickstart_score(),
         "results": tables_results.results_table(evidence.read(), records.read()),
@@ -50,7 +50,11 @@ def readme_parts() -> dict[str, str]:
 
 def methods_parts() -> dict[str, str]:
     """Return all generated parts of docs/methods.md by name."""
-    return {"costs of schemes": tables_methods.scheme_costs_table()}
+    return {
+        "schemes": tables_methods.schemes_table(),
+        "costs of schemes": tables_methods.scheme_costs_table(),
+        "initializations": tables_methods.initializations_table(),
+    }
 
 
 def models_parts() -> dict[str, str]:

@@ -13,8 +13,8 @@ from helpers import make_batch, make_model
 from b2t_fairseq.layer_stack import layer_stacks
 from b2t_fairseq.sharing import STRATEGIES, layer_indices
 
-NORM_AFTER = ("post_ln", "b2t", "admin", "deepnorm")
-NORM_BEFORE = ("pre_ln", "dlcl", "ln_scaling")
+NORM_AFTER = ("post_ln", "b2t", "span_norm", "admin", "deepnorm", "branch_norm", "keel", "resi_dual")
+NORM_BEFORE = ("pre_ln", "dlcl", "ln_scaling", "sandwich_ln", "peri_ln", "sub_ln")
 each_kind = pytest.mark.parametrize("kind", KINDS)
 each_kind_and_scheme = pytest.mark.parametrize(("kind", "scheme"), [*PAIRS, ("speech", "b2t")])
 
@@ -60,6 +60,9 @@ class TestNumbers:
             post = scheme in NORM_AFTER or (scheme == "mix_ln" and measured["layer"] <= len(stack.layer_list()) // 4)
             if post:
                 expected = [("input", names[0], at_input), *inside]
+                if scheme == "resi_dual":
+                    # Behind the last norm there is still the second stream.
+                    expected.append(("output", names[-1], at_output))
             elif scheme in (*NORM_BEFORE, "mix_ln"):
                 expected = [("input", names[0], at_input), *inside[1:], ("output", names[-1], at_output)]
             else:
@@ -67,7 +70,7 @@ class TestNumbers:
                 labels = [(place["where"], place["sublayer"]) for place in measured["positions"]]
                 assert labels == [*(("input", name) for name in names), ("output", names[-1])]
                 continue
-            assert len(measured["positions"]) == len(expected) == 2 * len(names) + 1
+            assert len(measured["positions"]) == len(expected) == 2 * len(names) + 1 + (scheme == "resi_dual")
             for place, (where, name, gradient) in zip(measured["positions"], expected, strict=True):
                 assert (place["where"], place["sublayer"]) == (where, name)
                 assert place["gradient"] == close(root_mean_square(gradient))

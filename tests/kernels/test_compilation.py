@@ -41,7 +41,7 @@ def test_one_graph_for_each_stack_gives_the_same_numbers():
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
 
 
-@pytest.mark.parametrize("scheme", ["admin", "ln_scaling", "mix_ln"])
+@pytest.mark.parametrize("scheme", ["admin", "ln_scaling", "mix_ln", "resi_dual", "branch_norm"])
 def test_layers_of_all_depths_share_a_graph(scheme):
     """Schemes that depend on the depth must not need a graph for each layer: PyTorch gives up after eight."""
     model = randomize(make_model(compile=True, residual=scheme, encoder_layers=4, decoder_layers=4)).train()
@@ -52,7 +52,10 @@ def test_layers_of_all_depths_share_a_graph(scheme):
         # The pass that measures the profile compiles nothing.
         admin_profile.measure(model, make_batch()["net_input"])
         assert not torch._dynamo.utils.counters["stats"]
-    model(**make_batch()["net_input"])
+    for update in range(2):
+        # BranchNorm's weight changes with every update.
+        model.set_num_updates(update)
+        model(**make_batch()["net_input"])
     # Mix-LN has two kinds of layers in each stack.
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == (4 if scheme == "mix_ln" else 2)
 

@@ -88,7 +88,10 @@ def around(model, modules, batch):
         handle.remove()
     ends = [tensor for module in modules for tensor in seen[module]]
     gradients = torch.autograd.grad(loss, ends)
-    return {module: seen[module] + list(gradients[2 * i : 2 * i + 2]) for i, module in enumerate(modules)}
+    # Two residual streams are one tensor with a dimension more; the first stream is what sub-layers read.
+    values = [end[0] if end.dim() == 4 else end for end in ends]
+    gradients = [gradient.sum(dim=0) if gradient.dim() == 4 else gradient for gradient in gradients]
+    return {module: values[2 * i : 2 * i + 2] + gradients[2 * i : 2 * i + 2] for i, module in enumerate(modules)}
 
 
 def is_token(model, stack, batch):

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 
 # The stacks have different depths, so that a test fails where one depth is used for the other.
 LAYERS = {"encoder": 6, "decoder": 4}
+UPDATE = 1000
+"""The update of training in which the equations hold, counted from 1."""
 
 
 def attention(attn, query, source, mask):
@@ -21,12 +23,27 @@ def attention(attn, query, source, mask):
         part = slice(head * attn.head_dim, (head + 1) * attn.head_dim)
         scores = queries[:, part] @ keys[:, part].T * attn.head_dim**-0.5
         heads.append(torch.softmax(scores.masked_fill(mask, float("-inf")), dim=-1) @ values[:, part])
-    return attn.out_proj(torch.cat(heads, dim=-1))
+    return linear(attn.out_proj, torch.cat(heads, dim=-1))
 
 
 def feed_forward(layer, x):
     """Return the output of the two linear maps with ReLU between them."""
-    return layer.fc2(F.relu(layer.fc1(x)))
+    return linear(layer.fc2, F.relu(layer.fc1(x)))
+
+
+def linear(layer, x):
+    """Return a linear map, of a normalized input if there is a norm in it."""
+    x = normalized(layer.norm, x) if hasattr(layer, "norm") else x
+    return x @ layer.weight.T + layer.bias
+
+
+def normalized(norm, x):
+    """Return layer normalization written out."""
+    mean, variance = x.mean(dim=-1, keepdim=True), x.var(dim=-1, unbiased=False, keepdim=True)
+    return (x - mean) / (variance + norm.eps).sqrt() * norm.weight + norm.bias
+
+
+NORM_AFTER_STACK = ("pre_ln", "mix_ln", "ln_scaling", "dlcl", "sandwich_ln", "peri_ln", "sub_ln")
 
 
 class Place(NamedTuple):
@@ -47,8 +64,16 @@ def sublayer_output(scheme, layer, place, x, f, norm, layer_input):
         return norm(x + f(x))
     if scheme == "b2t":
         return norm(layer_input + x + f(x))
-    if scheme in ("pre_ln", "mix_ln", "dlcl"):
+    if scheme in ("pre_ln", "mix_ln", "dlcl", "sub_ln"):
         return x + f(norm(x))
+    if scheme == "span_norm":
+        return norm(layer_input + f(x)) if last else norm(x + f(x))
+    if scheme in ("sandwich_ln", "peri_ln"):
+        return x + normalized(layer.residual.output_norms[sublayer], f(norm(x)))
+    if scheme == "keel":
+        return norm(sublayers * LAYERS[stack] * x + f(normalized(layer.residual.input_norms[sublayer], x)))
+    if scheme == "branch_norm":
+        return norm(x + (min(1, UPDATE / 4000) if layer.training else 1) * f(x))
     if scheme == "ln_scaling":
         return x + f(norm(x) / depth**0.5)
     if scheme == "admin":
@@ -73,11 +98,16 @@ def combination(stack, outputs):
 def run_stack(scheme, stack, x, source=None):
     """Return the output of a stack for one sentence, (seq_len, embed_dim).
 
+    ``x`` is the embedding with its positions.
+
     ``source`` is the encoder's output, (src_len, embed_dim), for a decoder with cross-attention.
     """
     future = torch.ones(len(x), len(x), dtype=torch.bool).triu(1) & (stack.name == "decoder")
     nothing = None if source is None else torch.zeros(len(x), len(source), dtype=torch.bool)
+    if scheme == "peri_ln":
+        x = normalized(stack.layernorm_embedding, x)
     outputs = [x]
+    unnormalized = x
     for depth, layer in enumerate(stack.layers, 1):
         if scheme == "dlcl":
             x = combination(stack, outputs)
@@ -91,8 +121,25 @@ def run_stack(scheme, stack, x, source=None):
         layer_input = x
         for sublayer, (f, norm) in enumerate(sublayers):
             place = Place(stack.name, depth, sublayer, len(sublayers))
-            x = sublayer_output(scheme, layer, place, x, f, norm, layer_input)
+            if scheme == "resi_dual":
+                output = f(x)
+                x, unnormalized = norm(x + output), unnormalized + output
+            else:
+                x = sublayer_output(scheme, layer, place, x, f, norm, layer_input)
         outputs.append(x)
     if scheme == "dlcl":
         x = combination(stack, outputs)
-    return stack.layer_norm(x) if scheme in ("pre_ln", "mix_ln", "ln_scaling", "dlcl") else x
+    if scheme == "resi_dual":
+        return x + normalized(stack.layer_norm, unnormalized)
+    return stack.layer_norm(x) if scheme in NORM_AFTER_STACK else x
+
+
+def translation_logits(scheme, model, source, target):
+    """Return a translation model's logits for one sentence, (tgt_len, vocabulary), from the embedding on.
+
+    ``source`` and ``target`` are the tokens that encoder and decoder read; the embeddings are 16 wide.
+    """
+    table = model.encoder.embed_tokens.weight
+    positions = model.encoder.embed_positions.weights.to(table)
+    x = run_stack(scheme, model.encoder, 4 * table[source] + positions[2 : 2 + len(source)])
+    return run_stack(scheme, model.decoder, 4 * table[target] + positions[2 : 2 + len(target)], x) @ table.T

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from checks import assert_same_results, randomized_pair
-from equations import LAYERS, run_stack
+from equations import LAYERS, UPDATE, translation_logits
 from exactly import assert_equal_in_float64, softmaxes_in_float64
 from golden import translate
 from helpers import make_batch, make_model, randomize, step_by_step_logits
@@ -15,25 +15,44 @@ SETS = {"encoder_unique_layers": 3, "decoder_unique_layers": 2}
 SHARING = [{"layer_sharing": name, **({} if name == "none" else SETS)} for name in STRATEGIES]
 
 
+DEPTHS = {f"{stack}_layers": layers for stack, layers in LAYERS.items()}
+
+
+def sentences(batch):
+    """Return the tokens that encoder and decoder read of each sentence, without padding."""
+    tokens, prev = batch["net_input"]["src_tokens"], batch["net_input"]["prev_output_tokens"]
+    return [(source[source != 1], target[target != 1]) for source, target in zip(tokens, prev, strict=True)]
+
+
 @pytest.mark.parametrize("sharing", SHARING, ids=STRATEGIES)
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_model_equals_its_equations(scheme, sharing):
     """The logits of each sentence are those of the equations, from the embedding on, in float64."""
-    depths = {f"{stack}_layers": layers for stack, layers in LAYERS.items()}
-    model = randomize(make_model(residual=scheme, **depths, **sharing)).double().eval()
+    model = randomize(make_model(residual=scheme, **DEPTHS, **sharing)).double().eval()
     batch = make_batch()
-    tokens, prev = batch["net_input"]["src_tokens"], batch["net_input"]["prev_output_tokens"]
     with torch.no_grad():
         logits, _ = model(**batch["net_input"])
-        for sentence in range(len(tokens)):
-            source = tokens[sentence][tokens[sentence] != 1]
-            target = prev[sentence][prev[sentence] != 1]
-            table = model.encoder.embed_tokens.weight
-            positions = model.encoder.embed_positions.weights.double()
-            x = run_stack(scheme, model.encoder, 4 * table[source] + positions[2 : 2 + len(source)])
-            x = run_stack(scheme, model.decoder, 4 * table[target] + positions[2 : 2 + len(target)], x)
+        for own, (source, target) in zip(logits, sentences(batch), strict=True):
+            expected = translation_logits(scheme, model, source, target)
             # Even in a float64 model, fairseq computes the softmax of the cross-attention in float32.
-            assert (x @ table.T - logits[sentence, : len(target)]).abs().max() < 1e-6 * logits.abs().max().clamp(min=1)
+            assert (expected - own[: len(target)]).abs().max() < 1e-6 * logits.abs().max().clamp(min=1)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_gradients_of_training_are_those_of_the_equations(scheme):
+    """Those of every parameter, in float64, in an update of training, with shared layers."""
+    model = randomize(make_model(residual=scheme, **DEPTHS, **SHARING[-1])).double().train()
+    model.set_num_updates(UPDATE - 1)
+    batch = make_batch()
+    logits, _ = model(**batch["net_input"])
+    expected = torch.cat([translation_logits(scheme, model, *sentence) for sentence in sentences(batch)])
+    own = torch.cat([rows[: len(target)] for rows, (_, target) in zip(logits, sentences(batch), strict=True)])
+    assert torch.allclose(own, expected, rtol=1e-9, atol=1e-9)
+    parameters = dict(model.named_parameters())
+    gradients = [torch.autograd.grad(x.square().sum(), list(parameters.values())) for x in (own, expected)]
+    scale = max(gradient.abs().max() for gradient in gradients[1])
+    for name, gradient, other in zip(parameters, *gradients, strict=True):
+        assert (gradient - other).abs().max() < 1e-9 * scale, name
 
 
 STOCK_FLAGS = [
@@ -159,7 +178,8 @@ def test_beam_search_scores_equal_teacher_forcing(scheme, sharing):
 
 def test_every_two_schemes_compute_different_logits():
     batch = make_batch()
-    outputs = [randomize(make_model(residual=scheme)).eval()(**batch["net_input"])[0] for scheme in SCHEMES]
+    # In training, because in evaluation BranchNorm is Post-LN.
+    outputs = [randomize(make_model(residual=scheme)).train()(**batch["net_input"])[0] for scheme in SCHEMES]
     for first in range(len(outputs)):
         for second in range(first):
             assert (outputs[first] - outputs[second]).abs().max() > 0.1

@@ -25,10 +25,12 @@ def test_every_flag_of_fairseqs_transformer_is_a_flag_here():
         "--decoder-unique-layers",
         "--encoder-word-dropout",
         "--decoder-word-dropout",
+        "--init",
         "--depth-scaled-init",
         "--kernels",
         "--compile",
         "--admin-profile",
+        "--branch-norm-updates",
     }
 
 

@@ -20,13 +20,22 @@ def sharing_flags(strategy):
     return ["--layer-sharing", strategy, "--encoder-unique-layers", "2", "--decoder-unique-layers", "2"]
 
 
-# Schemes with parameters of their own are here; test_schemes.py saves and loads every scheme with every strategy.
+# Schemes with parameters or buffers of their own are here; test_schemes.py saves and loads every scheme with every
+# strategy.
 @pytest.mark.parametrize(
-    ("scheme", "strategy"), [("post_ln", "none"), ("admin", "sequence"), ("dlcl", "cycle"), ("b2t", "cycle_rev")]
+    ("scheme", "strategy"),
+    [
+        ("post_ln", "none"),
+        ("admin", "sequence"),
+        ("dlcl", "cycle"),
+        ("b2t", "cycle_rev"),
+        ("branch_norm --branch-norm-updates 8", "none"),
+        ("resi_dual", "cycle"),
+    ],
 )
 def test_resumed_run_equals_uninterrupted_run(data, tmp_path, scheme, strategy):
     """Two epochs give the same bits as one epoch and then another, in the weights and in the optimizer's state."""
-    flags = ["--residual", scheme, *sharing_flags(strategy), "--encoder-word-dropout", "0.1"]
+    flags = ["--residual", *scheme.split(), *sharing_flags(strategy), "--encoder-word-dropout", "0.1"]
     whole = train(data, tmp_path / "whole", *flags, "--max-epoch", "2")
     train(data, tmp_path / "parts", *flags, "--max-epoch", "1")
     resumed = train(data, tmp_path / "parts", *flags, "--max-epoch", "2")
@@ -43,7 +52,7 @@ def test_resumed_run_equals_uninterrupted_run(data, tmp_path, scheme, strategy):
     expected = {"none": [0, 1, 2, 3], "sequence": [0, 0, 1, 1], "cycle": [0, 1, 0, 1], "cycle_rev": [0, 1, 1, 0]}
     assert same_layers(layers) == expected[strategy]
     # The optimizer has one state for each parameter set.
-    buffers = ("version", "profiled", "_float_tensor")
+    buffers = ("version", "profiled", "_float_tensor", ".update")
     tied = len({tensor.data_ptr() for name, tensor in model.items() if not name.endswith(buffers)})
     assert len(states[0]) == tied
 
