@@ -28,7 +28,7 @@ only='' text='' seeds=(1 2 3) jobs=$(cores) out=$PROJECT/runs/claims from=() par
 while [ $# -gt 0 ]; do
     case $1 in
         --only) need_value "$@" && only=$2 && shift ;;
-        --text) need_value "$@" && text=$(realpath "$2") && shift ;;
+        --text) need_value "$@" && text=$2 && shift ;;
         --seeds) need_value "$@" && read -ra seeds <<<"$2" && shift ;;
         --jobs) need_value "$@" && jobs=$2 && shift ;;
         --out) need_value "$@" && out=$2 && shift ;;
@@ -47,6 +47,7 @@ done
 [[ $jobs =~ ^[1-9][0-9]*$ ]] || die "--jobs $jobs: give a positive whole number"
 [ ${#seeds[@]} -gt 0 ] || die "--seeds names no seed"
 for seed in "${seeds[@]}"; do [[ $seed =~ ^[0-9]+$ ]] || die "--seeds: $seed is not a whole number"; done
+[ -z "$text" ] || [ -d "$text" ] || die "--text $text: no such folder"
 run_setup
 if [ -n "$list" ]; then
     module claims.registry --list
@@ -212,7 +213,7 @@ if [ -n "$parts" ]; then
     say "study: $parts"
     status=0
     pass_signals_on
-    follow bash "$PROJECT/claims/study/run.sh" --only "$parts" ${text:+--text "$text"} --jobs "$jobs" \
+    follow bash "$PROJECT/claims/study/run.sh" --only "$parts" ${text:+--text "$(realpath "$text")"} --jobs "$jobs" \
         --out "$out/study" --results "$results" || status=$?
     trap - USR1 TERM INT
     [ "$status" -ne 75 ] || exit 75

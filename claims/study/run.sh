@@ -37,6 +37,7 @@ while [ $# -gt 0 ]; do
 done
 [[ $jobs =~ ^[1-9][0-9]*$ ]] || die "--jobs $jobs: give a positive whole number"
 [[ $width =~ ^[1-9][0-9]*$ ]] && [ $((width % 8)) -eq 0 ] || die "--width $width: give a multiple of 8"
+[ -z "$text" ] || [ -d "$text" ] || die "--text $text: no such folder"
 cpu=(--cpu)
 [ "$width" -eq 64 ] || cpu=()
 run_setup

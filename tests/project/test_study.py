@@ -233,7 +233,7 @@ class TestVerdicts:
     def test_without_runs_nothing_is_decided(self, name):
         assert self.judge(name, []).verdict == NOT_RUN
 
-    def test_clear_differences_decide(self):
+    def test_clear_differences_decide_claims(self):
         verdicts = {name: judgement.verdict for name, judgement in registry.judge(measured()).items()}
         decided = {name: verdict for name, verdict in verdicts.items() if verdict != NOT_RUN}
         assert decided == {"divergence": HOLDS, "loss_18l": HOLDS, "loss_6l": HOLDS, "deeper": HOLDS}
