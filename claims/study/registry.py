@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from claims.registry import B2T_PAPER, NEITHER, SHARING_PAPER
 from claims.study import judging
-from claims.study.grid import MODELS, SAME_FLOPS, UPDATES
+from claims.study.grid import MODELS, SAME_FLOPS, UPDATES, Model
 from claims.study.judging import EQUAL, NO_REWARD, NOT_RUN, Comparison, Judgement, Outcome
 from claims.study.records import Record
 from claims.verdicts import FAILS, HOLDS, OPEN
@@ -49,6 +49,12 @@ class StudyClaim:
     deeper: bool = False
     trains: tuple[tuple[str, bool], ...] = ()
     words: tuple[str, str] | None = None
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The models whose learning-rate curves it needs, each once."""
+        compared = [model for pair in self.comparisons for model in (pair.ours, pair.theirs)]
+        return tuple(dict.fromkeys([*compared, *(MODELS[name] for name, _ in self.trains)]))
 
 
 _POST_LN_6 = _against("post_ln_6", "b2t_6")
@@ -195,11 +201,12 @@ def _judge_training(claim: StudyClaim, done: Sequence[Record]) -> Judgement:
         trains = judging.trains(done, model)
         answers.append(None if trains is None else trains is expected)
         curve = judging.curve(done, model)
-        details.append(f"{model.label}: {curve.failed} of {len(curve.runs)} runs failed")
+        runs = len(curve.runs)
+        details.append(f"{model.label}: {f'{judging.count(curve.failed, runs)} runs failed' if runs else NOT_RUN}")
         if not expected:
             failed, total = failed + curve.failed, total + len(curve.runs)
     verdict = judging.combined(answers, missing=None in answers)
-    return Judgement(verdict, f"{failed} of {total} runs failed" if total else "-", "; ".join(details))
+    return Judgement(verdict, f"{judging.count(failed, total)} runs failed" if total else "-", "; ".join(details))
 
 
 def _judge_words(claim: StudyClaim, done: Sequence[Record]) -> Judgement:
@@ -211,6 +218,7 @@ def _judge_words(claim: StudyClaim, done: Sequence[Record]) -> Judgement:
         return Judgement(NOT_RUN, "-")
     better, difference = compared
     number = f"{100 * difference:+.1f} points"
+    details = f"{ours.label} minus {theirs.label}: {number} of the products of long words"
     if gate[0] is not True:
-        return Judgement(NO_REWARD, number)
-    return Judgement({True: HOLDS, False: FAILS, None: OPEN}[better], number)
+        return Judgement(NO_REWARD, number, details)
+    return Judgement({True: HOLDS, False: FAILS, None: OPEN}[better], number, details)

@@ -4,6 +4,7 @@ import json
 import math
 import random
 import re
+import subprocess
 
 import pytest
 from helpers import ROOT
@@ -260,7 +261,7 @@ class TestVerdicts:
         assert self.judge("loss_18l", done).verdict == NOT_RUN
 
     def test_a_model_fails_to_train_only_if_it_fails_at_every_rate(self):
-        assert self.judge("divergence", measured()).number == "5 of 5 runs failed"
+        assert self.judge("divergence", measured()).number == "5 of 5 (48% to 100%) runs failed"
         assert self.judge("divergence", [one for one in measured() if one["rate"] != "5e-4"]).verdict == NOT_RUN
         done = [one for one in measured() if (one["model"], one["rate"]) != ("post_ln_18", "5e-4")]
         assert self.judge("divergence", [*done, run("post_ln_18", "5e-4", loss=6.0)]).verdict == FAILS
@@ -304,6 +305,13 @@ class TestVerdicts:
 
 
 class TestPages:
+    def test_gap_window_and_clipping_stand_beside_a_verdict(self):
+        done = tuned("b2t_18", (4.0, 4.0, 4.0)) + tuned("pre_ln_18", (4.1, 4.1, 4.1))
+        (claim,) = [claim for claim in registry.CLAIMS if claim.name == "loss_18l"]
+        expected = "B2T, 18-18: +0.000, 0.001 to 0.004, 25% clipped; Pre-LN, 18-18: +0.100, 0.001 to 0.004, 25% clipped"
+        assert tables.beside(done, claim.models) == expected
+        assert tables.beside([], claim.models) == "-"
+
     @pytest.mark.parametrize("done", [[], [run("b2t_18")], [*measured(), *words("pre_ln_6", (0.2, 0.2))]])
     def test_what_is_not_run_is_said(self, done):
         """Every table has a row for each model, whole or not."""
@@ -330,6 +338,20 @@ class TestPages:
         assert set(drawn) == {*figures.FIGURES}
         assert "Post-LN (x: failed)" in drawn["rates.svg"].decode()
         assert "Pre-LN, 6-6" in drawn["words.svg"].decode()
+
+    @pytest.mark.parametrize(
+        ("flags", "message"),
+        [
+            (["--width", "60"], "--width 60: give a multiple of 8"),
+            (["--text", "/nowhere"], "--text /nowhere: no such folder"),
+            (["--jobs", "two"], "--jobs two: give a positive whole number"),
+        ],
+    )
+    def test_wrong_options_are_refused_before_anything_is_done(self, flags, message):
+        command = ["bash", str(ROOT / "claims/study/run.sh"), *flags]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert result.returncode == 1
+        assert message in result.stderr
 
     def test_what_is_published_was_run_at_a_commit(self):
         """Each record is of the present grid's models and names its commit, without local changes."""
