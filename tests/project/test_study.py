@@ -336,7 +336,7 @@ class TestPages:
         assert figures.draw([run("b2t_18")]) == {}
         drawn = figures.draw([*measured(), *words("pre_ln_6", (0.2, 0.2))])
         assert set(drawn) == {*figures.FIGURES}
-        assert "Post-LN (x: failed)" in drawn["rates.svg"].decode()
+        assert "18-18 layers (\N{MULTIPLICATION SIGN}: failed)" in drawn["rates.svg"].decode()
         assert "Pre-LN, 6-6" in drawn["words.svg"].decode()
 
     @pytest.mark.parametrize(
