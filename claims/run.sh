@@ -57,7 +57,7 @@ fi
 needed=$(module claims.registry --only "$only")
 { read -ra configs && read -ra extras && read -r parts; } <<<"$needed" || true
 if [ -n "$parts" ] && [ ${#flags[@]} -gt 0 ]; then
-    [ -z "$only" ] || die "--only $only: the study has its own settings, so fairseq flags cannot be given with it"
+    [ -z "$only" ] || die "--only $only: fairseq flags are for the earlier runs; for the study see claims/study/run.sh"
     parts=''
 fi
 if [ -z "$text" ] && [ -n "$parts" ] && [ "$parts" != depth ]; then

@@ -12,6 +12,7 @@ from logs import START, reported, validated, write_log
 from planning import planned, settings
 from study_records import BOWL, curve, run, tuned, words
 
+from claims.evidence import RESULTS
 from claims.study import figures, grid, judging, records, registry, statistics, tables, unigrams, word_problem
 from claims.study.grid import MODELS
 from claims.study.judging import EQUAL, NO_REWARD, NOT_RUN
@@ -345,6 +346,7 @@ class TestPages:
             (["--width", "60"], "--width 60: give a multiple of 8"),
             (["--text", "/nowhere"], "--text /nowhere: no such folder"),
             (["--jobs", "two"], "--jobs two: give a positive whole number"),
+            (["--runs", "0"], "--runs 0: give a positive whole number"),
         ],
     )
     def test_wrong_options_are_refused_before_anything_is_done(self, flags, message):
@@ -352,6 +354,21 @@ class TestPages:
         result = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert result.returncode == 1
         assert message in result.stderr
+
+    @pytest.mark.slow
+    def test_from_words_to_a_record(self, tmp_path):
+        """One tiny run of the word problem: its numbers go beside it, the project's stay, and it is not done again."""
+        published = {path: path.read_bytes() for path in RESULTS.iterdir()}
+        command = ["bash", str(ROOT / "claims/study/run.sh"), "--only", "depth", "--runs", "1", "--jobs", "1"]
+        command += ["--out", str(tmp_path), "--", "--max-update", "4", "--encoder-layers", "1", "--decoder-layers", "1"]
+        for expected in (1, 2):
+            result = subprocess.run(command, capture_output=True, text=True, timeout=600)
+            assert result.returncode == 0, result.stdout + result.stderr
+            done = records.read(tmp_path / "results")
+            assert len(done) == expected
+        assert {(one["done"], one["layers"]["encoder"], len(one["exact"])) for one in done} == {(4, 1, 32)}
+        assert "hours of one core are left" in result.stdout
+        assert {path: path.read_bytes() for path in published} == published
 
     def test_what_is_published_was_run_at_a_commit(self):
         """Each record is of the present grid's models and names its commit, without local changes."""
