@@ -3,6 +3,9 @@
     python -m claims.registry --list             names and statements
     python -m claims.registry --only loss_18l    what claims/run.sh has to run and to measure
 
+These are the claims that are decided by measurements, and those of the earlier runs, which share one learning rate;
+claims/study has the claims that tuned runs decide.
+
 A new claim goes into ``CLAIMS``; the driver, the tables and the tests read that list.
 """
 
@@ -15,6 +18,7 @@ from dataclasses import dataclass
 from claims import judging
 from claims.evidence import Evidence
 from claims.judging import Judgement
+from claims.study.grid import PARTS
 
 B2T_PAPER, B2T_RELEASE, SHARING_PAPER, NEITHER = "B2T paper", "B2T release", "sharing paper", "neither paper"
 GRADIENTS, SPEED = "gradients", "speed"
@@ -184,21 +188,21 @@ CLAIMS = (
 )
 
 
-def select_claims(only: str) -> list[Claim]:
-    """Return the claims that ``--only`` names.
+def select(only: str) -> tuple[list[Claim], list[str]]:
+    """Return the claims, and the parts of the study, that ``--only`` names.
 
     Args:
-        only: names with commas between them; empty selects all claims.
+        only: names with commas between them; empty selects everything.
 
     Raises:
-        ValueError: there is no claim of such a name.
+        ValueError: there is no claim and no part of such a name.
     """
     known = {claim.name: claim for claim in CLAIMS}
-    names = only.split(",") if only else list(known)
+    names = only.split(",") if only else [*known, *PARTS]
     for name in names:
-        if name not in known:
-            raise ValueError(f"--only {name}: there is no such claim; give some of {', '.join(known)}")
-    return [known[name] for name in names]
+        if name not in known and name not in PARTS:
+            raise ValueError(f"--only {name}: there is no such claim; give some of {', '.join([*known, *PARTS])}")
+    return [known[name] for name in names if name in known], [name for name in names if name in PARTS]
 
 
 def main() -> None:
@@ -207,17 +211,19 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="print names and statements")
     args = parser.parse_args()
     try:
-        claims = select_claims(args.only)
+        claims, parts = select(args.only)
     except ValueError as error:
         parser.error(str(error))
     if args.list:
-        width = max(len(claim.name) for claim in claims)
-        for claim in claims:
-            print(f"{claim.name:{width}}  {claim.statement}")
+        names = {claim.name: claim.statement for claim in claims} | {part: f"study: {PARTS[part]}" for part in parts}
+        width = max(map(len, names))
+        for name, text in names.items():
+            print(f"{name:{width}}  {text}")
         return
-    # claims/run.sh reads two lines: the configurations, and what else to measure
+    # claims/run.sh reads three lines: the configurations, what else to measure, and the parts of the study
     print(" ".join(dict.fromkeys(config for claim in claims for config in claim.configs)))
     print(" ".join(sorted({claim.needs for claim in claims} - {""})))
+    print(",".join(parts))
 
 
 if __name__ == "__main__":

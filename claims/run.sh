@@ -1,29 +1,34 @@
 #!/usr/bin/env bash
 # Check the papers' claims on real text, with small models of full depth, on a CPU; write docs/results.md and its figures.
 #
-#   bash claims/run.sh [--only CLAIM[,CLAIM]] [--seeds "1 2 3"] [--jobs N] [--out DIR] [--from DIR]
+#   bash claims/run.sh [--only NAME[,NAME]] [--text DIR] [--seeds "1 2 3"] [--jobs N] [--out DIR] [--from DIR]
 #                      [-- fairseq flags]
 #
-#   --only CLAIM    run only what these claims need (default: all claims); --list shows their names
-#   --seeds "..."   seeds of every run (default: 1 2 3; fewer than three decide nothing)
+#   --only NAME     run only these parts of the study, or what these claims need (default: everything)
+#   --text DIR      parallel text for the study: train.en, train.de, valid.en and valid.de, or the same with .gz. Without
+#                   it the study's translation models are left out
+#   --seeds "..."   seeds of the earlier runs (default: 1 2 3; fewer than three decide nothing)
 #   --jobs N        runs at the same time, one core each (default: all cores)
-#   --out DIR       where the runs go, as DIR/CONFIG/seedN (default: runs/claims)
+#   --out DIR       where the runs go, as DIR/CONFIG/seedN, and DIR/study (default: runs/claims)
 #   --from DIR      take Multi30k's files from DIR instead of downloading them
-#   --list          print the claims and end
-#   fairseq flags   for every training, for instance -- --max-update 20000 --total-num-update 20000. Then the numbers
-#                   go to DIR/results and the tables are printed; the project's own numbers and pages do not change
+#   --list          print all names and what of the study is done, and end
+#   fairseq flags   for every training of the earlier runs, for instance -- --max-update 20000 --total-num-update 20000.
+#                   Then the numbers go to DIR/results and the tables are printed; the project's own numbers and pages do
+#                   not change
 #
-# All claims need 60 runs of 5 to 30 minutes each: an hour or two on many cores, a night on two. Gradients and speed alone
-# need minutes. A second call continues where the first one stopped; finished runs are not done again.
+# The study (claims/study/run.sh: rates, seeds, longer, sharing, depth) takes about 20 hours of one core. The earlier 60
+# runs, which share one learning rate, take 5 to 30 minutes each, gradients and speed some minutes. A second call continues
+# where the first one stopped; finished runs are not done again. How much time is left is printed after each run.
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib.sh"
 
 # module NAME ARGUMENTS...: run a Python module of the project
 module() { (cd "$PROJECT" && python -m "$@"); }
 
-only='' seeds=(1 2 3) jobs=$(cores) out=$PROJECT/runs/claims from=() list='' flags=()
+only='' text='' seeds=(1 2 3) jobs=$(cores) out=$PROJECT/runs/claims from=() parts='' list='' flags=()
 while [ $# -gt 0 ]; do
     case $1 in
         --only) need_value "$@" && only=$2 && shift ;;
+        --text) need_value "$@" && text=$2 && shift ;;
         --seeds) need_value "$@" && read -ra seeds <<<"$2" && shift ;;
         --jobs) need_value "$@" && jobs=$2 && shift ;;
         --out) need_value "$@" && out=$2 && shift ;;
@@ -42,13 +47,24 @@ done
 [[ $jobs =~ ^[1-9][0-9]*$ ]] || die "--jobs $jobs: give a positive whole number"
 [ ${#seeds[@]} -gt 0 ] || die "--seeds names no seed"
 for seed in "${seeds[@]}"; do [[ $seed =~ ^[0-9]+$ ]] || die "--seeds: $seed is not a whole number"; done
+[ -z "$text" ] || [ -d "$text" ] || die "--text $text: no such folder"
 run_setup
 if [ -n "$list" ]; then
     module claims.registry --list
+    module claims.study.grid
     exit
 fi
 needed=$(module claims.registry --only "$only")
-{ read -ra configs && read -ra extras; } <<<"$needed" || true
+{ read -ra configs && read -ra extras && read -r parts; } <<<"$needed" || true
+if [ -n "$parts" ] && [ ${#flags[@]} -gt 0 ]; then
+    [ -z "$only" ] || die "--only $only: fairseq flags are for the earlier runs; for the study see claims/study/run.sh"
+    parts=''
+fi
+if [ -z "$text" ] && [ -n "$parts" ] && [ "$parts" != depth ]; then
+    [ -z "$only" ] || die "--only $only: the study's translation models need --text DIR; see --help"
+    echo "without --text the study's translation models are left out"
+    parts=depth
+fi
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 lock "$out/.lock" "another claims/run.sh is at work in $out; wait for it, or give another --out"
@@ -163,10 +179,12 @@ all_runs() {
 
 failed=()
 [ ${#configs[@]} -eq 0 ] || check_settings
-say "corpus"
-# no run has begun, so this gets all cores
-env -u OMP_NUM_THREADS bash "$PROJECT/scripts/quickstart.sh" --corpus multi30k "${from[@]}" --config "$base" \
-    --work "$out/corpus" --stop-stage 4
+if [ ${#configs[@]} -gt 0 ] || [ ${#extras[@]} -gt 0 ]; then
+    say "corpus"
+    # no run has begun, so this gets all cores
+    env -u OMP_NUM_THREADS bash "$PROJECT/scripts/quickstart.sh" --corpus multi30k "${from[@]}" --config "$base" \
+        --work "$out/corpus" --stop-stage 4
+fi
 if [ ${#configs[@]} -gt 0 ]; then
     say "${#configs[@]} configurations, ${#seeds[@]} seed(s), $jobs at a time"
     # each run is a group of processes, so that a signal to this script ends all of its processes; the next call continues
@@ -191,6 +209,16 @@ for extra in "${extras[@]}"; do
             ;;
     esac
 done
+if [ -n "$parts" ]; then
+    say "study: $parts"
+    status=0
+    pass_signals_on
+    follow bash "$PROJECT/claims/study/run.sh" --only "$parts" ${text:+--text "$(realpath "$text")"} --jobs "$jobs" \
+        --out "$out/study" --results "$results" || status=$?
+    trap - USR1 TERM INT
+    [ "$status" -ne 75 ] || exit 75
+    [ "$status" -eq 0 ] || failed+=(study)
+fi
 say "tables and figures"
 module claims.gather "$out" --results "$results"
 module claims.figures --results "$results"

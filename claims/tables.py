@@ -18,6 +18,8 @@ from claims.evidence import RESULTS, Evidence, mean_and_range, read, top_third
 from claims.registry import CLAIMS
 from claims.study import records
 from claims.study import registry as study
+from claims.study import tables as tables_study
+from claims.study.judging import NOT_RUN
 from claims.study.records import Record
 from claims.verdicts import FAILS, HOLDS, OPEN
 
@@ -28,11 +30,13 @@ ONE_RATE = {HOLDS: "so", FAILS: "not so", OPEN: "not decided"}
 def verdicts(evidence: Evidence, done: Sequence[Record]) -> list[tuple[str, str, str, str]]:
     """Return statement, source, verdict and number of each claim that the study or a measurement decides."""
     studied = study.judge(done)
-    rows = [(claim.statement, claim.source, *studied[claim.name][:2]) for claim in study.CLAIMS]
-    for claim in CLAIMS:
-        if not claim.configs:
-            judgement = claim.judge(evidence)
-            rows.append((claim.statement, claim.source, judgement.verdict, judgement.number or "not measured"))
+    measured = [(claim, claim.judge(evidence)) for claim in CLAIMS if not claim.configs]
+    rows = [(claim.statement, claim.source, result.verdict, result.number or "-") for claim, result in measured]
+    # what is decided comes first
+    rows += sorted(
+        ((claim.statement, claim.source, *studied[claim.name][:2]) for claim in study.CLAIMS),
+        key=lambda row: row[2] == NOT_RUN,
+    )
     return rows
 
 
@@ -46,9 +50,13 @@ def verdicts_table(evidence: Evidence, done: Sequence[Record]) -> str:
 
 def details_table(evidence: Evidence, done: Sequence[Record]) -> str:
     """Return all numbers behind the verdicts, by name of the claim or of what measures it."""
-    rows = [[f"`{name}`", judgement.details] for name, judgement in study.judge(done).items() if judgement.details]
-    rows += [[f"`{claim.name}`", claim.judge(evidence).reason] for claim in CLAIMS if not claim.configs]
-    return markdown_table(["claim", "numbers"], rows, "ll")
+    studied = study.judge(done)
+    rows = [
+        [f"`{claim.name}`", studied[claim.name].details or NOT_RUN, tables_study.beside(done, claim.models)]
+        for claim in study.CLAIMS
+    ]
+    rows += [[f"`{claim.name}`", claim.judge(evidence).reason, ""] for claim in CLAIMS if not claim.configs]
+    return markdown_table(["claim", "numbers", "above the best, rates within 0.1 bit, clipped"], rows, "lll")
 
 
 def one_rate_table(evidence: Evidence) -> str:

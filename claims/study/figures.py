@@ -36,12 +36,12 @@ def rates(done: Sequence[Record]) -> Figure | None:
     order = list(dict.fromkeys(model.label.split(",")[0] for model in (*DEEP, *SHALLOW)))
     handles = {}
     for axes, (title, curves) in zip(figure.subplots(1, 2, sharey=True), panels.items(), strict=True):
-        style.title(axes, title)
+        style.title(axes, f"{title} (\N{MULTIPLICATION SIGN}: failed)")
         axes.set_xlabel("peak learning rate")
         if curves:
             handles |= against.plot(axes, curves, [order.index(name) for name in curves])
     figure.axes[0].set_ylabel("last validation loss, bits per token")
-    style.legend(figure, list(handles.values()), [f"{name} (x: failed)" for name in handles])
+    style.legend(figure, list(handles.values()), list(handles))
     return figure
 
 

@@ -12,7 +12,7 @@ from b2t_cli.reporting.tuning import Tuned
 from claims.study import grid, records
 from claims.study.grid import MORE_UPDATES, SEEDS, UPDATES, WORD_SEEDS, WORD_UPDATES, WORDS, Model
 from claims.study.records import Record
-from claims.study.statistics import LEVEL, Paired, holm, paired
+from claims.study.statistics import LEVEL, Paired, clopper_pearson, holm, paired
 from claims.verdicts import FAILS, HOLDS, OPEN
 
 NOT_RUN, EQUAL, NO_REWARD = "not run yet", "equal", "this setting does not reward depth"
@@ -138,9 +138,9 @@ def shown(comparison: Comparison, result: Outcome | None) -> str:
 
 
 def number(result: Outcome | None) -> str:
-    """Return the mean difference of a comparison, or that it is not run."""
+    """Return the mean difference of a comparison, ``-`` if it is not run."""
     if result is None:
-        return NOT_RUN
+        return "-"
     return f"{result.difference.mean:+.3f} bits" if math.isfinite(result.difference.mean) else "one does not train"
 
 
@@ -214,6 +214,12 @@ def curve(done: Sequence[Record], model: Model) -> Curve:
     complete = {*map(float, grid.rates_of(model))} <= losses.keys()
     tuned = records.tuned(done, model.name, UPDATES)
     return Curve(model, losses, tuned, complete, records.of(done, model.name, UPDATES))
+
+
+def count(failed: int, total: int) -> str:
+    """Return how many of some runs failed, and the interval of the probability to fail."""
+    low, high = clopper_pearson(failed, total)
+    return f"{failed} of {total} ({low:.0%} to {high:.0%})"
 
 
 def trains(done: Sequence[Record], model: Model) -> bool | None:

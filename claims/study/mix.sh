@@ -4,9 +4,11 @@
 vocab_size=2000
 tokens_per_update=1000
 max_tokens=1000
+width=${STUDY_WIDTH:-64} heads=$((${STUDY_WIDTH:-64} < 512 ? 4 : 8))
 model=(
     --arch b2t_transformer --share-all-embeddings
-    --encoder-embed-dim 64 --encoder-ffn-embed-dim 256 --encoder-attention-heads 4 --decoder-attention-heads 4
+    --encoder-embed-dim "$width" --encoder-ffn-embed-dim $((4 * width))
+    --encoder-attention-heads "$heads" --decoder-attention-heads "$heads"
     # every sentence is new, so there is nothing to regularize
     --dropout 0
 )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from claims.registry import B2T_PAPER, NEITHER, SHARING_PAPER
 from claims.study import judging
-from claims.study.grid import MODELS, SAME_FLOPS, UPDATES
+from claims.study.grid import MODELS, SAME_FLOPS, UPDATES, Model
 from claims.study.judging import EQUAL, NO_REWARD, NOT_RUN, Comparison, Judgement, Outcome
 from claims.study.records import Record
 from claims.verdicts import FAILS, HOLDS, OPEN
@@ -34,7 +34,6 @@ class StudyClaim:
         name: the name in tables.
         source: the paper that makes it.
         statement: the claim in one sentence.
-        part: the part of the grid that it needs.
         comparisons: the first model of each must be better.
         or_equal: which of them may be equal, too.
         deeper: whether it says that more layers are better.
@@ -45,12 +44,17 @@ class StudyClaim:
     name: str
     source: str
     statement: str
-    part: str
     comparisons: tuple[Comparison, ...] = ()
     or_equal: tuple[Comparison, ...] = ()
     deeper: bool = False
     trains: tuple[tuple[str, bool], ...] = ()
     words: tuple[str, str] | None = None
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The models whose learning-rate curves it needs, each once."""
+        compared = [model for pair in self.comparisons for model in (pair.ours, pair.theirs)]
+        return tuple(dict.fromkeys([*compared, *(MODELS[name] for name, _ in self.trains)]))
 
 
 _POST_LN_6 = _against("post_ln_6", "b2t_6")
@@ -59,21 +63,18 @@ CLAIMS = (
         "divergence",
         B2T_PAPER,
         "With 18-18 layers Post-LN fails to train, Pre-LN and B2T train.",
-        "rates",
         trains=(("post_ln_18", False), ("pre_ln_18", True), ("b2t_18", True)),
     ),
     StudyClaim(
         "loss_18l",
         B2T_PAPER,
         "With 18-18 layers B2T reaches a lower loss than Pre-LN.",
-        "seeds",
         _against("b2t_18", "pre_ln_18"),
     ),
     StudyClaim(
         "loss_6l",
         B2T_PAPER,
         "With 6-6 layers Post-LN is at least as good as B2T, and B2T better than Pre-LN.",
-        "seeds",
         (*_POST_LN_6, *_against("b2t_6", "pre_ln_6")),
         _POST_LN_6,
     ),
@@ -81,14 +82,12 @@ CLAIMS = (
         "best_18l",
         B2T_PAPER,
         "With 18-18 layers B2T reaches a lower loss than Admin and DeepNorm.",
-        "seeds",
         _against("b2t_18", "admin_18", "deepnorm_18"),
     ),
     StudyClaim(
         "deeper",
         B2T_PAPER,
         "With Pre-LN and with B2T, 18-18 layers reach a lower loss than 6-6.",
-        "seeds",
         DEPTH[:2],
         deeper=True,
     ),
@@ -96,22 +95,19 @@ CLAIMS = (
         "resi_dual_18l",
         RESI_DUAL_PAPER,
         "With 18-18 layers ResiDual reaches a lower loss than B2T.",
-        "seeds",
         _against("resi_dual_18", "b2t_18"),
     ),
     StudyClaim(
         "sharing_12",
         SHARING_PAPER,
         "With equal parameters and updates, Admin, Cycle (rev), M=6, N=12, is better than Vanilla and Admin, M=N=6.",
-        "sharing",
         _against("admin_12_from_6", "post_ln_6", "admin_6"),
         deeper=True,
     ),
     StudyClaim(
         "sharing_12_flops",
         SHARING_PAPER,
-        "The same with equal FLOPs instead of equal updates.",
-        "sharing",
+        "With equal parameters and FLOPs, Admin, Cycle (rev), M=6, N=12, is better than Vanilla and Admin, M=N=6.",
         _against("admin_12_from_6", "post_ln_6", "admin_6", updates=SAME_FLOPS),
         deeper=True,
     ),
@@ -119,15 +115,13 @@ CLAIMS = (
         "b2t_sharing_12",
         NEITHER,
         "With equal parameters and updates, B2T, Cycle (rev), M=6, N=12, is better than B2T, M=N=6.",
-        "sharing",
         _against("b2t_12_from_6", "b2t_6"),
         deeper=True,
     ),
     StudyClaim(
         "b2t_sharing_12_flops",
         NEITHER,
-        "The same with equal FLOPs instead of equal updates.",
-        "sharing",
+        "With equal parameters and FLOPs, B2T, Cycle (rev), M=6, N=12, is better than B2T, M=N=6.",
         _against("b2t_12_from_6", "b2t_6", updates=SAME_FLOPS),
         deeper=True,
     ),
@@ -135,21 +129,18 @@ CLAIMS = (
         "words_depth",
         NEITHER,
         "Word problem: 18-18 Pre-LN finds more products of long words than 6-6 Pre-LN.",
-        "depth",
         words=("pre_ln_18", "pre_ln_6"),
     ),
     StudyClaim(
         "words_b2t",
         NEITHER,
         "Word problem: with 18-18 layers B2T finds more products of long words than Pre-LN.",
-        "depth",
         words=("b2t_18", "pre_ln_18"),
     ),
     StudyClaim(
         "words_sharing",
         NEITHER,
         "Word problem: 18-18 layers from 6 sets find more products of long words than 6-6, both Pre-LN.",
-        "depth",
         words=("pre_ln_18_from_6", "pre_ln_6"),
     ),
 )
@@ -210,11 +201,12 @@ def _judge_training(claim: StudyClaim, done: Sequence[Record]) -> Judgement:
         trains = judging.trains(done, model)
         answers.append(None if trains is None else trains is expected)
         curve = judging.curve(done, model)
-        details.append(f"{model.label}: {curve.failed} of {len(curve.runs)} runs failed")
+        runs = len(curve.runs)
+        details.append(f"{model.label}: {f'{judging.count(curve.failed, runs)} runs failed' if runs else NOT_RUN}")
         if not expected:
             failed, total = failed + curve.failed, total + len(curve.runs)
     verdict = judging.combined(answers, missing=None in answers)
-    return Judgement(verdict, f"{failed} of {total} runs failed" if total else NOT_RUN, "; ".join(details))
+    return Judgement(verdict, f"{judging.count(failed, total)} runs failed" if total else "-", "; ".join(details))
 
 
 def _judge_words(claim: StudyClaim, done: Sequence[Record]) -> Judgement:
@@ -223,9 +215,10 @@ def _judge_words(claim: StudyClaim, done: Sequence[Record]) -> Judgement:
     compared = judging.words_better(done, ours, theirs)
     gate = judging.words_better(done, MODELS["pre_ln_18"], MODELS["pre_ln_6"])
     if compared is None or gate is None:
-        return Judgement(NOT_RUN, NOT_RUN)
+        return Judgement(NOT_RUN, "-")
     better, difference = compared
     number = f"{100 * difference:+.1f} points"
+    details = f"{ours.label} minus {theirs.label}: {number} of the products of long words"
     if gate[0] is not True:
-        return Judgement(NO_REWARD, number)
-    return Judgement({True: HOLDS, False: FAILS, None: OPEN}[better], number)
+        return Judgement(NO_REWARD, number, details)
+    return Judgement({True: HOLDS, False: FAILS, None: OPEN}[better], number, details)

@@ -1,15 +1,20 @@
 #!/usr/bin/env bash
 # Run the study that decides the claims on training, each model at its own best learning rate (claims/study/README.md).
 #
-#   bash claims/study/run.sh [--only PART[,PART]] [--text DIR] [--jobs N] [--out DIR] [--results DIR]
+#   bash claims/study/run.sh [--only PART[,PART]] [--text DIR] [--jobs N] [--runs N] [--width N] [--out DIR]
+#                            [--results DIR] [-- fairseq flags]
 #
 #   --only PART     rates, seeds, longer, sharing, depth (default: all); --list shows what of them is done
 #   --text DIR      parallel text for the translation models: train.en, train.de, valid.en and valid.de, or the same with
 #                   .gz. Part depth needs none
 #   --jobs N        runs at the same time, one core each (default: all cores)
+#   --runs N        end after N runs, the most important ones first (default: when all are done)
+#   --width N       width of the models (default: 64). Another one is trained on the GPU, if there is one, and its numbers
+#                   go to OUT/results, since the grid and the rules are for 64
 #   --out DIR       where corpora and runs go (default: runs/study)
 #   --results DIR   where the numbers go (default: claims/results)
 #   --list          say what of each part is done, and how long the rest takes; then end
+#   fairseq flags   for every training, for a trial; then the numbers go to OUT/results, too
 #
 # The whole study takes about 20 hours of one core. A second call continues where the first one stopped; a run whose
 # numbers are in the results is not done again. Signals end all runs; each of them continues with the next call.
@@ -18,23 +23,40 @@
 # module NAME ARGUMENTS...: run a Python module of the project
 module() { (cd "$PROJECT" && python -m "$@"); }
 
-only='' text='' jobs=$(cores) out=$PROJECT/runs/study results=$PROJECT/claims/results list=''
+only='' text='' jobs=$(cores) out=$PROJECT/runs/study results='' list='' width=64 most='' flags=()
 while [ $# -gt 0 ]; do
     case $1 in
         --only) need_value "$@" && only=$2 && shift ;;
         --text) need_value "$@" && text=$2 && shift ;;
         --jobs) need_value "$@" && jobs=$2 && shift ;;
         --out) need_value "$@" && out=$2 && shift ;;
+        --runs) need_value "$@" && most=$2 && shift ;;
+        --width) need_value "$@" && width=$2 && shift ;;
         --results) need_value "$@" && results=$2 && shift ;;
         --list) list=1 ;;
         -h | --help) show_help ;;
+        --)
+            shift
+            flags=("$@")
+            break
+            ;;
         *) die "unknown option $1; see --help" ;;
     esac
     shift
 done
 [[ $jobs =~ ^[1-9][0-9]*$ ]] || die "--jobs $jobs: give a positive whole number"
+[[ $most =~ ^([1-9][0-9]*)?$ ]] || die "--runs $most: give a positive whole number"
+[[ $width =~ ^[1-9][0-9]*$ ]] && [ $((width % 8)) -eq 0 ] || die "--width $width: give a multiple of 8"
+[ -z "$text" ] || [ -d "$text" ] || die "--text $text: no such folder"
+cpu=(--cpu)
+[ "$width" -eq 64 ] || cpu=()
 run_setup
-mkdir -p "$out" "$results"
+mkdir -p "$out"
+if [ -z "$results" ]; then
+    results=$PROJECT/claims/results
+    [ "$width" -eq 64 ] && [ ${#flags[@]} -eq 0 ] || results=$out/results
+fi
+mkdir -p "$results"
 out=$(cd "$out" && pwd) results=$(cd "$results" && pwd)
 if [ -n "$list" ]; then
     module claims.study.grid --only "$only" --results "$results"
@@ -42,6 +64,7 @@ if [ -n "$list" ]; then
 fi
 lock "$out/.lock" "another claims/study/run.sh is at work in $out; wait for it, or give another --out"
 free_space "$out" $((500 + 100 * jobs))
+export STUDY_WIDTH=$width # mix.sh and words.sh read it
 # One core for each run. The other two make glibc keep freed memory instead of returning it to the system.
 export OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=68719476736
 export PYTHONUNBUFFERED=1 PYTHONWARNINGS=${PYTHONWARNINGS:-ignore}
@@ -126,8 +149,8 @@ words_of() {
 train() {
     local run=$1 task=$2 data=$3 updates=$4
     shift 4
-    bash "$PROJECT/scripts/train.sh" "$PROJECT/claims/study/$task.sh" --data "$data" --save-dir "$run" --cpu \
-        --max-update "$updates" "$@" >>"$run/driver.txt" 2>&1
+    bash "$PROJECT/scripts/train.sh" "$PROJECT/claims/study/$task.sh" --data "$data" --save-dir "$run" "${cpu[@]}" \
+        --max-update "$updates" "$@" "${flags[@]}" >>"$run/driver.txt" 2>&1
 }
 
 # gave_up RUN: whether fairseq ended the run because of gradients that are not finite; such a run is a result too
@@ -149,15 +172,15 @@ one_run() {
         "$task" "$scheme" "$rate" "$seed" "$updates" "${unigrams:-null}" "$(settings "$task" | sha256sum | cut -c 1-12)" \
         >"$run/cell.json"
     module claims.provenance "$run/provenance.json" \
-        "bash scripts/train.sh claims/study/$task.sh --data DIR --save-dir RUN --cpu --max-update $updates $*" || return
+        "bash scripts/train.sh claims/study/$task.sh --data DIR --save-dir RUN${cpu[*]:+ ${cpu[*]}} --max-update $updates $*${flags[*]:+ ${flags[*]}}" || return
     # a model that has not learned anything in the first half of its updates is stopped there
     train "$run" "$task" "$data" $((updates / 2)) "$@" || gave_up "$run" || return
     if [ -z "$unigrams" ] || ! module claims.study.records --stop "$run" >>"$run/driver.txt"; then
         train "$run" "$task" "$data" "$updates" "$@" || gave_up "$run" || return
     fi
     if [ "$task" = words ]; then
-        b2t generate "$data" --path "$run/checkpoint_last.pt" --subset test --cpu --beam 1 --max-tokens 8000 \
-            >"$run/generated.tmp" 2>>"$run/driver.txt" || return
+        b2t generate "$data" --path "$run/checkpoint_last.pt" --gen-subset test "${cpu[@]}" --beam 1 --max-len-b 10 \
+            --required-batch-size-multiple 1 --max-tokens 8000 >"$run/generated.tmp" 2>>"$run/driver.txt" || return
         mv "$run/generated.tmp" "$run/generated.txt"
     fi
     module claims.study.records "$run" || return
@@ -181,10 +204,15 @@ stop() {
 tried=' ' failed=()
 pass() {
     local line fields new=()
+    [ "$most" != 0 ] || return 1
     while read -r line; do
         [[ $tried == *" ${line%%$'\t'*} "* ]] || new+=("$line")
     done < <(module claims.study.grid --next --only "$only" --results "$results")
     [ ${#new[@]} -gt 0 ] || return 1
+    if [ -n "$most" ]; then
+        new=("${new[@]:0:most}")
+        most=$((most - ${#new[@]}))
+    fi
     say "${#new[@]} runs, $jobs at a time"
     for line in "${new[@]}"; do
         IFS=$'\t' read -ra fields <<<"$line"
@@ -203,9 +231,9 @@ module claims.study.grid --only "$only" --results "$results"
 [ "$only" = depth ] || mix_corpus
 # each run is a group of processes, so that a signal to this script ends all of its processes; the next call continues
 set -m
-trap stop INT TERM
+trap stop INT TERM USR1
 while pass; do :; done
-trap - INT TERM
+trap - INT TERM USR1
 set +m
 [ ${#failed[@]} -eq 0 ] ||
     die "these runs failed, see driver.txt in their folders in $out/runs; the same command tries again: ${failed[*]}"

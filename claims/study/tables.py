@@ -14,10 +14,9 @@ from statistics import mean
 from b2t_cli.tables import markdown_table
 from claims.evidence import RESULTS, mean_and_range
 from claims.study import grid, judging, records
-from claims.study.grid import CURVES, SHARED, UNSHARED, UPDATES, WORD_MODELS, WORD_RATES, WORD_UPDATES, WORDS
+from claims.study.grid import CURVES, SHARED, UNSHARED, UPDATES, WORD_MODELS, WORD_RATES, WORD_UPDATES, WORDS, Model
 from claims.study.judging import NOT_RUN, Curve
 from claims.study.records import Record
-from claims.study.statistics import clopper_pearson
 
 MODELS = (*CURVES, *SHARED, UNSHARED[-1])
 """The models that have a learning-rate curve."""
@@ -67,25 +66,18 @@ def tuned_table(done: Sequence[Record]) -> str:
     if not done:
         return NOTHING
     curves = [judging.curve(done, model) for model in MODELS]
-    best = {
-        layers: min(
-            (one.tuned.loss for one in curves if one.inside and one.tuned and one.model.layers == layers), default=None
-        )
-        for layers in {curve.model.layers for curve in curves}
-    }
+    best = best_losses(done)
     header = ["model", "best rate", "loss", "above the best", "within 0.1 bit", "sensitivity", "clipped", "failed"]
-    rows = [_tuned_row(curve, best[curve.model.layers]) for curve in curves]
+    rows = [_tuned_row(curve, best.get(curve.model.layers)) for curve in curves]
     return markdown_table(header, rows, "lrrrrrrr")
 
 
 def _tuned_row(curve: Curve, best: float | None) -> list[str]:
-    low, high = clopper_pearson(curve.failed, len(curve.runs)) if curve.runs else (0.0, 1.0)
-    failed = f"{curve.failed} of {len(curve.runs)} ({low:.0%} to {high:.0%})" if curve.runs else NOT_RUN
+    failed = judging.count(curve.failed, len(curve.runs)) if curve.runs else NOT_RUN
     if not curve.inside or curve.tuned is None or best is None:
         why = "fails at every rate" if curve.complete and curve.tuned is None else NOT_RUN
         return [curve.model.label, why, "", "", "", "", "", failed]
     tuned, runs = curve.tuned, curve.at_best()
-    clipped = [one["clipped"] for one in runs if one["clipped"] is not None]
     return [
         curve.model.label,
         f"{tuned.best:g}",
@@ -93,9 +85,38 @@ def _tuned_row(curve: Curve, best: float | None) -> list[str]:
         f"{tuned.loss - best:.3f}",
         f"{tuned.window[0]:g} to {tuned.window[1]:g}",
         f"{tuned.sensitivity:.3f}",
-        f"{mean(clipped):.0%}" if clipped else "-",
+        clipped(curve),
         failed,
     ]
+
+
+def best_losses(done: Sequence[Record]) -> dict[int, float]:
+    """Return the lowest loss of all models at their best rates, by the number of layers of a stack."""
+    curves = [judging.curve(done, model) for model in MODELS]
+    best: dict[int, float] = {}
+    for curve in curves:
+        if curve.inside and curve.tuned:
+            layers = curve.model.layers
+            best[layers] = min(curve.tuned.loss, best.get(layers, math.inf))
+    return best
+
+
+def clipped(curve: Curve) -> str:
+    """Return the share of clipped updates at a model's best rate, mean over the seeds."""
+    shares = [one["clipped"] for one in curve.at_best() if one["clipped"] is not None]
+    return f"{mean(shares):.0%}" if shares else "-"
+
+
+def beside(done: Sequence[Record], models: Sequence[Model]) -> str:
+    """Return what stands beside a verdict for each of its models at its best rate (rule 6), ``-`` without any."""
+    best = best_losses(done)
+    parts = []
+    for curve in (judging.curve(done, model) for model in models):
+        if curve.inside and curve.tuned:
+            low, high = curve.tuned.window
+            gap = curve.tuned.loss - best[curve.model.layers]
+            parts.append(f"{curve.model.label}: {gap:+.3f}, {low:g} to {high:g}, {clipped(curve)} clipped")
+    return "; ".join(parts) or "-"
 
 
 def longer_table(done: Sequence[Record]) -> str:

@@ -1,9 +1,11 @@
 # shellcheck shell=bash disable=SC2034
 # What all models of the word problem have in common (word_problem.py): 64 words of equal length an update, each word new.
 max_tokens=4000
+width=${STUDY_WIDTH:-64} heads=$((${STUDY_WIDTH:-64} < 512 ? 4 : 8))
 model=(
     --arch b2t_transformer --share-decoder-input-output-embed
-    --encoder-embed-dim 64 --encoder-ffn-embed-dim 256 --encoder-attention-heads 4 --decoder-attention-heads 4
+    --encoder-embed-dim "$width" --encoder-ffn-embed-dim $((4 * width))
+    --encoder-attention-heads "$heads" --decoder-attention-heads "$heads"
     --dropout 0
 )
 training=(

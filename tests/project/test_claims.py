@@ -6,6 +6,7 @@ from helpers import ROOT
 
 from claims import judging, registry, verdicts
 from claims.configurations import LABELS
+from claims.study import grid
 from claims.verdicts import FAILS, HOLDS, OPEN
 
 
@@ -202,12 +203,13 @@ class TestClaims:
         ]
         assert judge(name, speed={"rows": rows, "machine": "a core, torch"}).verdict == expected
 
-    @pytest.mark.parametrize("only", ["loss_18l", "loss_18l,speed_12", ""])
+    @pytest.mark.parametrize("only", ["loss_18l", "loss_18l,speed_12", "seeds,speed_12", "depth", ""])
     def test_only_selects_claims(self, only):
-        """--only takes names; without it all claims are selected."""
-        names = [claim.name for claim in registry.select_claims(only)]
-        assert names == (only.split(",") if only else list(CLAIMS))
+        """--only takes names of claims and of parts of the study; without it everything is selected."""
+        claims, parts = registry.select(only)
+        names = {claim.name for claim in claims} | {*parts}
+        assert names == ({*only.split(",")} if only else {*CLAIMS, *grid.PARTS})
 
     def test_an_unknown_claim_is_refused(self):
         with pytest.raises(ValueError, match="--only loss_19l: there is no such claim; give some of divergence, "):
-            registry.select_claims("loss_18l,loss_19l")
+            registry.select("loss_18l,loss_19l")

@@ -13,6 +13,7 @@ from helpers import ROOT
 from claims import evidence, figures, gather, provenance, registry, tables
 from claims.configurations import LABELS
 from claims.evidence import Evidence
+from claims.study.grid import PARTS
 
 
 class TestTables:
@@ -33,8 +34,9 @@ class TestTables:
         # one that has nothing finite is a row too
         measured.runs[0]["valid_loss"] = None
         measured.gradients[0]["stacks"]["encoder"]["layers"][0]["positions"][0]["gradient"] = None
-        of_evidence = (tables.verdicts_table, tables.runs_table, tables.comparisons_table, tables.gradients_table)
-        for table in [tables.rules_table(), *(build(measured) for build in of_evidence)]:
+        of_evidence = (tables.one_rate_table, tables.runs_table, tables.comparisons_table, tables.gradients_table)
+        built = [tables.verdicts_table(measured, []), tables.details_table(measured, [])]
+        for table in [tables.rules_table(), *built, *(build(measured) for build in of_evidence)]:
             lines = table.splitlines()
             assert len(lines) > 2
             assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
@@ -74,7 +76,7 @@ class TestTables:
         for name in re.findall(r"\(../claims/results/(\S+)\)", text):
             assert (evidence.RESULTS / name).is_file()
         for name in re.findall(r"--only (\w+)", text):
-            assert name in CLAIMS
+            assert name in {*CLAIMS, *PARTS}
 
 
 class TestGathering:
@@ -226,7 +228,7 @@ class TestDriver:
         assert "--max-update 4" in recorded[0]["command"]
         (test,) = json.loads((tmp_path / "out/results/bootstraps.json").read_text())
         assert (test["config"], test["baseline"], test["seed"]) == ("b2t_18l_scaled_init", "b2t_18l", 1)
-        assert re.search(r"Depth-scaled initialization improves .*\*\*not decided here\*\*", result.stdout)
+        assert re.search(r"Depth-scaled initialization improves .*\| not decided \|", result.stdout)
         assert {path: path.read_bytes() for path in published} == published
 
         # what is finished is not done again, and not mixed with anything else
