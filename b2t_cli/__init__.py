@@ -6,6 +6,7 @@ The file of a command parses its arguments.  Only after that does it import what
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 from b2t_common import __version__, programs
@@ -26,7 +27,12 @@ COMMANDS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Run the subcommand that the first argument names; return its exit status."""
-    argv = sys.argv[1:] if argv is None else argv
+    if argv is None:
+        argv = sys.argv[1:]
+        if "--cpu" in argv:
+            # PyTorch reads this when it first looks for GPUs.  A GPU that is not used must not be touched either: its
+            # memory may be full, and much of fairseq asks whether there is one and not whether it is used.
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
     return programs.run(" ".join(["b2t", *argv[:1]]), lambda: _run(argv))
 
 

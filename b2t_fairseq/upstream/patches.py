@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import admin_profile, decoding
-from . import compatibility, epoch_position, fixes, resuming, run_state, stopping, validating
+from . import amp, compatibility, devices, epoch_position, fixes, precision, resuming, run_state, stopping, validating
 
 AT_IMPORT, IN_TRAINING = "when the plugin is loaded", "in `b2t train`"
 
@@ -51,7 +51,8 @@ class Patch:
         original = getattr(owner, self.attribute)
         ORIGINALS[self.target] = original
         replacement = self.replacement(original)
-        is_static = isinstance(inspect.getattr_static(owner, self.attribute), staticmethod)
+        # a class method is bound already
+        is_static = isinstance(inspect.getattr_static(owner, self.attribute), staticmethod | classmethod)
         setattr(owner, self.attribute, staticmethod(replacement) if is_static else replacement)
 
 
@@ -136,6 +137,27 @@ PATCHES: tuple[Patch | Setting, ...] = (
         run_state.with_run_state,
         "self filename extra_state",
         "A checkpoint says where its run began and holds the counter of `--patience`.",
+    ),
+    Patch(
+        "fairseq.trainer.Trainer",
+        "state_dict",
+        precision.with_masters,
+        "self",
+        "A checkpoint of a run in half precision has the float32 weights that the optimizer steps, not rounded ones.",
+    ),
+    Patch(
+        "fairseq.models.BaseFairseqModel",
+        "load_state_dict",
+        precision.with_weights_as_read,
+        "self state_dict strict model_cfg args",
+        "A run in half precision continues with the float32 weights of its checkpoint.",
+    ),
+    Patch(
+        "fairseq.checkpoint_utils",
+        "load_checkpoint_to_cpu",
+        precision.with_optimizer_state_for_trainer,
+        "path arg_overrides load_on_all_ranks",
+        "A run continues in another precision, as on another kind of GPU; the optimizer's state has another form there.",
     ),
     Patch(
         "fairseq.trainer.Trainer",
@@ -229,6 +251,48 @@ PATCHES: tuple[Patch | Setting, ...] = (
         fixes.with_whole_copy,
         "src_path dst_path overwrite",
         "`checkpoint_last.pt` is replaced as a whole; a kill while fairseq copies leaves half a file.",
+    ),
+    Patch(
+        "fairseq.utils",
+        "clip_grad_norm_",
+        devices.with_norm_where_gradients_are,
+        "params max_norm aggregate_norm_fn",
+        "`--cpu` works on a machine with a GPU, to which fairseq moves the norms of the gradients.",
+    ),
+    Patch(
+        "fairseq.optim.FP16Optimizer",
+        "build_fp32_params",
+        devices.with_flat_copy_where_parameters_are,
+        "args params flatten",
+        "`--fp16` trains on a CPU; fairseq keeps the float32 copy of the weights on a GPU.",
+    ),
+    Patch(
+        "fairseq.trainer",
+        "torch",
+        devices.with_tensors_without_gpu,
+        "",
+        "`--fp16` on a CPU skips an update whose gradients overflow; fairseq needs a GPU for that.",
+    ),
+    Patch(
+        "fairseq.optim.AMPOptimizer",
+        "__init__",
+        amp.with_settings_of_scale,
+        "self cfg params fp32_optimizer kwargs",
+        "`--amp-init-scale` and `--amp-scale-window` set the loss scale and when it grows.",
+    ),
+    Patch(
+        "fairseq.optim.AMPOptimizer",
+        "step",
+        amp.with_step_of_what_was_unscaled,
+        "self",
+        "`--amp` divides the gradients by the loss scale once; fairseq does it twice, which only Adam hardly notices.",
+    ),
+    Patch(
+        "fairseq.modules.AdaptiveInput",
+        "forward",
+        amp.with_embeddings_of_one_type,
+        "self input",
+        "`--amp` works with `--adaptive-input`.",
     ),
     Patch(
         "fairseq.trainer.Trainer",

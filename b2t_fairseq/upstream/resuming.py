@@ -21,7 +21,7 @@ from b2t_common.errors import InputError
 from b2t_common.names import flag
 
 from .. import checkpoints
-from . import epoch_position, fixes, run_state, stopping
+from . import epoch_position, fixes, precision, run_state, stopping
 
 RESETS = ("reset_optimizer", "reset_lr_scheduler", "reset_dataloader", "reset_meters")
 _NAMES_OF_ORIGIN = ("restore_file", "finetune_from_model", "continue_once")
@@ -179,7 +179,7 @@ def with_own_checkpoint(load_checkpoint):
 
 def with_all_that_is_loaded(load_checkpoint):
     """Return ``Trainer.load_checkpoint`` that says why a checkpoint does not fit, and completes what it lacks."""
-    load_checkpoint = fixes.with_reason(load_checkpoint)
+    load_checkpoint = precision.with_masters_restored(fixes.with_reason(load_checkpoint))
 
     @functools.wraps(load_checkpoint)
     def wrapper(self, filename, *args, **kwargs):

@@ -1,0 +1,66 @@
+"""Training on a CPU, with or without a GPU in the machine: the device of the parameters decides, and nothing else."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from fairseq import utils
+from torch import nn
+
+
+def with_norm_where_gradients_are(clip_grad_norm_):
+    """Return ``clip_grad_norm_`` that computes where the gradients are; fairseq takes a GPU whenever there is one."""
+
+    @functools.wraps(clip_grad_norm_)
+    def wrapper(params, max_norm, aggregate_norm_fn=None):
+        params = [params] if torch.is_tensor(params) else list(params)
+        gradients = [p.grad.detach() for p in params if p is not None and p.grad is not None]
+        is_special = utils.multi_tensor_l2norm_available or any(hasattr(p, "expert") for p in params)
+        if len(gradients) < 2 or gradients[0].device.type != "cpu" or is_special:
+            return clip_grad_norm_(params, max_norm, aggregate_norm_fn)
+        total = torch.norm(torch.stack([torch.norm(g, p=2, dtype=torch.float32) for g in gradients]))
+        if aggregate_norm_fn is not None:
+            total = aggregate_norm_fn(total)
+        if max_norm > 0:
+            torch._foreach_mul_(gradients, (float(max_norm) / (total + 1e-6)).clamp_(max=1))
+        return total
+
+    return wrapper
+
+
+def with_flat_copy_where_parameters_are(build_fp32_params):
+    """Return ``build_fp32_params`` whose flat copy is where the parameters are; fairseq puts it on a GPU.
+
+    fairseq looks for the copy under the number of the parameters' device, which a CPU does not have.
+    """
+
+    @functools.wraps(build_fp32_params)
+    def wrapper(args, params, flatten=True):
+        params = list(params)
+        if not flatten or params[0].device.type != "cpu":
+            return build_fp32_params(args, params, flatten)
+        flat = nn.Parameter(torch.cat([parameter.detach().flatten().float() for parameter in params]))
+        flat.grad = torch.zeros_like(flat)
+        return {params[0].device.index: flat}
+
+    return wrapper
+
+
+class _TorchOfTrainer:
+    """PyTorch, but a new tensor stays where it is if it shall be moved to a GPU and there is none."""
+
+    def __getattr__(self, name):
+        return getattr(torch, name)
+
+    @staticmethod
+    def tensor(*args, **kwargs):
+        created = torch.tensor(*args, **kwargs)
+        if not torch.cuda.is_available():
+            created.cuda = lambda: created  # type: ignore[method-assign, assignment, misc]
+        return created
+
+
+def with_tensors_without_gpu(module) -> _TorchOfTrainer:
+    """Return PyTorch as ``fairseq.trainer`` needs it to skip an update of ``--fp16`` on a CPU."""
+    return _TorchOfTrainer()
