@@ -85,7 +85,7 @@ def test_recomputed_activations_give_the_same_run(data, tmp_path, flags, recompu
 
 @pytest.mark.parametrize("flags", [[], SHARED], ids=["unshared", "shared"])
 def test_bf16_learns_as_float32_does(data, tmp_path, flags):
-    """The losses agree to the precision of bf16, and tied layers stay equal and are written once."""
+    """The losses agree to the precision of bf16, and tied layers stay equal and are written once, in float32."""
     flags = [*flags, "--max-epoch", "3", "--dropout", "0", "--clip-norm", "1.0"]
     full = train(data, tmp_path / "full", *flags, command=b2t_train)
     half = train(data, tmp_path / "half", *flags, "--bf16", command=b2t_train)
@@ -93,8 +93,7 @@ def test_bf16_learns_as_float32_does(data, tmp_path, flags):
     assert half["extra_state"]["val_loss"] == pytest.approx(full["extra_state"]["val_loss"], rel=0.05)
     assert not torch.equal(half["model"]["encoder.layers.0.fc1.weight"], full["model"]["encoder.layers.0.fc1.weight"])
     for name, tensor in half["model"].items():
-        # fairseq writes bf16 as float32.
-        assert torch.equal(tensor, tensor.bfloat16().float()), name
+        assert tensor.dtype in (torch.float32, torch.int64), name
         if flags[0] == SHARED[0] and name.startswith("encoder.layers.0."):
             assert torch.equal(tensor, half["model"][name.replace("layers.0", "layers.3")])
     storages = [len({t.data_ptr() for t in state["model"].values() if t.numel()}) for state in (full, half)]

@@ -1,5 +1,6 @@
 """Runs in half precision: what a checkpoint holds of them, and that each goes on as if it had not been stopped."""
 
+import re
 import shlex
 
 import pytest
@@ -7,7 +8,9 @@ import torch
 from processes import two_processes
 from training import SHARED, assert_same_model, load, train
 
+from b2t_cli import main as b2t
 from b2t_cli.train import main as b2t_train
+from b2t_fairseq.upstream import optimizer_layout
 
 # The loss scale grows after every second update, and gradients overflow before and after the interruption.
 SCALED = shlex.split("--fp16-init-scale 16384 --fp16-scale-window 2 --clip-norm 1.0")
@@ -36,4 +39,113 @@ def test_a_resumed_run_equals_an_uninterrupted_one(data, tmp_path, flags):
     train(data, tmp_path / "parts", *flags, "--max-update", "3", command=b2t_train)
     resumed = train(data, tmp_path / "parts", *flags, "--max-update", "7", command=b2t_train)
     assert_same_run(whole, resumed)
-    print(whole["extra_state"]["b2t_loss_scaling"], whole["last_optimizer_state"].get("loss_scale"))
+
+
+@pytest.fixture(scope="module")
+def runs(data, tmp_path_factory):
+    """The folders of two updates in each precision, by name."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("float32", *PRECISIONS)}
+    for name, folder in folders.items():
+        train(data, folder, *SHARED, *PRECISIONS.get(name, []), "--max-update", "2", command=b2t_train)
+    return folders
+
+
+class TestWhatACheckpointHolds:
+    @pytest.mark.parametrize(("name", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
+    def test_float32_weights_each_once_that_round_to_those_of_the_model(self, runs, name, dtype):
+        state = load(runs[name] / "checkpoint_last.pt")
+        model = state["model"]
+        numbers = [number for number in model.values() if number.is_floating_point()]
+        assert {number.dtype for number in numbers} == {torch.float32}
+        assert not all(number.equal(number.to(dtype).float()) for number in numbers)
+        float32 = load(runs["float32"] / "checkpoint_last.pt")["model"]
+        assert model.keys() == float32.keys()
+        storages = [len({number.data_ptr() for number in weights.values()}) for weights in (model, float32)]
+        assert storages[0] == storages[1]
+
+    @pytest.mark.parametrize("name", ["memory-efficient-bf16", "memory-efficient-fp16"])
+    def test_the_weights_themselves_where_the_optimizer_has_no_others(self, runs, name):
+        dtype = torch.bfloat16 if "bf16" in name else torch.float16
+        model = load(runs[name] / "checkpoint_last.pt")["model"]
+        assert all(n.equal(n.to(dtype).float()) for n in model.values() if n.is_floating_point())
+
+
+class TestAnotherPrecision:
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            ("float32", "bf16"),
+            ("bf16", "fp16"),
+            ("fp16", "bf16"),
+            ("fp16", "float32"),
+            ("fp16", "memory-efficient-fp16"),
+            ("memory-efficient-bf16", "fp16-not-flat"),
+        ],
+    )
+    def test_a_run_goes_on_in_it(self, data, runs, tmp_path, before, after, caplog):
+        """Weights and moving averages are taken over, whatever form they had; a small learning rate shows it."""
+        (tmp_path / "checkpoint_last.pt").write_bytes((runs[before] / "checkpoint_last.pt").read_bytes())
+        caplog.set_level("INFO")
+        flags = [*SHARED, *PRECISIONS.get(after, []), "--max-update", "3", "--lr", "1e-9"]
+        now, then = train(data, tmp_path, *flags, command=b2t_train), load(runs[before] / "checkpoint_last.pt")
+        assert re.search(r"the run continues (with --|in float32)\S*; .* was written", caplog.text)
+        assert now["optimizer_history"][-1]["num_updates"] == 3
+        assert {state["step"] for state in now["last_optimizer_state"]["state"].values()} == {3}
+        rounding = 2**-11 if after == "memory-efficient-fp16" else 0
+        for name, number in then["model"].items():
+            torch.testing.assert_close(now["model"][name], number, rtol=rounding, atol=1e-7)
+
+    def test_states_of_the_optimizer_are_split_and_joined(self):
+        """A parameter without a gradient so far has no state, which is the same as moving averages of zero."""
+        shapes = [torch.Size(shape) for shape in [(2, 3), (4,), (1, 5)]]
+        averages = [torch.randn(shape) for shape in shapes]
+        states = {number: {"step": 7, "exp_avg": average} for number, average in enumerate(averages)}
+        group = {"lr": 0.1, "lr_old": 0.2}
+        parts = {"state": states, "param_groups": [{**group, "params": [0, 1, 2]}], "loss_scale": 8.0}
+        flat = optimizer_layout.fitting(parts, shapes, flat=True)
+        assert flat["param_groups"] == [{**group, "params": [0]}]
+        assert flat["state"][0]["exp_avg"].equal(torch.cat([average.flatten() for average in averages]))
+        torch.testing.assert_close(optimizer_layout.fitting(flat, shapes, flat=False), parts, rtol=0, atol=0)
+        for state, is_flat in ((parts, False), (flat, True)):
+            assert optimizer_layout.fitting(state, shapes, is_flat) == state
+        del states[1]
+        assert not optimizer_layout.fitting(parts, shapes, flat=True)["state"][0]["exp_avg"][6:10].any()
+
+
+def test_a_checkpoint_without_masters_continues_with_a_word(data, runs, tmp_path, caplog):
+    """Such are those of fairseq alone and of older versions: their weights are rounded, and the run goes on."""
+    state = load(runs["bf16"] / "checkpoint_last.pt")
+    state["model"].update({name: number.bfloat16().to(number.dtype) for name, number in state["model"].items()})
+    del state["extra_state"]["b2t_loss_scaling"]
+    torch.save(state, tmp_path / "checkpoint_last.pt")
+    flags = [*SHARED, "--bf16", "--max-update"]
+    train(data, tmp_path, *flags, "3", command=b2t_train)
+    word = "was written without the float32 copies of the weights"
+    assert caplog.text.count(word) == 1
+    caplog.clear()
+    train(data, tmp_path, *flags, "4", command=b2t_train)
+    assert word not in caplog.text
+
+
+def test_fine_tuning_begins_with_all_bits(data, runs, tmp_path):
+    """An average, which no half precision can express, is not rounded before the first update."""
+    averaged = tmp_path / "averaged.pt"
+    b2t(["average", str(runs["bf16"] / "checkpoint_last.pt"), "--output", str(averaged)])
+    flags = [*SHARED, "--bf16", "--finetune-from-model", str(averaged), "--max-update", "1", "--lr", "1e-9"]
+    assert_same_model(load(averaged), train(data, tmp_path / "run", *flags, command=b2t_train), tolerance=1e-7)
+
+
+def test_moving_averages_in_half_precision_continue(data, tmp_path):
+    flags = [*SHARED, "--bf16", "--store-ema", "--ema-decay", "0.9", "--ema-fp32", "--max-update"]
+    whole = train(data, tmp_path / "whole", *flags, "4", command=b2t_train)
+    train(data, tmp_path / "parts", *flags, "2", command=b2t_train)
+    assert_same_run(whole, train(data, tmp_path / "parts", *flags, "4", command=b2t_train))
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp16"])
+def test_two_processes_continue_bit_by_bit(data, tmp_path, name):
+    flags = [*SHARED, "--ddp-backend", "legacy_ddp", *PRECISIONS[name], "--max-update"]
+    two_processes(data, tmp_path / "whole", *flags, "4")
+    two_processes(data, tmp_path / "parts", *flags, "2")
+    two_processes(data, tmp_path / "parts", *flags, "4")
+    assert_same_run(*(load(tmp_path / run / "checkpoint_last.pt") for run in ("whole", "parts")))

@@ -5,7 +5,7 @@ import shlex
 import pytest
 import torch
 from stopped import status, stopped_at, updates
-from training import SHARED, assert_same_model, load, train
+from training import MODEL_FLAGS, SHARED, TRAIN_FLAGS, assert_same_model, load, train
 
 from b2t_cli import main as b2t
 from b2t_cli.train import main as b2t_train
@@ -110,10 +110,16 @@ class TestBeginningWithACheckpoint:
         with pytest.raises(InputError, match="has its 2 epochs: nothing is left to train"):
             train(data, tmp_path, *flags, command=b2t_train)
 
-    def test_another_optimizer_is_refused_in_one_line(self, data, other, tmp_path):
-        flags = ["--restore-file", str(other / "checkpoint_last.pt"), "--bf16"]
-        with pytest.raises(InputError, match=r"cannot be used: Optimizer does not match.*counts the updates from 0"):
-            train(data, tmp_path, *flags, command=b2t_train)
+    @pytest.mark.parametrize("precision", [[], ["--bf16"]], ids=["float32", "bf16"])
+    def test_another_optimizer_is_refused_in_one_line(self, data, tmp_path, precision):
+        """In half precision too, where fairseq compares nothing but the classes that wrap the optimizers."""
+        train(data, tmp_path / "adam", *precision, "--max-update", "1", command=b2t_train)
+        adam = "--optimizer adam --adam-betas '(0.9, 0.98)'"
+        basis = shlex.split(shlex.join(MODEL_FLAGS + TRAIN_FLAGS).replace(adam, "--optimizer nag"))
+        flags = ["--restore-file", str(tmp_path / "adam/checkpoint_last.pt"), *precision]
+        reason = r"cannot be used: Optimizer does not match.*FairseqAdam.*counts the updates from 0"
+        with pytest.raises(InputError, match=reason):
+            train(data, tmp_path / "nag", *flags, command=b2t_train, basis=basis)
 
 
 class TestWhatIsSavedWhenStopped:
