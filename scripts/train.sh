@@ -175,7 +175,7 @@ case $launcher in
         # explicit, because fairseq would start a separate run in each process that sees one GPU
         distributed=(
             --distributed-world-size "$world" --distributed-rank "$rank" --distributed-no-spawn
-            --distributed-init-method env:// --device-id $((gpus > 0 ? ${LOCAL_RANK:-0} % gpus : 0))
+            --distributed-init-method env:// --device-id $((gpus > 0 ? ${LOCAL_RANK:-$RANK} % gpus : 0))
         )
         ;;
 esac

@@ -78,6 +78,10 @@ def refuse_what_cannot_work(cfg: FairseqConfig) -> None:
         )
     if cfg.common.profile and not torch.cuda.is_available():
         raise InputError("--profile marks the operations of a GPU, but no GPU is visible")
+    if cfg.common.amp and (cfg.common.cpu or not torch.cuda.is_available()):
+        raise InputError(
+            "--amp needs a GPU: on a CPU it would change nothing; give --bf16, or nothing to train in float32"
+        )
     if cfg.dataset.num_shards > 1:
         raise InputError(
             f"--num-shards {cfg.dataset.num_shards} is for translating: a training always uses all of its data"

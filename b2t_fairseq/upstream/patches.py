@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import admin_profile, decoding
-from . import amp, compatibility, devices, epoch_position, fixes, precision, resuming, run_state, stopping, validating
+from . import amp, compatibility, devices, epoch_position, fixes, parallel, precision, resuming, run_state, stopping, validating
 
 AT_IMPORT, IN_TRAINING = "when the plugin is loaded", "in `b2t train`"
 
@@ -251,6 +251,13 @@ PATCHES: tuple[Patch | Setting, ...] = (
         fixes.with_whole_copy,
         "src_path dst_path overwrite",
         "`checkpoint_last.pt` is replaced as a whole; a kill while fairseq copies leaves half a file.",
+    ),
+    Patch(
+        "fairseq.models",
+        "DistributedFairseqModel",
+        parallel.with_layers_that_are_dropped,
+        "args model process_group device",
+        "LayerDrop works with `--ddp-backend pytorch_ddp`, the default, and that backend works on a CPU.",
     ),
     Patch(
         "fairseq.utils",

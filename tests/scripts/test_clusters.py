@@ -67,10 +67,14 @@ def test_an_interactive_job_is_like_no_job(tmp_path, monkeypatch):
     assert distributed.distributed_init_method == "tcp://localhost:23456"
 
 
+@pytest.mark.parametrize("local_rank", [{"LOCAL_RANK": "3"}, {}], ids=["torchrun", "ranks-only"])
 @pytest.mark.parametrize("visible", [1, 8])
-def test_torchrun_starts_one_run(tmp_path, monkeypatch, visible):
-    """Each process is one rank of one run, whether it sees all of its node's GPUs or only its own."""
-    variables = {"RANK": "11", "LOCAL_RANK": "3", "WORLD_SIZE": "16", "MASTER_ADDR": "gpu07", "MASTER_PORT": "1234"}
+def test_torchrun_starts_one_run(tmp_path, monkeypatch, visible, local_rank):
+    """Each process is one rank of one run, whether it sees all of its node's GPUs or only its own.
+
+    Some launchers do not say which of a node's processes one is: then each node has the ranks after the last one's.
+    """
+    variables = {"RANK": "11", "WORLD_SIZE": "16", "MASTER_ADDR": "gpu07", "MASTER_PORT": "1234", **local_rank}
     _, flags = planned(f"{WMT}/b2t_18l.sh", folder=tmp_path, gpus=visible, **variables)
     distributed = settings(flags).distributed_training
     distributed_utils.infer_init_method(distributed)
