@@ -13,7 +13,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import admin_profile, decoding
-from . import amp, compatibility, devices, epoch_position, fixes, parallel, precision, resuming, run_state, stopping, validating
+from . import (
+    amp,
+    compatibility,
+    devices,
+    epoch_position,
+    fixes,
+    parallel,
+    precision,
+    resuming,
+    run_state,
+    stopping,
+    validating,
+)
 
 AT_IMPORT, IN_TRAINING = "when the plugin is loaded", "in `b2t train`"
 
@@ -157,7 +169,7 @@ PATCHES: tuple[Patch | Setting, ...] = (
         "load_checkpoint_to_cpu",
         precision.with_optimizer_state_for_trainer,
         "path arg_overrides load_on_all_ranks",
-        "A run continues in another precision, as on another kind of GPU; the optimizer's state has another form there.",
+        "A run continues in another precision, as on another kind of GPU; the optimizer's state is converted.",
     ),
     Patch(
         "fairseq.trainer.Trainer",

@@ -60,7 +60,7 @@ _loading: list[_Loading] = []
 
 
 def with_masters(state_dict):
-    """Return ``Trainer.state_dict`` with the masters in the place of rounded weights, and the loss scaler's counters."""
+    """Return ``Trainer.state_dict`` with the masters in the place of rounded weights, and the scaler's counters."""
 
     @functools.wraps(state_dict)
     def wrapper(self):
@@ -136,9 +136,7 @@ def _masters(optimizer) -> dict[Parameter, Tensor]:
     if optimizer.has_flat_params:
         (flat,) = masters.values()
         masters = flat.data.split([parameter.numel() for parameter in parameters])
-    return {
-        parameter: master.data.view_as(parameter) for parameter, master in zip(parameters, masters, strict=True)
-    }
+    return {parameter: master.data.view_as(parameter) for parameter, master in zip(parameters, masters, strict=True)}
 
 
 def _restore_masters(trainer, weights: Mapping[str, Tensor]) -> None:

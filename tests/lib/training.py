@@ -96,3 +96,28 @@ def assert_same_model(first: dict, second: dict, tolerance: float = 0.0) -> None
         if tensor.numel():
             difference = (tensor.double() - second["model"][name].double()).abs().max().item()
             assert difference <= tolerance, (name, difference)
+
+
+def whole_and_resumed(data: str, folder: Path, *flags: str, command=fairseq_train.cli_main) -> tuple[dict, dict]:
+    """Train for 6 updates, and again from the checkpoint after the third one; return both last checkpoints.
+
+    The last flag must be --max-update, without its number.
+    """
+    whole = train(data, folder / "whole", *flags, "6", "--save-interval-updates", "3", command=command)
+    continue_elsewhere(folder)
+    return whole, train(data, folder / "parts", *flags, "6", command=command)
+
+
+def continue_elsewhere(folder: Path) -> None:
+    """Make the first checkpoint within an epoch of the run in ``whole`` the last one of a run in ``parts``."""
+    first, *_ = sorted((folder / "whole").glob("checkpoint_*_*.pt"), key=lambda path: int(path.stem.split("_")[2]))
+    (folder / "parts").mkdir()
+    first.rename(folder / "parts/checkpoint_last.pt")
+
+
+def assert_same_run(first: dict, second: dict) -> None:
+    """Check that two checkpoints have the same weights, optimizer, loss scale and moving average, bit by bit."""
+    assert_same_model(first, second)
+    for part in ("last_optimizer_state", "b2t_loss_scaling", "ema", "ema_fp32_params"):
+        ours, theirs = ({**state, **state["extra_state"]}.get(part) for state in (first, second))
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)

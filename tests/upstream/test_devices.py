@@ -42,7 +42,7 @@ def test_the_flag_cpu_hides_gpus_from_all_commands(monkeypatch, capsys):
 
 
 def test_amp_without_a_gpu_is_refused(data, tmp_path):
-    with pytest.raises(InputError, match="--amp needs a GPU: .*; give --bf16"):
+    with pytest.raises(InputError, match=r"--amp needs a GPU: .*; give --bf16"):
         train(data, tmp_path, "--amp", command=b2t_train)
 
 

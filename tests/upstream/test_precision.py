@@ -5,12 +5,14 @@ import shlex
 
 import pytest
 import torch
+from fairseq.trainer import Trainer
 from processes import two_processes
-from training import SHARED, assert_same_model, load, train
+from training import SHARED, assert_same_model, assert_same_run, continue_elsewhere, load, train, whole_and_resumed
 
 from b2t_cli import main as b2t
 from b2t_cli.train import main as b2t_train
 from b2t_fairseq.upstream import optimizer_layout
+from b2t_fairseq.upstream.patches import ORIGINALS
 
 # The loss scale grows after every second update, and gradients overflow before and after the interruption.
 SCALED = shlex.split("--fp16-init-scale 16384 --fp16-scale-window 2 --clip-norm 1.0")
@@ -21,53 +23,49 @@ PRECISIONS = {
     "memory-efficient-bf16": ["--memory-efficient-bf16"],
     "memory-efficient-fp16": ["--memory-efficient-fp16", *SCALED],
 }
-each_precision = pytest.mark.parametrize("flags", PRECISIONS.values(), ids=PRECISIONS)
 
 
-def assert_same_run(first, second):
-    """Check that two checkpoints have the same weights, optimizer, loss scale and moving average, bit by bit."""
-    assert_same_model(first, second)
-    for part in ("last_optimizer_state", "b2t_loss_scaling", "ema", "ema_fp32_params"):
-        ours, theirs = ({**state, **state["extra_state"]}.get(part) for state in (first, second))
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+def is_rounded(state, dtype):
+    """Return whether the weights of a checkpoint are numbers of a type in half precision."""
+    return all(number.equal(number.to(dtype).to(number.dtype)) for number in state["model"].values())
 
 
-@each_precision
-def test_a_resumed_run_equals_an_uninterrupted_one(data, tmp_path, flags):
-    flags = [*SHARED, "--encoder-word-dropout", "0.1", *flags]
-    whole = train(data, tmp_path / "whole", *flags, "--max-update", "7", command=b2t_train)
-    train(data, tmp_path / "parts", *flags, "--max-update", "3", command=b2t_train)
-    resumed = train(data, tmp_path / "parts", *flags, "--max-update", "7", command=b2t_train)
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_a_resumed_run_equals_an_uninterrupted_one(data, tmp_path, name):
+    """Its checkpoints have float32 weights, but where the optimizer steps rounded ones they are these."""
+    flags = [*SHARED, "--encoder-word-dropout", "0.1", *PRECISIONS[name], "--max-update"]
+    whole, resumed = whole_and_resumed(data, tmp_path, *flags, command=b2t_train)
     assert_same_run(whole, resumed)
+    assert {number.dtype for number in whole["model"].values()} == {torch.float32}
+    assert is_rounded(whole, torch.bfloat16 if "bf16" in name else torch.float16) == ("memory" in name)
+    # tied weights are written once, as in float32
+    layers = [whole["model"][f"encoder.layers.{number}.fc1.weight"] for number in (0, 3)]
+    assert layers[0].data_ptr() == layers[1].data_ptr()
 
 
 @pytest.fixture(scope="module")
 def runs(data, tmp_path_factory):
-    """The folders of two updates in each precision, by name."""
-    folders = {name: tmp_path_factory.mktemp(name) for name in ("float32", *PRECISIONS)}
+    """The folders of two updates, by the name of the precision."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("float32", "bf16", "fp16")}
     for name, folder in folders.items():
         train(data, folder, *SHARED, *PRECISIONS.get(name, []), "--max-update", "2", command=b2t_train)
     return folders
 
 
-class TestWhatACheckpointHolds:
-    @pytest.mark.parametrize(("name", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
-    def test_float32_weights_each_once_that_round_to_those_of_the_model(self, runs, name, dtype):
-        state = load(runs[name] / "checkpoint_last.pt")
-        model = state["model"]
-        numbers = [number for number in model.values() if number.is_floating_point()]
-        assert {number.dtype for number in numbers} == {torch.float32}
-        assert not all(number.equal(number.to(dtype).float()) for number in numbers)
-        float32 = load(runs["float32"] / "checkpoint_last.pt")["model"]
-        assert model.keys() == float32.keys()
-        storages = [len({number.data_ptr() for number in weights.values()}) for weights in (model, float32)]
-        assert storages[0] == storages[1]
-
-    @pytest.mark.parametrize("name", ["memory-efficient-bf16", "memory-efficient-fp16"])
-    def test_the_weights_themselves_where_the_optimizer_has_no_others(self, runs, name):
-        dtype = torch.bfloat16 if "bf16" in name else torch.float16
-        model = load(runs[name] / "checkpoint_last.pt")["model"]
-        assert all(n.equal(n.to(dtype).float()) for n in model.values() if n.is_floating_point())
+def test_rounded_weights_are_those_of_fairseqs_checkpoint(data, runs, tmp_path, monkeypatch, capsys):
+    """So what is translated in half precision stays the same."""
+    for method in ("state_dict", "load_checkpoint"):
+        monkeypatch.setattr(Trainer, method, ORIGINALS[f"fairseq.trainer.Trainer.{method}"])
+    stock = train(data, tmp_path, *SHARED, *PRECISIONS["fp16"], "--max-update", "2")
+    ours = load(runs["fp16"] / "checkpoint_last.pt")
+    assert is_rounded(stock, torch.float16)
+    assert_same_model(stock, {"model": {name: number.half() for name, number in ours["model"].items()}})
+    outputs = []
+    for folder in (tmp_path, runs["fp16"]):
+        flags = ["--cpu", "--fp16", "--beam", "2", "--max-len-b", "20", "--num-workers", "0"]
+        b2t(["generate", data, "--path", str(folder / "checkpoint_last.pt"), *flags])
+        outputs.append(re.findall(r"^[HP]-.*", capsys.readouterr().out, flags=re.MULTILINE))
+    assert outputs[0] == outputs[1] != []
 
 
 class TestAnotherPrecision:
@@ -79,7 +77,6 @@ class TestAnotherPrecision:
             ("fp16", "bf16"),
             ("fp16", "float32"),
             ("fp16", "memory-efficient-fp16"),
-            ("memory-efficient-bf16", "fp16-not-flat"),
         ],
     )
     def test_a_run_goes_on_in_it(self, data, runs, tmp_path, before, after, caplog):
@@ -128,24 +125,22 @@ def test_a_checkpoint_without_masters_continues_with_a_word(data, runs, tmp_path
 
 
 def test_fine_tuning_begins_with_all_bits(data, runs, tmp_path):
-    """An average, which no half precision can express, is not rounded before the first update."""
+    """An average is one of float32 weights, and is not rounded before the first update."""
     averaged = tmp_path / "averaged.pt"
     b2t(["average", str(runs["bf16"] / "checkpoint_last.pt"), "--output", str(averaged)])
+    assert_same_model(load(averaged), load(runs["bf16"] / "checkpoint_last.pt"))
     flags = [*SHARED, "--bf16", "--finetune-from-model", str(averaged), "--max-update", "1", "--lr", "1e-9"]
     assert_same_model(load(averaged), train(data, tmp_path / "run", *flags, command=b2t_train), tolerance=1e-7)
 
 
 def test_moving_averages_in_half_precision_continue(data, tmp_path):
     flags = [*SHARED, "--bf16", "--store-ema", "--ema-decay", "0.9", "--ema-fp32", "--max-update"]
-    whole = train(data, tmp_path / "whole", *flags, "4", command=b2t_train)
-    train(data, tmp_path / "parts", *flags, "2", command=b2t_train)
-    assert_same_run(whole, train(data, tmp_path / "parts", *flags, "4", command=b2t_train))
+    assert_same_run(*whole_and_resumed(data, tmp_path, *flags, command=b2t_train))
 
 
-@pytest.mark.parametrize("name", ["bf16", "fp16"])
-def test_two_processes_continue_bit_by_bit(data, tmp_path, name):
-    flags = [*SHARED, "--ddp-backend", "legacy_ddp", *PRECISIONS[name], "--max-update"]
-    two_processes(data, tmp_path / "whole", *flags, "4")
-    two_processes(data, tmp_path / "parts", *flags, "2")
-    two_processes(data, tmp_path / "parts", *flags, "4")
+def test_two_processes_continue_bit_by_bit(data, tmp_path):
+    flags = [*SHARED, "--ddp-backend", "legacy_ddp", *PRECISIONS["fp16"], "--max-update", "3"]
+    two_processes(data, tmp_path / "whole", *flags, "--save-interval-updates", "1")
+    continue_elsewhere(tmp_path)
+    two_processes(data, tmp_path / "parts", *flags)
     assert_same_run(*(load(tmp_path / run / "checkpoint_last.pt") for run in ("whole", "parts")))
