@@ -33,12 +33,17 @@ def fitting(state: Mapping[str, Any], shapes: Sequence[Size], flat: bool) -> dic
     num_stored = len(groups[0]["params"])
     if flat and num_stored == len(shapes):
         states, parameters = {0: _flattened(state["state"], shapes)}, [0]
-    elif not flat and num_stored == 1:
+    elif not flat and num_stored == 1 and _are_of(state["state"].get(0, {}), sum(map(Size.numel, shapes))):
         states = dict(enumerate(_split(state["state"].get(0, {}), shapes)))
         parameters = list(range(len(shapes)))
     else:
         return dict(state)
     return {**state, "state": states, "param_groups": [{**groups[0], "params": parameters}]}
+
+
+def _are_of(state: Mapping[str, Any], size: int) -> bool:
+    """Whether the tensors of a state are as large as ``size`` parameters."""
+    return all(value.numel() in (1, size) for value in state.values() if isinstance(value, Tensor))
 
 
 def _split(state: Mapping[str, Any], shapes: Sequence[Size]) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import torch
@@ -181,6 +182,8 @@ def _convert(state: dict[str, Any], trainer, path: str) -> None:
 
     fairseq refuses another optimizer, and takes the class that wraps it for one.
     """
+    if trainer.is_fsdp or trainer.cfg.optimization.use_bmuf:
+        return  # these have wrappers of their own
     theirs, ours = _settings(state, "common"), checkpoints.flat_settings(trainer.cfg.common)
     history = state["optimizer_history"][-1]
     now = _class_name(trainer.cfg.optimizer._name)
@@ -192,7 +195,8 @@ def _convert(state: dict[str, Any], trainer, path: str) -> None:
         history["optimizer_name"] = f"{then} (here {now})"
         return
     history["optimizer_name"] = _wrapper(ours) or now
-    shapes = [parameter.shape for parameter in trainer.get_model().parameters() if parameter.requires_grad]
+    parameters = chain(trainer.get_model().parameters(), trainer.get_criterion().parameters())
+    shapes = [parameter.shape for parameter in parameters if parameter.requires_grad]
     state["last_optimizer_state"] = optimizer_layout.fitting(
         state["last_optimizer_state"], shapes, optimizer_layout.is_flat(trainer.cfg.common)
     )

@@ -34,19 +34,37 @@ def scaled(monkeypatch):
 class TestLossScale:
     def test_gradients_are_divided_by_it_once(self, data, tmp_path):
         """nag is not Adam, for which gradients that are too small by a factor are hardly different ones."""
-        flags = [*SHARED, "--max-update", "3"]
+        flags = [*SHARED, "--disable-validation", "--max-update", "3"]
         plain = train(data, tmp_path / "plain", *flags, basis=shlex.split(NAG))
         scaled = train(data, tmp_path / "scaled", *flags, "--amp", basis=shlex.split(NAG))
         assert_same_model(plain, scaled)
 
     def test_it_is_that_of_the_flags(self, data, tmp_path):
-        flags = ["--amp", "--amp-init-scale", "64", "--amp-scale-window", "2", "--max-update", "3"]
+        flags = [
+            "--disable-validation",
+            "--amp",
+            "--amp-init-scale",
+            "64",
+            "--amp-scale-window",
+            "2",
+            "--max-update",
+            "3",
+        ]
         state = train(data, tmp_path, *flags)["extra_state"]["b2t_loss_scaling"]
         assert state == {"scale": 128, "_growth_tracker": 1, "retries": 0}
 
     def test_a_resumed_run_continues_with_it(self, data, tmp_path):
         """Gradients overflow before and after the interruption; fairseq counts how often it repeats an update."""
-        flags = [*SHARED, "--amp", "--fp16-init-scale", str(2**122), "--amp-scale-window", "2", "--max-update"]
+        flags = [
+            *SHARED,
+            "--disable-validation",
+            "--amp",
+            "--fp16-init-scale",
+            str(2**122),
+            "--amp-scale-window",
+            "2",
+            "--max-update",
+        ]
         whole, resumed = whole_and_resumed(data, tmp_path, *flags)
         assert_same_run(whole, resumed)
         assert whole["extra_state"]["b2t_loss_scaling"]["retries"] == 2

@@ -16,6 +16,7 @@ from b2t_fairseq.upstream.patches import ORIGINALS
 
 # The loss scale grows after every second update, and gradients overflow before and after the interruption.
 SCALED = shlex.split("--fp16-init-scale 16384 --fp16-scale-window 2 --clip-norm 1.0")
+MODEL = [*SHARED, "--disable-validation", "--no-epoch-checkpoints"]
 PRECISIONS = {
     "bf16": ["--bf16"],
     "fp16": ["--fp16", *SCALED],
@@ -33,7 +34,7 @@ def is_rounded(state, dtype):
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_a_resumed_run_equals_an_uninterrupted_one(data, tmp_path, name):
     """Its checkpoints have float32 weights, but where the optimizer steps rounded ones they are these."""
-    flags = [*SHARED, "--encoder-word-dropout", "0.1", *PRECISIONS[name], "--max-update"]
+    flags = [*MODEL, "--encoder-word-dropout", "0.1", *PRECISIONS[name], "--max-update"]
     whole, resumed = whole_and_resumed(data, tmp_path, *flags, command=b2t_train)
     assert_same_run(whole, resumed)
     assert {number.dtype for number in whole["model"].values()} == {torch.float32}
@@ -48,7 +49,7 @@ def runs(data, tmp_path_factory):
     """The folders of two updates, by the name of the precision."""
     folders = {name: tmp_path_factory.mktemp(name) for name in ("float32", "bf16", "fp16")}
     for name, folder in folders.items():
-        train(data, folder, *SHARED, *PRECISIONS.get(name, []), "--max-update", "2", command=b2t_train)
+        train(data, folder, *MODEL, *PRECISIONS.get(name, []), "--max-update", "2", command=b2t_train)
     return folders
 
 
@@ -56,7 +57,7 @@ def test_rounded_weights_are_those_of_fairseqs_checkpoint(data, runs, tmp_path, 
     """So what is translated in half precision stays the same."""
     for method in ("state_dict", "load_checkpoint"):
         monkeypatch.setattr(Trainer, method, ORIGINALS[f"fairseq.trainer.Trainer.{method}"])
-    stock = train(data, tmp_path, *SHARED, *PRECISIONS["fp16"], "--max-update", "2")
+    stock = train(data, tmp_path, *MODEL, *PRECISIONS["fp16"], "--max-update", "2")
     ours = load(runs["fp16"] / "checkpoint_last.pt")
     assert is_rounded(stock, torch.float16)
     assert_same_model(stock, {"model": {name: number.half() for name, number in ours["model"].items()}})
@@ -83,7 +84,7 @@ class TestAnotherPrecision:
         """Weights and moving averages are taken over, whatever form they had; a small learning rate shows it."""
         (tmp_path / "checkpoint_last.pt").write_bytes((runs[before] / "checkpoint_last.pt").read_bytes())
         caplog.set_level("INFO")
-        flags = [*SHARED, *PRECISIONS.get(after, []), "--max-update", "3", "--lr", "1e-9"]
+        flags = [*MODEL, *PRECISIONS.get(after, []), "--max-update", "3", "--lr", "1e-9"]
         now, then = train(data, tmp_path, *flags, command=b2t_train), load(runs[before] / "checkpoint_last.pt")
         assert re.search(r"the run continues (with --|in float32)\S*; .* was written", caplog.text)
         assert now["optimizer_history"][-1]["num_updates"] == 3
@@ -115,7 +116,7 @@ def test_a_checkpoint_without_masters_continues_with_a_word(data, runs, tmp_path
     state["model"].update({name: number.bfloat16().to(number.dtype) for name, number in state["model"].items()})
     del state["extra_state"]["b2t_loss_scaling"]
     torch.save(state, tmp_path / "checkpoint_last.pt")
-    flags = [*SHARED, "--bf16", "--max-update"]
+    flags = [*MODEL, "--bf16", "--max-update"]
     train(data, tmp_path, *flags, "3", command=b2t_train)
     word = "was written without the float32 copies of the weights"
     assert caplog.text.count(word) == 1
@@ -129,17 +130,17 @@ def test_fine_tuning_begins_with_all_bits(data, runs, tmp_path):
     averaged = tmp_path / "averaged.pt"
     b2t(["average", str(runs["bf16"] / "checkpoint_last.pt"), "--output", str(averaged)])
     assert_same_model(load(averaged), load(runs["bf16"] / "checkpoint_last.pt"))
-    flags = [*SHARED, "--bf16", "--finetune-from-model", str(averaged), "--max-update", "1", "--lr", "1e-9"]
+    flags = [*MODEL, "--bf16", "--finetune-from-model", str(averaged), "--max-update", "1", "--lr", "1e-9"]
     assert_same_model(load(averaged), train(data, tmp_path / "run", *flags, command=b2t_train), tolerance=1e-7)
 
 
 def test_moving_averages_in_half_precision_continue(data, tmp_path):
-    flags = [*SHARED, "--bf16", "--store-ema", "--ema-decay", "0.9", "--ema-fp32", "--max-update"]
+    flags = [*MODEL, "--bf16", "--store-ema", "--ema-decay", "0.9", "--ema-fp32", "--max-update"]
     assert_same_run(*whole_and_resumed(data, tmp_path, *flags, command=b2t_train))
 
 
 def test_two_processes_continue_bit_by_bit(data, tmp_path):
-    flags = [*SHARED, "--ddp-backend", "legacy_ddp", *PRECISIONS["fp16"], "--max-update", "3"]
+    flags = [*MODEL, "--ddp-backend", "legacy_ddp", *PRECISIONS["fp16"], "--max-update", "3"]
     two_processes(data, tmp_path / "whole", *flags, "--save-interval-updates", "1")
     continue_elsewhere(tmp_path)
     two_processes(data, tmp_path / "parts", *flags)
