@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,6 +89,27 @@ def refuse_what_cannot_work(cfg: FairseqConfig) -> None:
         )
     _refuse_missing_packages(cfg)
     _refuse_bad_json(cfg)
+
+
+def refuse_separate_runs(cfg: FairseqConfig, argv: list[str]) -> None:
+    """Check that the processes of a launcher train one run; fairseq looks for one GPU's others only if told to.
+
+    Raises:
+        InputError: each would train a run of its own, into the same folder.
+    """
+    is_given = any(arg.split("=")[0] == "--distributed-world-size" for arg in argv)
+    started = os.environ.get("WORLD_SIZE", "1")
+    if (
+        cfg.distributed_training.distributed_world_size == 1
+        and not is_given
+        and "RANK" in os.environ
+        and started != "1"
+    ):
+        raise InputError(
+            f"WORLD_SIZE={started} says that a launcher started {started} processes, but at most one GPU is visible to "
+            f"each, so that each would train a run of its own; add --distributed-world-size {started}, or 1 if that "
+            "is meant"
+        )
 
 
 def refuse_bad_schedule(cfg: FairseqConfig, start: resuming.Start) -> None:

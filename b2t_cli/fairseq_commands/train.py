@@ -61,6 +61,7 @@ def run(argv: list[str]) -> int:
     cfg = convert_namespace_to_omegaconf(args)
     cfg.common.tpu = args.tpu
     starting.refuse_what_cannot_work(cfg)
+    starting.refuse_separate_runs(cfg, argv)
     # tells which process is the first one of the run
     distributed_utils.infer_init_method(cfg.distributed_training)
     folder = Path(cfg.checkpoint.save_dir)

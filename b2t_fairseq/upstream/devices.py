@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
 
 import torch
 from fairseq import utils
+from omegaconf import open_dict
 from torch import nn
 
 
@@ -43,6 +45,27 @@ def with_flat_copy_where_parameters_are(build_fp32_params):
         flat = nn.Parameter(torch.cat([parameter.detach().flatten().float() for parameter in params]))
         flat.grad = torch.zeros_like(flat)
         return {params[0].device.index: flat}
+
+    return wrapper
+
+
+def with_local_rank(infer):
+    """Return ``_infer_torch_distributed_launch_init`` that takes the GPU of the process's number on its node.
+
+    fairseq takes the number among the processes of all nodes, and divides by the number of GPUs, which may be zero.
+    Where a launcher does not give the former, as ``LOCAL_RANK``, the latter is the best guess.
+    """
+
+    @functools.wraps(infer)
+    def wrapper(cfg):
+        with open_dict(cfg):
+            cfg.distributed_init_method = "env://"
+            cfg.distributed_world_size = int(os.environ["WORLD_SIZE"])
+            cfg.distributed_rank = int(os.environ["RANK"])
+            local_rank = int(os.environ.get("LOCAL_RANK", cfg.distributed_rank))
+            cfg.device_id = local_rank % max(torch.cuda.device_count(), 1)
+            # the processes exist already
+            cfg.distributed_no_spawn = True
 
     return wrapper
 

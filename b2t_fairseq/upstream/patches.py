@@ -279,6 +279,13 @@ PATCHES: tuple[Patch | Setting, ...] = (
         "`--cpu` works on a machine with a GPU, to which fairseq moves the norms of the gradients.",
     ),
     Patch(
+        "fairseq.distributed.utils",
+        "_infer_torch_distributed_launch_init",
+        devices.with_local_rank,
+        "cfg",
+        "A process that a launcher started uses the GPU of its `LOCAL_RANK`, and needs none with `--cpu`.",
+    ),
+    Patch(
         "fairseq.optim.FP16Optimizer",
         "build_fp32_params",
         devices.with_flat_copy_where_parameters_are,

@@ -6,6 +6,9 @@ import sys
 import pytest
 import torch
 from fairseq import utils
+from fairseq.dataclass.configs import DistributedTrainingConfig
+from fairseq.distributed import utils as distributed_utils
+from omegaconf import OmegaConf
 from processes import two_processes
 from training import SHARED, load, train
 
@@ -44,6 +47,30 @@ def test_the_flag_cpu_hides_gpus_from_all_commands(monkeypatch, capsys):
 def test_amp_without_a_gpu_is_refused(data, tmp_path):
     with pytest.raises(InputError, match=r"--amp needs a GPU: .*; give --bf16"):
         train(data, tmp_path, "--amp", command=b2t_train)
+
+
+@pytest.mark.parametrize(("gpus", "local_rank", "device"), [(8, "3", 3), (4, None, 3), (1, "3", 0), (0, "3", 0)])
+def test_a_process_of_a_launcher_uses_its_own_gpu(monkeypatch, gpus, local_rank, device):
+    """Of 16 processes on several nodes it is the last one; without ``LOCAL_RANK`` each node has as many as GPUs."""
+    variables = {"RANK": "15", "WORLD_SIZE": "16", "MASTER_ADDR": "gpu07", "MASTER_PORT": "1234"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    if local_rank is None:
+        monkeypatch.delenv("LOCAL_RANK", raising=False)
+    else:
+        monkeypatch.setenv("LOCAL_RANK", local_rank)
+    cfg = OmegaConf.structured(DistributedTrainingConfig(distributed_world_size=16))
+    distributed_utils._infer_torch_distributed_launch_init(cfg)
+    assert (cfg.distributed_rank, cfg.distributed_world_size, cfg.device_id) == (15, 16, device)
+    assert (cfg.distributed_init_method, cfg.distributed_no_spawn) == ("env://", True)
+
+
+def test_processes_that_would_train_a_run_each_are_refused(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    with pytest.raises(InputError, match=r"WORLD_SIZE=8 .*; add --distributed-world-size 8"):
+        train(data, tmp_path, command=b2t_train)
 
 
 def test_dropped_layers_with_pytorchs_data_parallelism(data, tmp_path):

@@ -135,7 +135,8 @@ def test_fine_tuning_begins_with_all_bits(data, runs, tmp_path):
 
 
 def test_moving_averages_in_half_precision_continue(data, tmp_path):
-    flags = [*MODEL, "--bf16", "--store-ema", "--ema-decay", "0.9", "--ema-fp32", "--max-update"]
+    ema = ["--store-ema", "--ema-decay", "0.9", "--ema-fp32", "--ema-update-freq", "2"]
+    flags = [*MODEL, "--bf16", *ema, "--max-update"]
     assert_same_run(*whole_and_resumed(data, tmp_path, *flags, command=b2t_train))
 
 
