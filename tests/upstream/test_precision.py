@@ -7,6 +7,7 @@ import pytest
 import torch
 from fairseq.trainer import Trainer
 from processes import two_processes
+from safetensors.torch import load_file
 from training import SHARED, assert_same_model, assert_same_run, continue_elsewhere, load, train, whole_and_resumed
 
 from b2t_cli import main as b2t
@@ -132,6 +133,13 @@ def test_fine_tuning_begins_with_all_bits(data, runs, tmp_path):
     assert_same_model(load(averaged), load(runs["bf16"] / "checkpoint_last.pt"))
     flags = [*MODEL, "--bf16", "--finetune-from-model", str(averaged), "--max-update", "1", "--lr", "1e-9"]
     assert_same_model(load(averaged), train(data, tmp_path / "run", *flags, command=b2t_train), tolerance=1e-7)
+
+
+def test_conversion_keeps_all_bits(runs, tmp_path):
+    checkpoint = runs["bf16"] / "checkpoint_last.pt"
+    assert b2t(["convert", str(checkpoint), str(tmp_path / "model"), "--to", "safetensors"]) == 0
+    weights, model = load_file(tmp_path / "model.safetensors"), load(checkpoint)["model"]
+    assert all(weight.equal(model[name]) for name, weight in weights.items())
 
 
 def test_moving_averages_in_half_precision_continue(data, tmp_path):
