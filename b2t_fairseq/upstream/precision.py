@@ -79,7 +79,7 @@ def with_masters(state_dict):
 def with_masters_restored(load_checkpoint):
     """Return ``Trainer.load_checkpoint`` after which the optimizer has the masters and the counters of the checkpoint.
 
-    That holds for a run that takes nothing but the weights, too.
+    A run that takes nothing but the weights from a checkpoint begins with the masters, too.
     """
 
     @functools.wraps(load_checkpoint)
