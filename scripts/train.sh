@@ -19,9 +19,9 @@
 # --compile on one GPU; two to four --num-workers for each GPU. On several nodes --max-tokens is the configuration's.
 #
 # A run may continue on another number of GPUs. In the middle of an epoch it needs the same --max-tokens for that, or
-# --reset-dataloader; without the flag it keeps its own --max-tokens, and its precision where the GPUs support it. The flags --reset-..., --max-update
-# and those of the machine, such as --bf16 or --num-workers, may differ from call to call. All other flags must stay as
-# they are.
+# --reset-dataloader; without the flag it keeps its own --max-tokens, and its precision where the GPUs support it. The
+# flags --reset-..., --max-update and those of the machine, such as --bf16 or --num-workers, may differ from call to call.
+# All other flags must stay as they are.
 #
 # The same command continues a run that was stopped. SIGUSR1 to any process of a run stops the whole run after the
 # current update, with a checkpoint and exit status 75. SIGTERM does the same if it takes no longer than a minute. The output is
