@@ -90,6 +90,6 @@ def equal(first: Tensor, second: Tensor) -> bool:
 
 
 def _kinds(layer: nn.Module, includes: Callable[[str], bool]) -> dict[str, tuple[type, tuple[int, ...]]]:
-    """Return the module and the shape of each shared parameter; two norms of equal shape may compute different things."""
+    """Return module and shape of each shared parameter; two norms of equal shape may compute different things."""
     modules = {name: type(layer.get_submodule(name.rpartition(".")[0])) for name, _ in layer.named_parameters()}
     return {name: (modules[name], tuple(p.shape)) for name, p in shared_parameters(layer, includes).items()}
