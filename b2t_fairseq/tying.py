@@ -26,20 +26,20 @@ def tie_parameters(
 
     Raises:
         ValueError: the numbers of layers and indices differ, or two layers to be tied differ in the names or shapes
-            of their parameters; nothing is tied then.
+            of their parameters or in what kind of module has them; nothing is tied then.
     """
     if len(layers) != len(indices):
         raise ValueError(f"{len(layers)} layers, but {len(indices)} indices: {list(indices)}")
     owners = [layers[list(indices).index(index)] for index in indices]
     for depth, (layer, owner) in enumerate(zip(layers, owners, strict=True)):
-        shapes, owner_shapes = _shapes(layer, includes), _shapes(owner, includes)
-        if shapes != owner_shapes:
+        kinds, owner_kinds = _kinds(layer, includes), _kinds(owner, includes)
+        if kinds != owner_kinds:
             names = sorted(
-                name for name in shapes.keys() | owner_shapes.keys() if shapes.get(name) != owner_shapes.get(name)
+                name for name in kinds.keys() | owner_kinds.keys() if kinds.get(name) != owner_kinds.get(name)
             )
             raise ValueError(
-                f"layer {depth} cannot share parameter set {indices[depth]}: these parameters differ in name or "
-                f"shape: {', '.join(names)}"
+                f"layer {depth} cannot share parameter set {indices[depth]}: these parameters differ in name, shape or "
+                f"kind of module: {', '.join(names)}"
             )
     for layer, owner in zip(layers, owners, strict=True):
         if layer is not owner:
@@ -84,8 +84,12 @@ def same_layers(layer_tensors: Sequence[dict[str, Tensor]]) -> list[int]:
 
 def equal(first: Tensor, second: Tensor) -> bool:
     """Return whether two tensors have the same values; NaN, in a diverged model, counts as equal to itself."""
+    if first.shape != second.shape:
+        return False
     return first.equal(second) or bool(((first == second) | (first.isnan() & second.isnan())).all())
 
 
-def _shapes(layer: nn.Module, includes: Callable[[str], bool]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(parameter.shape) for name, parameter in shared_parameters(layer, includes).items()}
+def _kinds(layer: nn.Module, includes: Callable[[str], bool]) -> dict[str, tuple[type, tuple[int, ...]]]:
+    """Return module and shape of each shared parameter; two norms of equal shape may compute different things."""
+    modules = {name: type(layer.get_submodule(name.rpartition(".")[0])) for name, _ in layer.named_parameters()}
+    return {name: (modules[name], tuple(p.shape)) for name, p in shared_parameters(layer, includes).items()}

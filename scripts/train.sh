@@ -19,9 +19,9 @@
 # --compile on one GPU; two to four --num-workers for each GPU. On several nodes --max-tokens is the configuration's.
 #
 # A run may continue on another number of GPUs. In the middle of an epoch it needs the same --max-tokens for that, or
-# --reset-dataloader; without the flag it keeps its own --max-tokens and its precision. The flags --reset-..., --max-update
-# and those of the machine, such as --bf16 or --num-workers, may differ from call to call. All other flags must stay as
-# they are.
+# --reset-dataloader; without the flag it keeps its own --max-tokens, and its precision where the GPUs support it. The
+# flags --reset-..., --max-update and those of the machine, such as --bf16 or --num-workers, may differ from call to call.
+# All other flags must stay as they are.
 #
 # The same command continues a run that was stopped. SIGUSR1 to any process of a run stops the whole run after the
 # current update, with a checkpoint and exit status 75. SIGTERM does the same if it takes no longer than a minute. The output is
@@ -137,10 +137,11 @@ if compgen -G "$save_dir/checkpoint*.pt" >/dev/null; then
     [ ! -f "$save_dir/chosen.txt" ] || read -r own_precision own_max_tokens <"$save_dir/chosen.txt"
 fi
 if [ -z "$precision" ] && [ -z "$on_cpu" ]; then
-    if [ -n "$own_precision" ]; then
+    if [ "$own_precision" = --bf16 ] && [ "$has_bf16" = False ]; then
+        precision=--fp16
+        choices+=("--fp16: the run trained in bf16 so far, which these GPUs do not support")
+    elif [ -n "$own_precision" ]; then
         precision=$own_precision
-        [ "$precision" != --bf16 ] || [ "$has_bf16" = True ] || die "the run in $save_dir trains in bf16, which these GPUs" \
-            "do not support; continue it on GPUs that do (compute capability 8.0 or higher), or begin another run"
         choices+=("$precision: as the run began")
     elif [ "$has_bf16" = True ]; then
         precision=--bf16

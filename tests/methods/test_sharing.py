@@ -88,6 +88,8 @@ def test_mismatches_are_refused_and_nothing_is_tied():
     assert layers[0].weight is not layers[1].weight
     with pytest.raises(ValueError, match=r"layer 1 cannot share parameter set 0.*bias"):
         tie_parameters([nn.Linear(3, 3), nn.Linear(3, 3, bias=False)], [0, 0])
+    with pytest.raises(ValueError, match=r"differ in name, shape or kind of module: 0.bias, 0.weight"):
+        tie_parameters([nn.Sequential(norm) for norm in (nn.LayerNorm(3), nn.BatchNorm1d(3))], [0, 0])
     with pytest.raises(ValueError, match="3 layers, but 2 indices"):
         tie_parameters(layers, [0, 0])
 

@@ -130,9 +130,9 @@ class TestTrainSh:
         (tmp_path / "run/chosen.txt").write_text("--bf16 14336\n")
         text, _ = planned(*arguments, gpus=1, memory=H100, can_compile=True, folder=tmp_path)
         assert "--max-tokens 14336: as the run began" in text
-        text, flags = planned(*arguments, gpus=1, bf16=False, memory=H100, folder=tmp_path, check=False)
-        assert flags is None
-        assert "trains in bf16, which these GPUs do not support" in text
+        text, flags = planned(*arguments, gpus=1, bf16=False, memory=H100, folder=tmp_path)
+        assert settings(flags).common.fp16
+        assert "--fp16: the run trained in bf16 so far, which these GPUs do not support" in text
 
     @pytest.mark.parametrize(
         ("config", "message"),
