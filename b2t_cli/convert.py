@@ -12,6 +12,7 @@ from .arguments import command_parser
 _TARGETS = {
     "plugin": "a checkpoint of this plugin (the default)",
     "stock": "one of fairseq's own transformer, which CTranslate2 reads too; Post-LN and Pre-LN only",
+    "pre_rms_norm": "the model with RMSNorms that computes the same as this Pre-LN model with LayerNorms",
     "safetensors": "OUTPUT.safetensors with each tied parameter once, and OUTPUT.json",
 }
 

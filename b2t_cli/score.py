@@ -10,6 +10,7 @@ from b2t_common.files import messages_beside, read_lines, require_file, require_
 from b2t_common.names import flag
 
 from .arguments import command_parser, require_positive
+from .scoring.by_length import BOUNDS, build_table, parse_bounds, score_by_length
 from .scoring.newstest import PAPERS_PAIR
 
 DEFAULT_SAMPLES = 1000
@@ -21,17 +22,29 @@ def main(argv: list[str]) -> None:
     With --reference, one output of fairseq-generate is scored.  Without it, runs are scored on newstest2010 to
     newstest2016: RUN/evaluation/newstest2010.generated.txt and so on are read, and RUN/evaluation/averaged.pt.  The
     scores of each run are written, beside those of the papers, to RUN/evaluation/scores.json, .md and .tex.  If there
-    are several runs, each is compared with the first by paired bootstrap resampling.
+    are several runs, each is compared with the first by paired bootstrap resampling.  With --by-length the scores of
+    sentences in groups of similar length are printed too.
     """
     parser = command_parser(
         "score",
         main,
-        usage="b2t score GENERATED --reference REFERENCE [--output HYPOTHESES]\n"
-        "       b2t score RUN [RUN ...] [--comet [MODEL]] [--language-pair en-de] [--bootstrap-samples N] "
+        usage="b2t score GENERATED --reference REFERENCE [--source SOURCE --by-length [N,N,...]] "
+        "[--output HYPOTHESES]\n"
+        "       b2t score RUN [RUN ...] [--comet [MODEL]] [--language-pair en-de] [--by-length [N,N,...]] "
+        "[--bootstrap-samples N] "
         "[--output PREFIX]",
     )
     parser.add_argument("inputs", nargs="+", type=Path, help="output of fairseq-generate, or folders of runs")
     parser.add_argument("--reference", type=Path, help="reference text, detokenized")
+    parser.add_argument("--source", type=Path, help="with --by-length: source text, detokenized")
+    parser.add_argument(
+        "--by-length",
+        nargs="?",
+        const="",
+        metavar="N,N,...",
+        help="also the scores of sentences whose source has up to N words, with --reference or of all test sets "
+        f"together (default: {','.join(map(str, BOUNDS))})",
+    )
     parser.add_argument(
         "--output",
         type=Path,
@@ -46,7 +59,7 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     _refuse_contradictions(args)
     if args.reference:
-        _score_file(args.inputs[0], args.reference, args.output)
+        _score_file(args)
     else:
         _score_runs(args)
 
@@ -60,7 +73,12 @@ def _refuse_contradictions(args: argparse.Namespace) -> None:
         for name in ("comet", "language_pair", "bootstrap_samples"):
             if getattr(args, name) is not None:
                 raise InputError(f"{flag(name)} is for runs and has no effect with --reference; drop one")
+        if (args.source is None) != (args.by_length is None):
+            given, missing = ("--source", "--by-length") if args.source else ("--by-length", "--source")
+            raise InputError(f"{given} needs {missing} here: sentences are grouped by the length of their source")
         return
+    if args.source is not None:
+        raise InputError(f"--source {args.source} is for one output of fairseq-generate; give its --reference too")
     for run in args.inputs:
         if not run.is_dir():
             raise InputError(
@@ -81,16 +99,26 @@ def _refuse_contradictions(args: argparse.Namespace) -> None:
         require_prefix(args.output)
 
 
-def _score_file(generated: Path, reference: Path, output: Path | None) -> None:
+def _score_file(args: argparse.Namespace) -> None:
     from .scoring.generated import read_generated
 
-    if output:
-        require_file(output)
-    references = read_lines(reference)
-    hypotheses = read_generated(generated, references)
-    if output:
-        write_lines(output, hypotheses)
-    print("\n".join(_scores(hypotheses, references)), file=messages_beside(output))
+    if args.output:
+        require_file(args.output)
+    references = read_lines(args.reference)
+    bounds = None if args.by_length is None else parse_bounds(args.by_length)
+    sources = read_lines(args.source) if args.source else []
+    if sources and len(sources) != len(references):
+        raise InputError(
+            f"--source {args.source} has {len(sources)} lines and --reference {args.reference} has {len(references)}; "
+            "give the two sides of one test set"
+        )
+    hypotheses = read_generated(args.inputs[0], references)
+    if args.output:
+        write_lines(args.output, hypotheses)
+    lines = _scores(hypotheses, references)
+    if bounds:
+        lines += ["", build_table(score_by_length(hypotheses, references, sources, bounds)).text()]
+    print("\n".join(lines), file=messages_beside(args.output))
 
 
 def _scores(hypotheses: list[str], references: list[str]) -> list[str]:
@@ -108,5 +136,6 @@ def _score_runs(args: argparse.Namespace) -> None:
     from .scoring.side_by_side import score_runs
 
     pair, samples = args.language_pair or PAPERS_PAIR, args.bootstrap_samples or DEFAULT_SAMPLES
-    tables = score_runs(args.inputs, pair, args.comet, samples, args.output)
+    bounds = () if args.by_length is None else parse_bounds(args.by_length)
+    tables = score_runs(args.inputs, pair, args.comet, samples, args.output, bounds)
     print("\n\n".join(table.text() for table in tables))

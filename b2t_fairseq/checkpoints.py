@@ -17,7 +17,10 @@ from torch import Tensor
 
 from b2t_common.errors import InputError
 from b2t_common.files import replacing, require_file
+from b2t_common.names import STACKS
 
+from .normalization import DEFAULT
+from .positions import POSITIONS
 from .residual import SCHEMES, stock_scheme
 from .settings.fields import B2TLanguageModelConfig, B2TTransformerConfig
 from .settings.stock import SPEECH_INPUT, fill_derived
@@ -43,6 +46,8 @@ _MAY_CHANGE = (
         "init",
         "depth_scaled_init",
         "branch_norm_updates",
+        "power_norm_warmup",
+        "shape_offsets",
         "encoder_embed_path",
         "decoder_embed_path",
         "max_source_positions",
@@ -120,6 +125,12 @@ def _normalized(settings: Mapping[str, Any]) -> dict[str, Any]:
     # fairseq's own transformer has that flag in place of a scheme
     settings.setdefault("residual", stock_scheme(normalize_before).name)
     settings["residual"] = getattr(SCHEMES.get(settings["residual"]), "title", settings["residual"])
+    settings.setdefault("norm", DEFAULT)
+    for name in ("rms_norm_bias", "center_embedding"):
+        settings.setdefault(name, False)
+    if positions := settings.pop("positions", None):
+        for stack in STACKS:
+            settings[f"{stack}_learned_pos"] = POSITIONS[positions].is_learned
     fill_derived(settings)
     if settings.get("share_all_embeddings"):
         settings["share_decoder_input_output_embed"] = True

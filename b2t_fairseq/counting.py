@@ -18,10 +18,11 @@ from torch import Tensor
 
 from b2t_common.errors import InputError
 
+from . import normalization
 from .settings.plan import Plan
 
-# Names of buffers that fairseq and the schemes store beside the parameters.
-_BUFFERS = frozenset({"version", "_float_tensor", "profiled", "update"})
+# Names of buffers that fairseq, the schemes and the norms store beside the parameters.
+_BUFFERS = normalization.BUFFERS | {"version", "_float_tensor", "profiled", "update"}
 _LAYER = re.compile(r"(encoder|decoder)\.(?:transformer_)?layers\.(\d+)\.(.+)")
 
 

@@ -16,6 +16,7 @@ from b2t_common.model_line import sharing_flags
 
 from .dictionaries import checksum
 from .kernels import FAST
+from .normalization import DEFAULT, padded_norms
 from .residual import ResidualScheme
 from .residual.contract import join_streams, split_streams
 from .settings.plan import StackPlan
@@ -32,12 +33,18 @@ class LayerStack(_Mixin):
     Attributes:
         name: ``"encoder"`` or ``"decoder"``.
         layers_name: the name of the list of layers in checkpoints.
+        embeds_time_first: whether embeddings are normalized as ``(seq_len, batch, embed_dim)``; fairseq normalizes them
+            as ``(batch, seq_len, embed_dim)``.
         inputs: the modules from which each layer, and what follows the stack, reads its input; ``None``: the input of
             a layer is the output of the layer below.
     """
 
     name: str
     layers_name = "layers"
+    embeds_time_first = False
+    layer_norm: Any
+    layernorm_embedding: Any
+    embed_positions: Any
     _num_built = 0
 
     @property
@@ -60,11 +67,38 @@ class LayerStack(_Mixin):
         return self.plan.residual(self._num_built - 1)
 
     def build_inputs(self) -> None:
-        """Build the modules from which the layers read their inputs, if the scheme has some."""
+        """Build what stands beside the layers: norms, positions, and what the layers read if the scheme has that."""
+        self.replace_norms()
+        self.replace_positions()
         build, depths = self.plan.scheme.stack_input, range(len(self.layers) + 1)
         self.inputs = None
         if build is not None:
-            self.inputs = nn.ModuleList(build(depth, self.plan.embed_dim) for depth in depths)
+            dim, build_norm = self.plan.embed_dim, self.plan.build_norm
+            self.inputs = nn.ModuleList(build(depth, dim, build_norm) for depth in depths)
+
+    def replace_norms(self) -> None:
+        """Replace the norms that fairseq has built beside the layers; it has no hook for them."""
+        if self.layer_norm is not None:
+            self.layer_norm = self.plan.build_norm(self.plan.embed_dim)
+        # A speech encoder has no such norm.
+        if getattr(self, "layernorm_embedding", None) is not None:
+            self.layernorm_embedding = self.plan.build_norm(self.plan.embed_dim)
+
+    def replace_positions(self) -> None:
+        """Replace the positions that fairseq has built, if the plan has others; fairseq has no hook for them."""
+        positions = self.plan.positions
+        if positions is not None and type(self.embed_positions) is not positions.module:
+            lengths = {"encoder": self.cfg.max_source_positions, "decoder": self.cfg.max_target_positions}
+            self.embed_positions = positions.build(lengths[self.name], self.plan.embed_dim, self.padding_idx, self.cfg)
+
+    def set_padding(self, mask: Tensor | None) -> None:
+        """Tell the norms beside the layers where the input is padded: true there, ``(batch, seq_len)``, or ``None``."""
+        if not self.plan.build_norm.norm.needs_padding:
+            return
+        for name, module in self.named_children():
+            is_batch_first = name == "layernorm_embedding" and not self.embeds_time_first
+            for norm in padded_norms(module) if name != self.layers_name else []:
+                norm.padding_mask = mask if mask is None or is_batch_first else mask.t()
 
     def needs_mask(self, mask: Tensor) -> bool:
         """Return whether a mask must be applied.
@@ -88,6 +122,8 @@ class LayerStack(_Mixin):
             call: called with the depth of a layer, the layer and its input; returns its output.  With several residual
                 streams both have one dimension more, the first: ``(num_streams, seq_len, batch, embed_dim)``.
         """
+        if self.cfg.center_embedding:
+            x = x - x.mean(dim=-1, keepdim=True)
         history: list[Tensor] = []
         scheme = self.plan.scheme
         if scheme.num_streams > 1:
@@ -121,6 +157,7 @@ class LayerStack(_Mixin):
         if hasattr(destination, "_metadata"):
             destination._metadata[prefix[:-1]]["residual"] = self.plan.scheme.name
             destination._metadata[prefix[:-1]]["sharing"] = self.plan.sharing.record()
+            destination._metadata[prefix[:-1]]["norm"] = self.plan.build_norm.norm.name
             destination._metadata[prefix[:-1]]["dictionary"] = checksum(self.dictionary)
 
     def _load_from_state_dict(
@@ -129,13 +166,15 @@ class LayerStack(_Mixin):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
-        own = self.plan.scheme.name
-        residual = local_metadata.get("residual", own)
-        if residual != own:
-            error_msgs.append(
-                f"the checkpoint's {self.name} was trained with --residual {residual}, but this model has "
-                f"--residual {own}"
-            )
+        own = {"residual": self.plan.scheme.name, "norm": self.plan.build_norm.norm.name}
+        # Before there was a choice, all norms were LayerNorms.
+        stored = {"norm": DEFAULT, **local_metadata} if "residual" in local_metadata else local_metadata
+        error_msgs += [
+            f"the checkpoint's {self.name} was trained with --{name} {stored[name]}, but this model has "
+            f"--{name} {value}"
+            for name, value in own.items()
+            if stored.get(name, value) != value
+        ]
         self._compare_dictionaries(state_dict, prefix, local_metadata.get("dictionary"), error_msgs)
         self._compare_sharing(state_dict, prefix, local_metadata.get("sharing"), error_msgs)
 

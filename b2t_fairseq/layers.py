@@ -19,6 +19,7 @@ from .kernels import FAST
 from .kernels.attention import FusedMultiheadAttention
 from .kernels.compilation import CompiledInTraining
 from .kernels.linear import linear, linear_layer
+from .normalization import padded_norms
 from .residual import ResidualScheme
 from .residual.contract import SubLayer, join_streams, split_streams
 
@@ -64,13 +65,13 @@ class ResidualLayer(CompiledInTraining):
         """
         self.residual = residual
         self.linear_layer = linear_layer if cfg.kernels == FAST else nn.Module.__call__
+        # fairseq has no hook for the norms of a layer, so they are built first and then replaced.
+        for name in _NORMS:
+            if getattr(self, name, None) is not None:
+                norm = residual.position.build_norm(self.embed_dim) if residual.has_norms else nn.Identity()
+                setattr(self, name, norm)
         if residual.norm_inside:
             self._add_inner_norms(linear if cfg.kernels == FAST else F.linear)
-        if not residual.has_norms:
-            # fairseq has no hook for the norms of a layer, so they are built first and then replaced.
-            for name in _NORMS:
-                if getattr(self, name, None) is not None:
-                    setattr(self, name, nn.Identity())
         # --retain-dropout-modules selects modules by these names.
         self.dropout_module.module_name = self.activation_dropout_module.module_name = stock_class.__name__
 
@@ -123,6 +124,7 @@ class EncoderLayer(ResidualLayer, TransformerEncoderLayerBase):
     def __init__(self, cfg, residual: ResidualScheme) -> None:
         super().__init__(cfg)
         self.attach(cfg, residual, TransformerEncoderLayerBase)
+        self.padded_norms = padded_norms(self)
 
     def build_self_attention(self, embed_dim: int, cfg) -> MultiheadAttention:
         return _attention_class(cfg)(
@@ -146,6 +148,9 @@ class EncoderLayer(ResidualLayer, TransformerEncoderLayerBase):
         if attn_mask is not None:
             # A large number instead of infinity, because a padded query may see no key at all.
             attn_mask = attn_mask.masked_fill(attn_mask.to(torch.bool), -1e8 if x.dtype == torch.float32 else -1e4)
+        # Here and not once for the stack, because --checkpoint-activations calls this again in the backward pass.
+        for norm in self.padded_norms:
+            norm.padding_mask = None if encoder_padding_mask is None else encoder_padding_mask.t()
 
         def self_attention(x: Tensor) -> Tensor:
             x, _ = self.self_attn(

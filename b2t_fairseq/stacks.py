@@ -60,6 +60,7 @@ class Encoder(LayerStack, TransformerEncoderBase):
         """
         padding_mask = src_tokens.eq(self.padding_idx)
         has_padding = self.needs_mask(padding_mask)
+        self.set_padding(padding_mask if has_padding else None)
         x, embedding = self.forward_embedding(src_tokens, token_embeddings)
         if has_padding and self.clear_padding:
             x = x.masked_fill(padding_mask.unsqueeze(-1), 0)

@@ -10,8 +10,10 @@ from b2t_common.errors import InputError
 from b2t_common.files import require_file, require_prefix
 from b2t_fairseq import checkpoints
 
-from . import export, release, stock
+from . import export, pre_rms_norm, release, stock
 from .reading import read
+
+_CONVERSIONS = {"stock": stock.to_stock, "pre_rms_norm": pre_rms_norm.to_pre_rms_norm}
 
 
 def convert(checkpoint: Path, output: Path, target: str, retie: bool) -> list[str]:
@@ -20,7 +22,7 @@ def convert(checkpoint: Path, output: Path, target: str, retie: bool) -> list[st
     Args:
         checkpoint: of either paper's release, or of this plugin.
         output: the file to write.
-        target: ``"plugin"``, ``"stock"`` or ``"safetensors"``.
+        target: ``"plugin"``, ``"stock"``, ``"pre_rms_norm"`` or ``"safetensors"``.
         retie: share the cross-attention biases of the sharing release too.
 
     Raises:
@@ -46,8 +48,8 @@ def _write(state: Mapping[str, Any], output: Path, target: str, retie: bool) -> 
         raise InputError("--retie is for checkpoints of the sharing release; this one is of this plugin")
     if target == "safetensors":
         return report + export.save(state, output)
-    if target == "stock":
-        state, more = stock.to_stock(state)
+    if target in _CONVERSIONS:
+        state, more = _CONVERSIONS[target](state)
         report += more
     checkpoints.save(state, output)
     return report

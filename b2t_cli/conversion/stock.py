@@ -12,6 +12,7 @@ from fairseq.models import ARCH_MODEL_REGISTRY
 from b2t_common.errors import InputError
 from b2t_common.names import flag
 from b2t_fairseq.checkpoints import flat_settings
+from b2t_fairseq.normalization import DEFAULT
 from b2t_fairseq.residual import stock_scheme
 from b2t_fairseq.settings.fields import B2TTransformerConfig
 from b2t_fairseq.settings.plan import plan_translation
@@ -51,6 +52,11 @@ def to_stock(state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
             f"--residual {scheme.name} cannot be written as fairseq's own transformer, which has only "
             f"{' and '.join(f'{known.title}, {known.equation}' for known in _SCHEMES)}; without {scheme.title}, "
             f"{scheme.equation}, it would translate wrongly; use fairseq-generate with this plugin, or --to safetensors"
+        )
+    if settings["norm"] != DEFAULT:
+        raise InputError(
+            f"--norm {settings['norm']} cannot be written as fairseq's own transformer, which has --norm {DEFAULT} "
+            "only; use fairseq-generate with this plugin, or --to safetensors"
         )
     stock = {name: value for name, value in settings.items() if name not in _PLUGIN_FLAGS and value is not None}
     normalize_before = scheme is stock_scheme(normalize_before=True)

@@ -10,13 +10,19 @@ from b2t_common import run_folder
 from .. import tables
 from ..tables import Table
 from . import comet
+from .by_length import build_table, score_by_length
 from .evaluation import Evaluation, TestSets, evaluate
 from .layout import bootstrap_table, score_table
 from .significance import paired_bootstrap
 
 
 def score_runs(
-    runs: Sequence[Path], language_pair: str, comet_model: str | None, samples: int, output: Path | None
+    runs: Sequence[Path],
+    language_pair: str,
+    comet_model: str | None,
+    samples: int,
+    output: Path | None,
+    bounds: Sequence[int] = (),
 ) -> list[Table]:
     """Score runs on the papers' test sets, write the scores into their folders, and return the tables to print.
 
@@ -26,6 +32,8 @@ def score_runs(
         comet_model: ``None`` for no COMET, empty for its default model.
         samples: number of samples of the paired bootstrap.
         output: where to write the comparison, without an ending (default: beside the scores of the first run).
+        bounds: if there are some, the last tables are scores by length, as of
+            :func:`~b2t_cli.scoring.by_length.score_by_length`, over all test sets of a run.
 
     Raises:
         InputError: a run lacks its translations or its model, or COMET or a test set is missing.
@@ -41,7 +49,15 @@ def score_runs(
         tables.write(run / run_folder.SCORES, scores, shown)
     if len(evaluations) > 1:
         shown = _compare(evaluations, test_sets, samples, output or runs[0] / run_folder.COMPARISON)
-    return shown
+    return shown + [_by_length(evaluation, test_sets, bounds) for evaluation in evaluations if bounds]
+
+
+def _by_length(evaluation: Evaluation, test_sets: TestSets, bounds: Sequence[int]) -> Table:
+    hypotheses = [line for lines in evaluation.hypotheses.values() for line in lines]
+    references = [line for name in evaluation.hypotheses for line in test_sets[name].references]
+    sources = [line for name in evaluation.hypotheses for line in test_sets[name].sources]
+    rows = score_by_length(hypotheses, references, sources, bounds, test_sets.target)
+    return build_table(rows, evaluation.scores["run"])
 
 
 def _compare(evaluations: list[Evaluation], test_sets: TestSets, samples: int, prefix: Path) -> list[Table]:

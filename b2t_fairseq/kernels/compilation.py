@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import torch
 from torch import nn
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,9 @@ def compile_layers(layers: list[nn.Module]) -> None:
         layers: layers that are :class:`CompiledInTraining`.
     """
     for layer in layers:
+        for module in layer.modules():
+            if not getattr(module, "is_compilable", True):
+                vars(module)["forward"] = torch.compiler.disable(module.forward)
         layer.compile(dynamic=True)
 
 

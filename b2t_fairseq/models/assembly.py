@@ -43,6 +43,8 @@ def fairseq_settings(plan: Plan) -> Namespace:
         setattr(settings, f"{stack.name}_normalize_before", stack.scheme.norm_after_stack)
         if stack.scheme.norm_of_embedding:
             settings.layernorm_embedding = True
+        is_learned = stack.positions is not None and stack.positions.is_learned
+        setattr(settings, f"{stack.name}_learned_pos", is_learned)
     # fairseq's TransformerConfig.from_namespace copies names that it does not know.  So the stacks find their plan, and
     # settings such as kernels, in their cfg.
     settings.stack_plans = {stack.name: stack for stack in plan.stacks}

@@ -30,6 +30,7 @@ class SpeechEncoder(LayerStack, stock.S2TTransformerEncoder):
 
     name = "encoder"
     layers_name = "transformer_layers"
+    embeds_time_first = True
 
     def __init__(self, args: Namespace) -> None:
         # fairseq's parts, without its layers and without what it builds after them.
@@ -67,6 +68,7 @@ class SpeechEncoder(LayerStack, stock.S2TTransformerEncoder):
         padding_mask = torch.arange(x.size(0), device=x.device) >= lengths.unsqueeze(1)
         has_padding = self.needs_mask(padding_mask)
         mask = padding_mask if has_padding else None
+        self.set_padding(mask)
         x = self.embed_scale * x
         # In place, because x must keep its type: under automatic mixed precision positions are float32.
         x += self.embed_positions(padding_mask).transpose(0, 1)

@@ -77,9 +77,10 @@ class ResidualScheme(nn.Module):
     num_streams: ClassVar[int] = 1
     """How many residual streams go up the stack.  All of them start as the input of the stack."""
     stack_input: ClassVar[Any] = None
-    """The function of ``(depth, embed_dim)`` that builds the module from which a layer, and at depth N what follows the
-    stack, reads its input.  That module is called as ``module(x, history)`` with the output of the layer below and a
-    list in which it may keep what the modules above need.  ``None``: the input is the output of the layer below."""
+    """The function of ``(depth, embed_dim, build_norm)`` that builds the module from which a layer, and at depth N what
+    follows the stack, reads its input.  That module is called as ``module(x, history)`` with the output of the layer
+    below and a list in which it may keep what the modules above need.  ``None``: the input is the output of the layer
+    below."""
     xavier: ClassVar[Any] = None
     """The function of ``(weight, gain)`` that draws the initial weights of the layers; ``None``: fairseq's own
     initialization."""

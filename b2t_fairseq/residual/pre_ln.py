@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-from fairseq.modules import LayerNorm
 from torch import Tensor, nn
 
 from b2t_common.errors import InputError
 
-from .contract import VALUES, LayerPosition, ResidualScheme
+from .contract import VALUES, BuildNorm, LayerPosition, ResidualScheme
 
 
 class PreLN(ResidualScheme):
@@ -33,9 +32,9 @@ class LearnedCombination(nn.Module):
     ``y_0`` is the embedding.  The weights start as the mean.
     """
 
-    def __init__(self, depth: int, embed_dim: int) -> None:
+    def __init__(self, depth: int, embed_dim: int, build_norm: BuildNorm) -> None:
         super().__init__()
-        self.norm = LayerNorm(embed_dim)
+        self.norm = build_norm(embed_dim)
         self.weights = nn.Parameter(torch.full((depth + 1,), 1 / (depth + 1)))
 
     def forward(self, x: Tensor, history: list[Tensor]) -> Tensor:

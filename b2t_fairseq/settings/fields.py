@@ -14,6 +14,9 @@ from b2t_common.names import flag
 
 from .. import initialization
 from ..kernels import FAST, KERNELS
+from ..normalization import DEFAULT as DEFAULT_NORM
+from ..normalization import NORMS
+from ..positions import POSITIONS
 from ..residual import DEFAULT, SCHEMES
 from ..sharing import ALL_SUBLAYERS, NO_SHARING, SHARE_SUBLAYERS, STRATEGIES
 from .stock import REDECLARED_IN_LANGUAGE_MODELS, StockTransformerConfig, fill_derived, stock_fields
@@ -25,6 +28,27 @@ class B2TTransformerConfig(StockTransformerConfig):
 
     residual: ChoiceEnum(list(SCHEMES)) = field(
         default=DEFAULT, metadata={"help": "residual scheme: how each sub-layer is wrapped"}
+    )
+    norm: ChoiceEnum(list(NORMS)) = field(
+        default=DEFAULT_NORM, metadata={"help": "the norms of layers, stacks and residual schemes"}
+    )
+    rms_norm_bias: bool = field(
+        default=False,
+        metadata={"help": "add a trainable vector to each RMSNorm, as b2t convert --to pre_rms_norm does"},
+    )
+    center_embedding: bool = field(
+        default=False,
+        metadata={"help": "subtract the mean from what the first layer reads, as b2t convert --to pre_rms_norm does"},
+    )
+    power_norm_warmup: int = field(
+        default=4000, metadata={"help": "number of updates in which PowerNorm uses the statistics of its batch alone"}
+    )
+    positions: Optional[ChoiceEnum(list(POSITIONS))] = field(
+        default=None,
+        metadata={"help": "positions of encoder and decoder (default: sinusoidal, or what fairseq's flags say)"},
+    )
+    shape_offsets: int = field(
+        default=500, metadata={"help": "number K of SHAPE: positions are shifted by 0 to K - 1 in training"}
     )
     layer_sharing: str = field(
         default=NO_SHARING,

@@ -6,25 +6,26 @@ looks up a scheme or computes which layer uses which parameter set.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fairseq.modules import LayerNorm
-
 from b2t_common.errors import InputError
 from b2t_common.model_line import sharing_flags
 from b2t_common.names import STACKS
 
 from ..initialization import Initialization, chosen_initialization
+from ..normalization import NormBuilder, norm_builder
+from ..positions import Positions, positions_of_stack
 from ..residual import LayerPosition, ResidualScheme, scheme_class, stock_scheme
-from ..residual.contract import BuildNorm
 from ..sharing import NO_SHARING, SHARE_SUBLAYERS, STRATEGIES, Sharing, layer_indices, of_stack
 from .fields import B2TLanguageModelConfig, B2TTransformerConfig, as_namespace
 from .validation import validate, validate_pruning
 from .validation_lm import validate_language_model
+from .validation_norms import validate_norm, validate_positions
 from .validation_s2t import validate_speech
 from .validation_sharing import has_cross_attention, has_what_is_shared, validate_sharing, validate_stacks_in_common
 
@@ -46,6 +47,7 @@ class StackPlan:
         other_layers: number of layers of the other stack that the scheme has to know of; 0 if there is none.
         scheme_settings: the values of the scheme's own flags.
         build_norm: builds a norm, given its width.
+        positions: the positions of its input; ``None`` if there are none.
     """
 
     name: str
@@ -57,7 +59,8 @@ class StackPlan:
     num_sublayers: int
     other_layers: int
     scheme_settings: Mapping[str, Any]
-    build_norm: BuildNorm = LayerNorm
+    build_norm: NormBuilder
+    positions: type[Positions] | None
 
     @property
     def indices(self) -> tuple[int, ...]:
@@ -186,6 +189,9 @@ def _validated_plan(settings: Namespace, stacks: Sequence[str]) -> Plan:
     scheme = scheme_class(settings.residual)
     validate(settings, scheme, stacks)
     validate_sharing(settings, scheme, stacks)
+    defaults = {field.name: field.default for field in dataclasses.fields(B2TTransformerConfig)}
+    validate_norm(settings, scheme, stacks, defaults)
+    validate_positions(settings, stacks, defaults)
     for stack in stacks:
         scheme.check(settings, stack)
     plan = _plan(settings, scheme, stacks)
@@ -219,6 +225,8 @@ def _plan_stack(settings: Namespace, scheme: type[ResidualScheme], name: str, st
         num_sublayers=sharing.num_sublayers,
         other_layers=getattr(settings, f"{other}_layers") if sees_other else 0,
         scheme_settings={name: getattr(settings, name) for name in scheme.flags},
+        build_norm=norm_builder(settings, name),
+        positions=positions_of_stack(settings, name),
     )
 
 

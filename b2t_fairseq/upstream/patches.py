@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .. import admin_profile, decoding
+from .. import admin_profile, decoding, normalization
 from . import (
     amp,
     compatibility,
@@ -90,8 +90,9 @@ ORIGINALS: dict[str, Any] = {}
 
 
 def with_first_step(train_step):
-    """Return ``Trainer.train_step`` with what has to happen before the first update."""
-    return fixes.refusing_without_files(admin_profile.profiling_first(train_step))
+    """Return ``Trainer.train_step`` with what has to happen before the first update, and after each one."""
+    updating = normalization.with_running_values(train_step)
+    return fixes.refusing_without_files(admin_profile.profiling_first(updating))
 
 
 PATCHES: tuple[Patch | Setting, ...] = (
@@ -133,7 +134,8 @@ PATCHES: tuple[Patch | Setting, ...] = (
         "train_step",
         with_first_step,
         "self samples raise_oom",
-        "Before the first update Admin's omegas are measured, and a fresh model whose files are missing is refused.",
+        "Before the first update Admin's omegas are measured, and a fresh model whose files are missing is refused. "
+        "After each one PowerNorm's running values move.",
     ),
     Patch(
         "fairseq.trainer.Trainer",

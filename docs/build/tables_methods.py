@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,6 +16,8 @@ from b2t_common.names import STACKS, flag
 from b2t_fairseq.building import build_without_data
 from b2t_fairseq.initialization import INITIALIZATIONS
 from b2t_fairseq.kernels import KERNELS
+from b2t_fairseq.normalization import NORMS
+from b2t_fairseq.positions import POSITIONS
 from b2t_fairseq.residual import B2T, SCHEMES, PostLN, PreLN, ResidualScheme
 from b2t_fairseq.settings.fields import B2TTransformerConfig
 from b2t_fairseq.settings.stock import StockTransformerConfig
@@ -70,6 +73,24 @@ def scheme_costs_table() -> str:
     return markdown_table(header, rows, "llrrr")
 
 
+def norms_table() -> str:
+    """Return the norms: flag, equation, paper, when to use it."""
+    return _registry_table("--norm", NORMS)
+
+
+def positions_table() -> str:
+    """Return the kinds of positions: flag, equation, paper, when to use it."""
+    return _registry_table("--positions", POSITIONS)
+
+
+def _registry_table(name: str, registry: Mapping[str, Any]) -> str:
+    rows = [
+        [f"`{key}`", f"`{entry.equation}`", f"[{entry.title}]({entry.paper})", entry.when_to_use]
+        for key, entry in registry.items()
+    ]
+    return markdown_table([f"`{name}`", "equation", "paper", "when to use it"], rows, "llll")
+
+
 @functools.cache
 def _parameters(scheme: type[ResidualScheme]) -> int:
     """Return the number of parameters of a model of the size that ``benchmarks.train_step`` measures on a CPU."""
@@ -97,9 +118,17 @@ def strategies_table(names: Sequence[str] = tuple(STRATEGIES)) -> str:
 def flags_table() -> str:
     """Return this plugin's own flags, with their defaults and help texts."""
     stock = {field.name for field in dataclasses.fields(StockTransformerConfig)}
-    choices = {"residual": SCHEMES, "share_sublayers": SHARE_SUBLAYERS, "init": INITIALIZATIONS, "kernels": KERNELS}
+    choices = {
+        "residual": SCHEMES,
+        "norm": NORMS,
+        "positions": POSITIONS,
+        "share_sublayers": SHARE_SUBLAYERS,
+        "init": INITIALIZATIONS,
+        "kernels": KERNELS,
+    }
     values = {int: "M", float: "P", str: "FILE"}
     named = {"branch_norm_updates": " T", "layer_sharing": " {STRATEGY,LIST}"}
+    named |= {"power_norm_warmup": " UPDATES", "shape_offsets": " K"}
     rows = []
     for field in dataclasses.fields(B2TTransformerConfig):
         if field.name in stock:

@@ -56,6 +56,8 @@ def methods_parts() -> dict[str, str]:
         "costs of schemes": tables_methods.scheme_costs_table(),
         "strategies": tables_methods.strategies_table(),
         "initializations": tables_methods.initializations_table(),
+        "norms": tables_methods.norms_table(),
+        "positions": tables_methods.positions_table(),
     }
 
 

@@ -9,6 +9,7 @@ import stat
 import numpy as np
 import pytest
 from commands import run
+from sacrebleu.metrics import BLEU, CHRF
 from scoring import DEEP, SEGMENTS, make_run, scores
 
 from b2t_cli import main as b2t
@@ -289,3 +290,55 @@ def test_what_is_no_output_and_another_test_set_are_refused(tmp_path, capsys):
     assert "has no translation (a line D-0 ...)" in capsys.readouterr().err
     assert score_against(write_output(tmp_path / "out", (0, "a"), (1, "b")), "a") == 1
     assert "has 2 translations for 1 references; give the reference of the same test set" in capsys.readouterr().err
+
+
+class TestByLength:
+    """BLEU and chrF of the sentences in groups of source lengths."""
+
+    SOURCES = ("a", "a b c", "a b c d", "a b c d e f g")
+    REFERENCES = ("ein Haus am See", "zwei Hunde laufen im Park", "drei Katzen schlafen hier", "noch ein Satz ist da")
+    TRANSLATIONS = ("ein Haus am See", "zwei Hunde laufen im Wald", "drei Katzen essen hier", "noch ein Wort ist da")
+
+    @pytest.fixture
+    def files(self, tmp_path):
+        lines = [f"D-{number}\t-1\t{line}" for number, line in enumerate(self.TRANSLATIONS)]
+        for name, text in (("out", lines), ("de", self.REFERENCES), ("en", self.SOURCES)):
+            (tmp_path / name).write_text("".join(f"{line}\n" for line in text))
+        return [str(tmp_path / "out"), "--reference", str(tmp_path / "de"), "--source", str(tmp_path / "en")]
+
+    def test_each_group_has_the_score_of_its_sentences(self, files, capsys):
+        assert b2t(["score", *files, "--by-length", "1,3,5"]) == 0
+        shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+        for words, group in (("0-1", slice(0, 1)), ("2-3", slice(1, 2)), ("4-5", slice(2, 3)), ("over 5", slice(3, 4))):
+            scores = [
+                metric.corpus_score(self.TRANSLATIONS[group], [self.REFERENCES[group]]).score
+                for metric in (BLEU(), CHRF())
+            ]
+            assert [*words.split(), "1", *(f"{score:.2f}" for score in scores), "1.00"] in shown
+
+    def test_the_default_groups_are_those_of_ten_words(self, files, capsys):
+        """A group without sentences is left out."""
+        assert b2t(["score", *files, "--by-length"]) == 0
+        shown = capsys.readouterr().out
+        assert re.search(r"^0-10 +4 ", shown, flags=re.MULTILINE)
+        assert "11-20" not in shown
+
+    @pytest.mark.parametrize("bounds", ["20,10", "0,10", "ten", "10,10", "10,"])
+    def test_bounds_that_are_no_ascending_numbers_are_refused(self, files, capsys, bounds):
+        assert b2t(["score", *files, "--by-length", bounds]) == 1
+        assert f"--by-length {bounds}: give ascending numbers" in capsys.readouterr().err
+
+    def test_source_and_groups_belong_together(self, files, tmp_path, capsys):
+        for flags, words in ((files, "--source needs --by-length"), ([*files[:3], "--by-length"], "needs --source")):
+            assert b2t(["score", *flags]) == 1
+            assert words in capsys.readouterr().err
+        (tmp_path / "en").write_text("a\n")
+        assert b2t(["score", *files, "--by-length"]) == 1
+        assert "has 1 lines and --reference" in capsys.readouterr().err
+
+    def test_all_test_sets_of_a_run_are_grouped_together(self, sacrebleu_cache, tmp_path, capsys):
+        names = list(NEWSTESTS)[:2]
+        make_run(tmp_path / "run", 1, names)
+        lengths = {len(line.split()) for name in names for line in sources(name)}
+        assert b2t(["score", "run", "--by-length", str(max(lengths))]) == 0
+        assert re.search(rf"^0-{max(lengths)} +{2 * SEGMENTS} ", capsys.readouterr().out, flags=re.MULTILINE)

@@ -9,6 +9,7 @@ from b2t_common.errors import InputError
 from b2t_fairseq import admin_profile
 from b2t_fairseq.kernels import compilation
 from b2t_fairseq.kernels.compilation import CompiledInTraining
+from b2t_fairseq.normalization import NORMS
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +59,39 @@ def test_layers_of_all_depths_share_a_graph(scheme):
         model(**make_batch()["net_input"])
     # Mix-LN has two kinds of layers in each stack.
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == (4 if scheme == "mix_ln" else 2)
+
+
+@pytest.mark.parametrize("name", [name for name in NORMS if NORMS[name].is_compilable])
+def test_a_norm_is_a_part_of_its_layers_graph(name):
+    norm = NORMS[name].build(16, 4)
+    compiled = torch.compile(norm, backend="eager", dynamic=True, fullgraph=True)
+    x = torch.randn(5, 3, 16)
+    assert torch.equal(compiled(x), norm(x))
+
+
+class LinearAndNorm(torch.nn.Module):
+    def __init__(self, name):
+        super().__init__()
+        self.linear, self.norm = torch.nn.Linear(16, 16), NORMS[name].build(16, 4)
+
+    def forward(self, x):
+        return self.norm(self.linear(x))
+
+
+def test_a_norm_that_is_not_compiled_gives_the_same_numbers():
+    """PowerNorm keeps statistics of what it gets, in the backward pass too."""
+    results = []
+    for on in (False, True):
+        layer = randomize(LinearAndNorm("power_norm"))
+        if on:
+            compilation.compile_layers([layer])
+        x = torch.randn(5, 3, 16, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        output = layer(x)
+        output.square().sum().backward()
+        results.append((output, x.grad, layer.norm.sums))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    for plain, compiled in zip(*results, strict=True):
+        assert torch.allclose(plain, compiled, rtol=1e-5, atol=1e-5)
 
 
 def test_only_training_is_compiled():

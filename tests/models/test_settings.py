@@ -20,6 +20,12 @@ def test_every_flag_of_fairseqs_transformer_is_a_flag_here():
     assert model_flags("transformer") <= model_flags("b2t_transformer")
     assert added == {
         "--residual",
+        "--norm",
+        "--rms-norm-bias",
+        "--center-embedding",
+        "--power-norm-warmup",
+        "--positions",
+        "--shape-offsets",
         "--layer-sharing",
         "--encoder-unique-layers",
         "--decoder-unique-layers",

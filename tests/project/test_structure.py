@@ -12,6 +12,8 @@ from longest import LONGEST
 
 import b2t_fairseq
 from b2t_fairseq.initialization import INITIALIZATIONS
+from b2t_fairseq.normalization import NORMS
+from b2t_fairseq.positions import POSITIONS
 from b2t_fairseq.residual import SCHEMES
 from b2t_fairseq.sharing import STRATEGIES
 
@@ -137,7 +139,8 @@ def spelled_names(path: Path, names: set[str], compared_only: set[str]) -> Itera
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             if node.value in names and (node.value not in compared_only or node in compared):
                 yield node.lineno, repr(node.value)
-            for flag, value in re.findall(r"(--residual|--layer-sharing|--init)[ =](\w+)", node.value):
+            flags = "--residual|--norm|--positions|--layer-sharing|--init"
+            for flag, value in re.findall(rf"({flags})[ =](\w+)", node.value):
                 if value in names:
                     yield node.lineno, f"{flag} {value}"
 
@@ -152,16 +155,18 @@ def objects_named(path: Path, objects: set[str]) -> Iterator[tuple[int, str]]:
 
 
 class TestRegistries:
-    def test_schemes_strategies_and_initializations_are_named_in_their_registry_only(self):
+    def test_methods_are_named_in_their_registry_only(self):
         """Other code reads the registry, in whatever way it could spell a name: a string, a class, a function.
 
         b2t_cli/conversion may name them, because it translates the flags of the papers' releases, and so may
         admin_profile.py, which is a part of one scheme.
         """
         owners = {*PLUGIN.glob("residual/*.py"), PLUGIN / "sharing.py", *ROOT.glob("b2t_cli/conversion/*.py")}
-        owners |= {PLUGIN / "admin_profile.py", PLUGIN / "initialization.py"}
-        names = {*SCHEMES, *STRATEGIES, *INITIALIZATIONS}
-        objects = {f"{scheme.__module__}.{scheme.__name__}" for scheme in SCHEMES.values()}
+        files = ("admin_profile.py", "initialization.py", "normalization.py", "positions.py")
+        owners |= {PLUGIN / name for name in files}
+        names = {*SCHEMES, *NORMS, *POSITIONS, *STRATEGIES, *INITIALIZATIONS}
+        classes = [*SCHEMES.values(), *NORMS.values(), *POSITIONS.values()]
+        objects = {f"{entry.__module__}.{entry.__name__}" for entry in classes}
         objects |= {f"b2t_fairseq.residual.{scheme.__name__}" for scheme in SCHEMES.values()}
         objects |= {f"b2t_fairseq.sharing.{strategy}" for strategy in STRATEGIES}
         objects |= {f"b2t_fairseq.initialization.{one.__name__}" for one in INITIALIZATIONS.values()}
