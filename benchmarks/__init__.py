@@ -18,6 +18,7 @@ results that the documentation shows are in ``benchmarks/results``.
 * ``prepare_at_scale``: preparing as much text as WMT14 has
 * ``activation_memory``: counts what a model keeps for its backward pass, for ``scripts/train.sh``
 * ``gpu_checks``, ``gpu_summary``: parts of ``benchmarks/gpu.sh``, the first hour on a GPU
+* ``long_sentences``: translations of sentences longer than those of training, by positions
 * ``rewrite_tables``: writes the tables of ``benchmarks/results`` again from their numbers
 
 The programs share these modules: ``arguments`` (command lines), ``measuring`` (times, ratios, memory), ``write_result``

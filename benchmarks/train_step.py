@@ -22,6 +22,8 @@ from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
 from b2t_cli.scoring.layout import millions
 from b2t_fairseq.building import build_without_data
 from b2t_fairseq.kernels.cross_entropy import fused_label_smoothed_loss
+from b2t_fairseq.normalization import DEFAULT as DEFAULT_NORM
+from b2t_fairseq.normalization import NORMS
 from b2t_fairseq.residual import SCHEMES
 from b2t_fairseq.sharing import STRATEGIES, none, possible_sets
 from benchmarks.arguments import add_model_size, add_rounds, add_threads, benchmark_parser, default_device, model_size
@@ -45,6 +47,9 @@ def variants(layers: int) -> dict[str, tuple[str, dict]]:
     compared = {BASELINE: ("transformer", {})}
     for scheme in SCHEMES:
         compared[f"--residual {scheme}"] = ("b2t_transformer", {"residual": scheme})
+    for norm in NORMS:
+        if norm != DEFAULT_NORM:
+            compared[f"--residual b2t --norm {norm}"] = ("b2t_transformer", {"residual": "b2t", "norm": norm})
     compared[f"--residual b2t {FUSED}"] = ("b2t_transformer", {"residual": "b2t"})
     unique = max(1, layers // 2)
     for strategy in STRATEGIES:

@@ -61,6 +61,18 @@ def test_a_norm_and_its_gradients_equal_its_equation(name):
     assert_all_close(ours, theirs)
 
 
+def test_rms_norm_on_a_cpu_is_pytorchs():
+    """In float32 it is computed in another way, to rounding the same; strides do not matter."""
+    norm = randomize(RMSNorm(64))
+    generator = torch.Generator().manual_seed(1)
+    x, grad_output = torch.randn(2, 3, 5, 64, generator=generator).transpose(1, 2) + 1
+    ours, theirs = (
+        outputs_and_gradients(f, [norm.weight], x, grad_output)
+        for f in (norm, lambda x: torch.nn.functional.rms_norm(x, (64,), norm.weight, EPSILON))
+    )
+    assert_all_close(ours, theirs, 1e-5)
+
+
 def test_norms_begin_as_in_their_papers():
     assert DynamicTanh(16).alpha.item() == 0.5
     assert ScaleNorm(16).scale.item() == 4

@@ -161,9 +161,13 @@ class TestRegistries:
         b2t_cli/conversion may name them, because it translates the flags of the papers' releases, and so may
         admin_profile.py, which is a part of one scheme.
         """
-        owners = {*PLUGIN.glob("residual/*.py"), PLUGIN / "sharing.py", *ROOT.glob("b2t_cli/conversion/*.py")}
-        files = ("admin_profile.py", "initialization.py", "normalization.py", "positions.py")
-        owners |= {PLUGIN / name for name in files}
+        owners = {
+            *PLUGIN.glob("residual/*.py"),
+            *PLUGIN.glob("normalization/*.py"),
+            PLUGIN / "sharing.py",
+            *ROOT.glob("b2t_cli/conversion/*.py"),
+        }
+        owners |= {PLUGIN / name for name in ("admin_profile.py", "initialization.py", "positions.py")}
         names = {*SCHEMES, *NORMS, *POSITIONS, *STRATEGIES, *INITIALIZATIONS}
         classes = [*SCHEMES.values(), *NORMS.values(), *POSITIONS.values()]
         objects = {f"{entry.__module__}.{entry.__name__}" for entry in classes}

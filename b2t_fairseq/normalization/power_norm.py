@@ -1,151 +1,19 @@
-"""Norms: what stands where the Transformer has layer normalization.
-
-A norm is one class with one line of arithmetic.  To add one, write the class and put it into ``NORMS``.  Flags, error
-messages, tests and the tables of the documentation read that registry.
-
-All norms of a model follow ``--norm``: those of its layers, of its embeddings, after its stacks, and those that a
-residual scheme adds.  Notation: ``x`` is the vector of one token, ``d`` its length, ``mean`` the mean of its elements.
-"""
+"""PowerNorm: statistics over tokens instead of over the elements of a vector, with running values."""
 
 from __future__ import annotations
 
 import functools
 import math
-from argparse import Namespace
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from fairseq import modules as stock
 from fairseq.distributed import utils as distributed_utils
 from torch import Tensor, nn
 
 from b2t_common.errors import InputError
 
-EPSILON = 1e-5
-"""What is added to mean squares, as in fairseq's LayerNorm."""
-
-
-class Norm(nn.Module):
-    """Base of all norms: a function of tensors of shape ``(seq_len, batch, dim)``.
-
-    Args:
-        dim: length of the vectors to normalize.
-    """
-
-    name: ClassVar[str]
-    title: ClassVar[str]
-    equation: ClassVar[str]
-    paper: ClassVar[str]
-    when_to_use: ClassVar[str]
-    """One phrase for the table of norms."""
-    stacks: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
-    """The stacks that have this norm; the others have the default one."""
-    needs_padding: ClassVar[bool] = False
-    """Whether it has to know where its input is padded; see :func:`padded_norms`."""
-    is_compilable: ClassVar[bool] = True
-    """Whether ``--compile`` compiles it together with its layer."""
-    flags: ClassVar[tuple[str, ...]] = ()
-    """Settings of the model that no other norm reads; they are keyword arguments of the class."""
-    flags_of_stacks: ClassVar[tuple[str, ...]] = ()
-    """Settings of the model that go with this norm only, but are not its own."""
-
-    @classmethod
-    def build(cls, dim: int, heads: int, **settings: Any) -> nn.Module:
-        """Return a new norm.
-
-        Args:
-            dim: length of the vectors to normalize.
-            heads: number of attention heads of the stack.
-            **settings: the values of ``flags``.
-        """
-        return cls(dim, **settings)
-
-    @classmethod
-    def check(cls, settings: Namespace) -> None:
-        """Check that the norm can work with the settings of a model.
-
-        Raises:
-            InputError: it cannot; the message quotes the values and says what to do.
-        """
-
-
-class LayerNorm(Norm):
-    """Layer normalization, Ba et al. 2016 (arXiv 1607.06450): fairseq's own module."""
-
-    name = "layer_norm"
-    title = "LayerNorm"
-    equation = "gamma (x - mean(x)) / sqrt(mean((x - mean(x))^2)) + beta"
-    paper = "https://arxiv.org/abs/1607.06450"
-    when_to_use = "the default, and that of both papers"
-
-    @classmethod
-    def build(cls, dim, heads, **settings):
-        return stock.LayerNorm(dim)
-
-
-class RMSNorm(Norm):
-    """Root mean square norm, Zhang & Sennrich 2019 (arXiv 1910.07467), equation (4).
-
-    Args:
-        dim: length of the vectors to normalize.
-        rms_norm_bias: add a trainable vector, as LayerNorm does.
-    """
-
-    name = "rms_norm"
-    title = "RMSNorm"
-    equation = "gamma x / sqrt(mean(x^2))"
-    paper = "https://arxiv.org/abs/1910.07467"
-    when_to_use = "fewer operations on a GPU; the norm of most language models"
-    flags = ("rms_norm_bias",)
-    flags_of_stacks = ("center_embedding",)
-
-    def __init__(self, dim: int, rms_norm_bias: bool = False) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(dim))
-        self.bias = nn.Parameter(torch.zeros(dim)) if rms_norm_bias else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.rms_norm(x, self.weight.shape, self.weight, EPSILON)
-        return x if self.bias is None else x + self.bias
-
-
-class DynamicTanh(Norm):
-    """Dynamic Tanh, Zhu et al. 2025 (arXiv 2503.10622), equation (1): no statistics at all."""
-
-    name = "dynamic_tanh"
-    title = "Dynamic Tanh"
-    equation = "gamma tanh(alpha x) + beta, alpha = 0.5 at start"
-    paper = "https://arxiv.org/abs/2503.10622"
-    when_to_use = "to see whether statistics are needed"
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.alpha = nn.Parameter(torch.tensor(0.5))
-        self.weight = nn.Parameter(torch.ones(dim))
-        self.bias = nn.Parameter(torch.zeros(dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.weight * torch.tanh(self.alpha * x) + self.bias
-
-
-class ScaleNorm(Norm):
-    """ScaleNorm, Nguyen & Salazar 2019 (arXiv 1910.05895), section 2.2: one trainable length for all vectors."""
-
-    name = "scale_norm"
-    title = "ScaleNorm"
-    equation = "g x / sqrt(sum(x^2)), g = sqrt(d) at start"
-    paper = "https://arxiv.org/abs/1910.05895"
-    when_to_use = "small data, as in its paper"
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(math.sqrt(dim)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.scale * F.normalize(x, dim=-1, eps=EPSILON)
+from .contract import EPSILON, Norm
 
 
 class PowerNorm(Norm):
@@ -343,53 +211,6 @@ def finish_update(norms: Iterable[PowerNorm]) -> None:
         for (norm, _), sums in zip(added, total.split([len(sums) for _, sums in added]), strict=True):
             norm.finish_update(sums)
             norm.sums = None
-
-
-NORMS: dict[str, type[Norm]] = {norm.name: norm for norm in (LayerNorm, RMSNorm, PowerNorm, DynamicTanh, ScaleNorm)}
-
-DEFAULT = LayerNorm.name
-"""The default of ``--norm``."""
-
-BUFFERS = frozenset({"mean_square", "mean_gradient"})
-"""Names of what norms store beside their parameters."""
-
-
-@dataclass(frozen=True)
-class NormBuilder:
-    """Builds the norms of one stack.
-
-    Attributes:
-        norm: their class.
-        heads: number of attention heads of the stack.
-        settings: names and values of the norm's own flags.
-    """
-
-    norm: type[Norm] = LayerNorm
-    heads: int = 1
-    settings: tuple[tuple[str, Any], ...] = ()
-
-    def __call__(self, dim: int) -> nn.Module:
-        """Return a norm of vectors of the length ``dim``."""
-        return self.norm.build(dim, self.heads, **dict(self.settings))
-
-
-def norm_class(name: str) -> type[Norm]:
-    """Return the class of the norm ``name``.
-
-    Raises:
-        InputError: the name is unknown; the message lists the known ones.
-    """
-    if name not in NORMS:
-        raise InputError(f"--norm {name}: unknown norm; choose one of {', '.join(NORMS)}")
-    return NORMS[name]
-
-
-def norm_builder(settings: Namespace, stack: str) -> NormBuilder:
-    """Return what builds the norms of ``"encoder"`` or ``"decoder"``, from the settings of a model."""
-    norm = norm_class(settings.norm)
-    norm = norm if stack in norm.stacks else NORMS[DEFAULT]
-    own = tuple((name, getattr(settings, name)) for name in norm.flags)
-    return NormBuilder(norm, getattr(settings, f"{stack}_attention_heads"), own)
 
 
 def padded_norms(module: nn.Module) -> list[PowerNorm]:
