@@ -12,6 +12,15 @@ from torch import Tensor
 from .linear import is_plain, linear, linear_layer
 
 
+def leave_cudnn_out() -> None:
+    """Let PyTorch compute attention without cuDNN, unless the user turns cuDNN's attention on again.
+
+    PyTorch prefers it on GPUs such as the H100 for bfloat16 without attention dropout.  But cuDNN makes a plan for each
+    exact shape, which takes some ten milliseconds, and the batches of a text have thousands of shapes.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 class FusedMultiheadAttention(MultiheadAttention):
     """fairseq's ``MultiheadAttention`` on whole sequences: fewer and larger products, no attention weights in memory.
 

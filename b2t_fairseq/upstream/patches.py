@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import admin_profile, decoding
+from ..kernels import attention, half_precision
 from . import (
     amp,
     compatibility,
@@ -95,6 +96,11 @@ def with_first_step(train_step):
 
 
 PATCHES: tuple[Patch | Setting, ...] = (
+    Setting(
+        "torch.backends.cuda.enable_cudnn_sdp",
+        attention.leave_cudnn_out,
+        "cuDNN plans its attention anew for every shape of a batch, and text has thousands; PyTorch's own does not.",
+    ),
     Setting(
         "torch.serialization.add_safe_globals",
         compatibility.allow_checkpoint_types,
@@ -319,6 +325,39 @@ PATCHES: tuple[Patch | Setting, ...] = (
         amp.with_embeddings_of_one_type,
         "self input",
         "`--amp` works with `--adaptive-input`.",
+        "fairseq.optim.fp16_optimizer._FP16OptimizerMixin",
+        "_sync_fp16_grads_to_fp32",
+        half_precision.with_gradients_copied_together,
+        "self",
+        "Half precision: few kernels copy all gradients; fairseq launches one for each.",
+    ),
+    Patch(
+        "fairseq.optim.fp16_optimizer._FP16OptimizerMixin",
+        "_sync_fp32_params_to_fp16",
+        half_precision.with_parameters_copied_together,
+        "self",
+        "The same, for the parameters.",
+    ),
+    Patch(
+        "fairseq.optim.fp16_optimizer._FP16OptimizerMixin",
+        "zero_grad",
+        half_precision.with_gradients_cleared_together,
+        "self",
+        "The same, before each update.",
+    ),
+    Patch(
+        "fairseq.utils",
+        "multi_tensor_total_norm",
+        half_precision.with_norms_together,
+        "grads chunk_size",
+        "The norm of all gradients needs few kernels without NVIDIA's apex.",
+    ),
+    Patch(
+        "fairseq.utils",
+        "multi_tensor_l2norm_available",
+        half_precision.without_apex,
+        "",
+        "The same: fairseq uses its function for many tensors, also without apex.",
     ),
     Patch(
         "fairseq.trainer.Trainer",

@@ -9,6 +9,7 @@ from language_models import make_lm
 
 from b2t_fairseq.kernels.attention import FusedMultiheadAttention
 from b2t_fairseq.residual import SCHEMES
+from b2t_fairseq.upstream import patches
 
 FLAGS = [
     {},
@@ -110,3 +111,15 @@ def test_attention_weights_can_still_be_asked_for():
     assert torch.allclose(*weights, atol=1e-5)
     assert isinstance(fast.decoder.layers[0].encoder_attn, FusedMultiheadAttention)
     assert not isinstance(exact.decoder.layers[0].encoder_attn, FusedMultiheadAttention)
+
+
+def test_cudnns_attention_is_off_unless_the_user_turns_it_on():
+    """cuDNN plans anew for each shape of a batch; what the user sets after the import stays."""
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    try:
+        patches.apply(patches.AT_IMPORT)
+        logits_and_gradients(make_model().train(), make_batch())
+        assert torch.backends.cuda.cudnn_sdp_enabled()
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(False)

@@ -30,7 +30,8 @@ class Operations(TorchDispatchMode):
     """Within this context the operations of PyTorch are counted; those on a GPU only, if ``device`` is ``"cuda"``.
 
     Attributes:
-        kernels: the number of kernels by operation.  A view and memory that is not initialized need none.
+        calls: the number of calls by operation, without views and memory that is not initialized.
+        kernels: the number of kernels by operation.  An operation on a list needs one for some tens of tensors.
         bytes: what the kernels read and write by operation, if each reads each of its operands once.
         waits: the places, by operation, where the host waits for the GPU: where PyTorch warns of it with
             ``torch.cuda.set_sync_debug_mode``.
@@ -39,6 +40,7 @@ class Operations(TorchDispatchMode):
     def __init__(self, device: str) -> None:
         super().__init__()
         self.device = device
+        self.calls: Counter[str] = Counter()
         self.kernels: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
         self.waits: list[str] = []
@@ -57,7 +59,8 @@ class Operations(TorchDispatchMode):
             self.waits.append(f"{name} at {_place()}")
         if name.startswith(_NO_KERNEL) or _is_view(func, operands, results):
             return
-        self.kernels[name] += _kernels_of_lists(args) if "foreach" in name or "fused_adam" in name else 1
+        self.calls[name] += 1
+        self.kernels[name] += _kernels_of_lists(args)
         if name in _BY_INDEX:
             indices = next(tensor for tensor in operands if tensor.dtype == torch.int64)
             self.bytes[name] += _bytes(indices) + 2 * indices.numel() * operands[0].element_size()
@@ -93,6 +96,8 @@ def _bytes(tensor: Tensor) -> int:
 
 def _kernels_of_lists(args: tuple) -> int:
     lists = [arg for arg in args if isinstance(arg, (list, tuple)) and arg and isinstance(arg[0], Tensor)]
+    if not lists:
+        return 1
     blocks = sum(max(1, math.ceil(tensor.numel() / _NUMBERS_IN_A_BLOCK)) for tensor in lists[0])
     tensors = math.ceil(len(lists[0]) / _TENSORS_IN_A_KERNEL[min(5, len(lists))])
     return max(tensors, math.ceil(blocks / _BLOCKS_IN_A_KERNEL))

@@ -110,7 +110,12 @@ def _load(library: Path) -> None:
     torch.ops.load_library(str(library))
     properties = SimpleNamespace(name="simulated GPU", major=9, minor=0, total_memory=80 * _GIGABYTE)
     numbers = {"device_count": 1, "current_device": 0, "max_memory_allocated": _GIGABYTE, "memory_allocated": 0}
-    states = {"is_available": True, "is_initialized": True, "is_bf16_supported": True, "is_current_stream_capturing": False}
+    states = {
+        "is_available": True,
+        "is_initialized": True,
+        "is_bf16_supported": True,
+        "is_current_stream_capturing": False,
+    }
     others = {
         "get_device_properties": properties,
         "get_device_capability": (properties.major, properties.minor),

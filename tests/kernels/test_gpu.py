@@ -1,0 +1,76 @@
+"""What a GPU is asked to do, counted on a simulated one: kernels of an update, and waits of the host."""
+
+import pytest
+from fairseq import utils
+from operations import Operations
+
+from b2t_fairseq.upstream import patches
+from benchmarks.trainers import build_trainer, quiet
+
+FLAGS = ["--arch", "b2t_transformer_tiny", "--max-tokens", "160", "--required-batch-size-multiple", "1"]
+FLAGS += ["--encoder-embed-dim", "16", "--encoder-ffn-embed-dim", "32", "--dropout", "0.1"]
+OURS = ["--criterion", "label_smoothed_cross_entropy_fused", "--optimizer", "adam_fused"]
+
+
+def trained(data, save_dir, *flags, updates=2):
+    """Return a trainer on the GPU after some updates, and a batch."""
+    with quiet():
+        trainer = build_trainer(data, [*FLAGS, *OURS, "--save-dir", str(save_dir), *flags], "cuda")
+        batches = trainer.get_train_iterator(epoch=1).next_epoch_itr(shuffle=False)
+        trainer.begin_epoch(1)
+        for _ in range(updates):
+            trainer.train_step([next(batches)])
+    return trainer, next(batches)
+
+
+def calls_and_kernels_of_the_optimizer(data, save_dir, layers, *flags):
+    """Return what the GPU is asked to do from a backward pass to the next forward pass, and how many parameters are."""
+    stacks = ["--encoder-layers", str(layers), "--decoder-layers", str(layers)]
+    trainer, _ = trained(data, save_dir, *stacks, *flags)
+    optimizer = trainer.optimizer
+    optimizer._needs_sync = True
+    with Operations("cuda") as counted:
+        optimizer.multiply_grads(0.5)
+        optimizer.clip_grad_norm(0.1)
+        optimizer.step()
+        optimizer.zero_grad()
+    return counted.calls, counted.kernels.total(), len(list(trainer.model.parameters()))
+
+
+@pytest.mark.parametrize(
+    "precision",
+    [["--bf16"], ["--fp16"], ["--fp16", "--fp16-no-flatten-grads"], ["--bf16", "--memory-efficient-bf16"]],
+    ids=["bf16", "fp16", "fp16 in parts", "no masters"],
+)
+def test_the_optimizer_makes_as_many_calls_for_any_depth(on_gpu, data, tmp_path, precision):
+    """A call is for the list of all parameters, so that a deep model needs few kernels; fairseq: four a parameter."""
+    shallow, deep = (
+        on_gpu(calls_and_kernels_of_the_optimizer, data, tmp_path, layers, *precision) for layers in (1, 4)
+    )
+    assert shallow[0] == deep[0]
+    assert shallow[0].total() <= 20
+    calls, kernels, parameters = deep
+    assert parameters > 160
+    assert kernels <= calls.total() + parameters / 8
+
+
+TOGETHER = ("_sync_fp16_grads_to_fp32", "_sync_fp32_params_to_fp16", "zero_grad")
+
+
+def weights_after_updates(data, save_dir, as_fairseq, *flags):
+    """Return all weights of a small model after some updates, with fairseq's own copies and norms if asked for."""
+    if as_fairseq:
+        originals = {row.attribute: row for row in patches.PATCHES if getattr(row, "attribute", None) in TOGETHER}
+        for name, row in originals.items():
+            setattr(row.resolve(), name, patches.ORIGINALS[row.target])
+        utils.multi_tensor_l2norm_available = False
+    trainer, _ = trained(data, save_dir, *flags, updates=3)
+    return [parameter.flatten().tolist() for parameter in trainer.model.parameters()]
+
+
+@pytest.mark.parametrize("precision", [["--bf16"], ["--fp16"]], ids=["bf16", "fp16"])
+def test_half_precision_gives_fairseqs_weights(on_gpu, data, tmp_path, precision):
+    """They are equal bit by bit, also with a parameter that gets no gradient in an update."""
+    flags = [*precision, "--encoder-layerdrop", "0.5", "--encoder-layers", "3", "--decoder-layers", "1"]
+    ours, fairseqs = (on_gpu(weights_after_updates, data, tmp_path, as_fairseq, *flags) for as_fairseq in (False, True))
+    assert ours == fairseqs
