@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import importlib
 import multiprocessing
 import os
 import shutil
@@ -33,6 +34,8 @@ def build() -> Path:
     """Return the compiled device; skip the test if this machine cannot compile it."""
     if torch.version.cuda is not None:
         pytest.skip("the simulated GPU needs a PyTorch without CUDA")
+    # Each optimizer imports it, which takes seconds; the processes that are forked find it.
+    importlib.import_module("torch._dynamo")
     compiler = shutil.which("c++") or shutil.which("g++")
     if compiler is None:
         pytest.skip("the simulated GPU needs a C++ compiler")
