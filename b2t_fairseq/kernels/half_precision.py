@@ -8,6 +8,7 @@ a time.  PyTorch's operations on lists do the same with the same results, many t
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ def with_gradients_copied_together(sync_gradients):
         pairs = list(zip(_parts_of_masters(self, trained, "grad"), trained, strict=True))
         used = [(target, parameter.grad) for target, parameter in pairs if parameter.grad is not None]
         unused = [target for target, parameter in pairs if parameter.grad is None]
-        copy_together(*zip(*used, strict=True) if used else ((), ()))
+        copy_together([target for target, _ in used], [gradient for _, gradient in used])
         if unused:
             torch._foreach_zero_(unused)
         self._needs_sync = False
@@ -71,14 +72,16 @@ def with_norms_together(total_norm):
 
     @functools.wraps(total_norm)
     def wrapper(grads, chunk_size=2048 * 32):
-        grads = list(grads)
-        if grads[0].is_cuda:
-            norms = torch._foreach_norm(grads, 2, dtype=torch.float32)
-        else:
-            norms = [torch.norm(gradient, p=2, dtype=torch.float32) for gradient in grads]
+        norms = _norms(list(grads))
         return torch.norm(torch.stack([norm.to(norms[0].device) for norm in norms]))
 
     return wrapper
+
+
+def _norms(tensors: list[Tensor]) -> Sequence[Tensor]:
+    if tensors[0].is_cuda:
+        return torch._foreach_norm(tensors, 2, dtype=torch.float32)
+    return [torch.norm(tensor, p=2, dtype=torch.float32) for tensor in tensors]
 
 
 def without_apex(multi_tensor_l2norm_available):
@@ -86,7 +89,7 @@ def without_apex(multi_tensor_l2norm_available):
     return True
 
 
-def copy_together(targets, sources) -> None:
+def copy_together(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
     """Copy tensors to others of the same shapes, perhaps of another precision, by few kernels.
 
     Args:
@@ -112,7 +115,7 @@ def _parts_of_masters(optimizer, parameters: list[Tensor], attribute: str) -> li
             if master.grad is None:
                 master.grad = torch.zeros_like(master)
         return [getattr(master, attribute) for master in masters]
-    parts = {}
+    parts: dict[int, Tensor] = {}
     for device, flat in optimizer.fp32_params.items():
         members = [parameter for parameter in parameters if parameter.device.index == device]
         pieces = getattr(flat, attribute).split([parameter.numel() for parameter in members])

@@ -74,3 +74,21 @@ def test_half_precision_gives_fairseqs_weights(on_gpu, data, tmp_path, precision
     flags = [*precision, "--encoder-layerdrop", "0.5", "--encoder-layers", "3", "--decoder-layers", "1"]
     ours, fairseqs = (on_gpu(weights_after_updates, data, tmp_path, as_fairseq, *flags) for as_fairseq in (False, True))
     assert ours == fairseqs
+
+
+def waits_of_an_update(data, save_dir, *flags):
+    """Return where the host waits for the GPU in an update of two batches that is not the first one."""
+    trainer, batch = trained(data, save_dir, *flags)
+    with quiet(), Operations("cuda") as counted:
+        trainer.train_step([batch, batch])
+    return counted.waits
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--bf16"], ["--fp16"], ["--memory-efficient-fp16", "--fp16"], []],
+    ids=["bf16", "fp16", "no masters", "float32"],
+)
+def test_the_host_waits_once_in_an_update(on_gpu, data, tmp_path, flags):
+    waits = on_gpu(waits_of_an_update, data, tmp_path, "--report-accuracy", *flags)
+    assert len(waits) == 1, waits
