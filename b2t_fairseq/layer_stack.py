@@ -16,6 +16,7 @@ from b2t_common.model_line import sharing_flags
 
 from .dictionaries import checksum
 from .kernels import FAST
+from .kernels.attention import padding_scores
 from .residual import ResidualScheme
 from .residual.contract import join_streams, split_streams
 from .settings.plan import StackPlan
@@ -73,6 +74,15 @@ class LayerStack(_Mixin):
         than masking.
         """
         return (mask.is_cuda and self.cfg.kernels == FAST) or bool(mask.any())
+
+    def padding_scores(self, padding: Tensor | None, dtype: torch.dtype, is_causal: bool = False) -> Tensor | None:
+        """Return a padding mask, ``(batch, keys)``, as the fast attention adds it to its scores.
+
+        It is ``None`` if there is nothing to hide, and with fairseq's kernels.
+        """
+        if padding is None or self.cfg.kernels != FAST:
+            return None
+        return padding_scores(padding, dtype, is_causal)
 
     def time_first(self, x: Tensor) -> Tensor:
         """Return ``(batch, seq_len, embed_dim)`` as ``(seq_len, batch, embed_dim)``, the first layer's input."""

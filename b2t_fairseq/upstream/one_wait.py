@@ -2,8 +2,8 @@
 
 fairseq looks at one number after the other: the norm, whether it is finite, the loss, what is logged, and with several
 GPUs also the sums over them.  At each look the host waits until the GPU has done all that it was asked to do, and can
-ask nothing meanwhile.  Here the numbers become tensors of the CPU at the first look, so that fairseq's own code does the
-rest as on a CPU.  What cannot be read so early, as with fully sharded parameters, is left to fairseq.
+ask nothing meanwhile.  Here the numbers become tensors of the CPU at the first look, so that fairseq's own code does
+the rest as on a CPU.  What cannot be read so early, as with fully sharded parameters, is left to fairseq.
 """
 
 from __future__ import annotations

@@ -1,8 +1,12 @@
 """What a GPU is asked to do, counted on a simulated one: kernels of an update, and waits of the host."""
 
 import pytest
+import torch
 from fairseq import utils
+from fairseq.distributed import utils as distributed_utils
+from fairseq.logging import metrics
 from operations import Operations
+from torch.utils._python_dispatch import _disable_current_modes
 
 from b2t_fairseq.upstream import patches
 from benchmarks.trainers import build_trainer, quiet
@@ -92,3 +96,31 @@ def waits_of_an_update(data, save_dir, *flags):
 def test_the_host_waits_once_in_an_update(on_gpu, data, tmp_path, flags):
     waits = on_gpu(waits_of_an_update, data, tmp_path, "--report-accuracy", *flags)
     assert len(waits) == 1, waits
+
+
+def sum_through_host(tensor, *, group):
+    """Sum a tensor over processes as NCCL does, whose sums let no host wait; gloo has none for a GPU."""
+    with _disable_current_modes():
+        on_host = tensor.cpu()
+        torch.distributed.all_reduce(on_host, group=group)
+        tensor.copy_(on_host)
+
+
+def waits_of_one_of_two(rank, rendezvous, data, save_dir, *flags):
+    """Return where one of two hosts waits in an update, and the loss and the norm of all updates so far."""
+    distributed_utils.all_reduce = sum_through_host
+    torch.distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
+    distributed = ["--distributed-world-size", "2", "--distributed-rank", str(rank), "--ddp-backend", "legacy_ddp"]
+    waits = waits_of_an_update(data, save_dir, *distributed, *flags)
+    meters = metrics.get_meters("train")
+    return waits, [float(meters[name].avg) for name in ("loss", "gnorm", "wpb")]
+
+
+@pytest.mark.parametrize("flags", [["--bf16"], ["--fp16"], []], ids=["bf16", "fp16", "float32"])
+def test_each_of_two_hosts_waits_once_in_an_update(two_gpus, data, tmp_path, flags):
+    (waits, logged), (other_waits, other_logged) = two_gpus(
+        waits_of_one_of_two, tmp_path / "rendezvous", data, tmp_path, "--report-accuracy", *flags
+    )
+    assert len(waits) == 1, waits
+    assert len(other_waits) == 1, other_waits
+    assert logged == other_logged
