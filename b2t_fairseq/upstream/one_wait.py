@@ -96,7 +96,8 @@ def with_one_wait(clip_grad_norm):
         _logged.clear()
         if not _reads_once(self):
             return clip_grad_norm(self, clip_norm)
-        optimizer, known = self.optimizer, {}
+        optimizer = self.optimizer
+        known: dict[str, Any] = {}
         # An optimizer in half precision has a factor that it has not applied to the gradients yet.
         factor = vars(optimizer).get("_multiply_factor")
 
