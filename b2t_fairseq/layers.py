@@ -90,7 +90,9 @@ class ResidualLayer(CompiledInTraining):
         hidden = self.linear_layer(self.fc1, x.flatten(0, 1))  # (seq_len * batch, ffn_embed_dim)
         hidden = F.relu_(hidden) if self.activation_fn is F.relu else self.activation_fn(hidden)
         hidden = self.activation_dropout_module(hidden)
-        return self.dropout_module(self.linear_layer(self.fc2, hidden), inplace=True).view_as(x)
+        hidden = self.linear_layer(self.fc2, hidden)  # (seq_len * batch, embed_dim)
+        # On a GPU dropout is one kernel only if it overwrites nothing.
+        return self.dropout_module(hidden, inplace=not hidden.is_cuda).view_as(x)
 
     def connect_sublayers(self, x: Tensor, *sublayers: tuple[SubLayer | None, Any]) -> Tensor:
         """Return the output of the layer, ``(seq_len, batch, embed_dim)``.

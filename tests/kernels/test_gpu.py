@@ -65,7 +65,7 @@ def as_fairseq_has_it():
 
 
 def update(data, save_dir, is_fairseqs, *flags):
-    """Make three updates; return where the host waits in the last one, all weights, and what was logged."""
+    """Make three updates; return where the host waits in the last one, all weights, what was logged, and kernels."""
     if is_fairseqs:
         as_fairseq_has_it()
     with quiet():
@@ -75,7 +75,7 @@ def update(data, save_dir, is_fairseqs, *flags):
     weights = [parameter.flatten().tolist() for parameter in trainer.model.parameters()]
     meters = metrics.get_meters("train")
     logged = {name: float(meters[name].avg) for name in ("loss", "nll_loss", "gnorm", "clip", "wpb", "n_correct")}
-    return counted.waits, weights, logged
+    return counted.waits, weights, logged, counted.kernels
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,8 @@ def test_the_host_waits_once_in_an_update(on_gpu, data, tmp_path, precision):
     ours, fairseqs = (on_gpu(update, data, tmp_path, is_fairseqs, *flags) for is_fairseqs in (False, True))
     assert len(ours[0]) == 1, ours[0]
     assert len(fairseqs[0]) > 3
-    assert ours[1:] == fairseqs[1:]
+    assert "aten::bernoulli_" not in ours[3], "dropout that overwrites takes three kernels for one"
+    assert ours[1:3] == fairseqs[1:3]
 
 
 def sum_through_host(tensor, group, op="sum"):
@@ -113,7 +114,7 @@ def test_each_of_two_hosts_waits_once_in_an_update(two_gpus, data, tmp_path, pre
     """Weights and what is logged are the same in both."""
     ours, other = two_gpus(update_of_one_of_two, tmp_path / "ours", data, tmp_path, False, *precision)
     assert len(ours[0]) == len(other[0]) == 1, ours[0]
-    assert ours[1:] == other[1:]
+    assert ours[1:3] == other[1:3]
 
 
 def test_two_processes_log_and_learn_as_with_fairseq(two_gpus, data, tmp_path):
