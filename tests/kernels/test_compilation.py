@@ -49,7 +49,7 @@ def capture_with(backend, model):
 
 
 def test_two_epochs_compile_four_graphs(data, tmp_path):
-    """Each stack has one with and one without a mask; the first batch is as long as it has sentences, others are not."""
+    """A stack has one with and one without a mask; the first batch is as long as it has sentences, others are not."""
     flags = ["--arch", "b2t_transformer_tiny", "--compile", "--max-tokens", "40", "--required-batch-size-multiple", "1"]
     flags += ["--encoder-embed-dim", "16", "--encoder-ffn-embed-dim", "32", "--encoder-layers", "1", "--dropout", "0.1"]
     flags += ["--criterion", "label_smoothed_cross_entropy_fused", "--optimizer", "adam_fused"]
