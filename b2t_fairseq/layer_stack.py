@@ -82,7 +82,9 @@ class LayerStack(_Mixin):
         """
         if padding is None or self.cfg.kernels != FAST:
             return None
-        return padding_scores(padding, dtype, is_causal)
+        # What is compiled is compiled for one layout, and copies the mask itself.
+        is_aligned = padding.is_cuda and dtype.itemsize == 2 and not self.cfg.compile
+        return padding_scores(padding, dtype, is_causal, multiple=8 if is_aligned else 1)
 
     def time_first(self, x: Tensor) -> Tensor:
         """Return ``(batch, seq_len, embed_dim)`` as ``(seq_len, batch, embed_dim)``, the first layer's input."""

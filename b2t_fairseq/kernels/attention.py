@@ -118,7 +118,7 @@ class FusedMultiheadAttention(MultiheadAttention):
         return has_all_heads and all(is_plain(p) and p.bias is not None for p in projections)
 
 
-def padding_scores(padding: Tensor, dtype: torch.dtype, is_causal: bool = False) -> Tensor:
+def padding_scores(padding: Tensor, dtype: torch.dtype, is_causal: bool = False, multiple: int = 1) -> Tensor:
     """Return what is added to the attention scores so that no query sees padding: minus infinity there, zero elsewhere.
 
     It is ``(batch, 1, 1, keys)``, or ``(batch, 1, keys, keys)`` if no query sees a later key either.
@@ -127,11 +127,13 @@ def padding_scores(padding: Tensor, dtype: torch.dtype, is_causal: bool = False)
         padding: true at padding, ``(batch, keys)``.
         dtype: that of queries and keys; PyTorch would convert another type in each layer.
         is_causal: whether later keys are hidden too, in the attention of a sequence to itself.
+        multiple: of what the distance of two rows in memory is a multiple.  PyTorch's kernels for half precision need
+            8, and copy other masks in each layer.
     """
     hidden = padding.bool()[:, None, None, :]
     if is_causal:
         hidden = hidden | _is_later(padding.size(1), padding.device)
-    return _minus_infinity_at(hidden, dtype)
+    return _minus_infinity_at(hidden, dtype, multiple)
 
 
 def _is_later(length: int, device: torch.device) -> Tensor:
@@ -139,8 +141,10 @@ def _is_later(length: int, device: torch.device) -> Tensor:
     return torch.ones(length, length, dtype=torch.bool, device=device).triu_(1)
 
 
-def _minus_infinity_at(hidden: Tensor, dtype: torch.dtype) -> Tensor:
-    return torch.zeros_like(hidden, dtype=dtype).masked_fill_(hidden, float("-inf"))
+def _minus_infinity_at(hidden: Tensor, dtype: torch.dtype, multiple: int = 1) -> Tensor:
+    *rows, columns = hidden.shape
+    room = hidden.new_zeros(*rows, -(-columns // multiple) * multiple, dtype=dtype)
+    return room[..., :columns].masked_fill_(hidden, float("-inf"))
 
 
 def _joint_mask(

@@ -104,11 +104,22 @@ def test_a_mask_is_made_once_for_all_layers(monkeypatch, left_pad_target, expect
     made = []
     plain = attention.padding_scores
     for module in (attention, layer_stack):
-        monkeypatch.setattr(module, "padding_scores", lambda *given: made.append(given) or plain(*given))
+        monkeypatch.setattr(module, "padding_scores", lambda *given, **how: made.append(given) or plain(*given, **how))
     task = make_task()
     task.cfg = type("Settings", (), {"left_pad_target": left_pad_target})
     logits_and_gradients(make_model(task=task).train(), make_batch())
     assert len(made) == expected
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_rows_of_a_mask_begin_at_multiples_of_eight(is_causal):
+    """The mask is the same, so that no kernel for half precision has to copy it."""
+    padding = make_batch()["net_input"]["src_tokens"].eq(1)
+    plain, aligned = (attention.padding_scores(padding, torch.bfloat16, is_causal, multiple) for multiple in (1, 8))
+    assert torch.equal(plain, aligned)
+    assert padding.size(1) == 7
+    assert aligned.stride()[-2:] == (8, 1)
+    assert aligned.stride(0) % 8 == 0
 
 
 @pytest.mark.parametrize("no_cross_attention", [True, False])
