@@ -279,13 +279,6 @@ PATCHES: tuple[Patch | Setting, ...] = (
         "LayerDrop works with `--ddp-backend pytorch_ddp`, the default, and that backend works on a CPU.",
     ),
     Patch(
-        "fairseq.utils",
-        "clip_grad_norm_",
-        devices.with_norm_where_gradients_are,
-        "params max_norm aggregate_norm_fn",
-        "`--cpu` works on a machine with a GPU, to which fairseq moves the norms of the gradients.",
-    ),
-    Patch(
         "fairseq.distributed.utils",
         "_infer_torch_distributed_launch_init",
         devices.with_local_rank,
@@ -388,7 +381,8 @@ PATCHES: tuple[Patch | Setting, ...] = (
         "multi_tensor_total_norm",
         half_precision.with_norms_together,
         "grads chunk_size",
-        "The norm of all gradients needs few kernels without NVIDIA's apex.",
+        "The norm of all gradients needs few kernels without NVIDIA's apex, and is computed where the gradients are: "
+        "`--cpu` works on a machine with a GPU.",
     ),
     Patch(
         "fairseq.utils",
