@@ -16,6 +16,7 @@ from b2t_common.model_line import sharing_flags
 
 from .dictionaries import checksum
 from .kernels import FAST
+from .kernels.attention import padding_scores
 from .normalization import DEFAULT, padded_norms
 from .residual import ResidualScheme
 from .residual.contract import join_streams, split_streams
@@ -107,6 +108,17 @@ class LayerStack(_Mixin):
         than masking.
         """
         return (mask.is_cuda and self.cfg.kernels == FAST) or bool(mask.any())
+
+    def padding_scores(self, padding: Tensor | None, dtype: torch.dtype, is_causal: bool = False) -> Tensor | None:
+        """Return a padding mask, ``(batch, keys)``, as the fast attention adds it to its scores.
+
+        It is ``None`` if there is nothing to hide, and with fairseq's kernels.
+        """
+        if padding is None or self.cfg.kernels != FAST:
+            return None
+        # What is compiled is compiled for one layout, and copies the mask itself.
+        is_aligned = padding.is_cuda and dtype.itemsize == 2 and not self.cfg.compile
+        return padding_scores(padding, dtype, is_causal, multiple=8 if is_aligned else 1)
 
     def time_first(self, x: Tensor) -> Tensor:
         """Return ``(batch, seq_len, embed_dim)`` as ``(seq_len, batch, embed_dim)``, the first layer's input."""

@@ -91,7 +91,9 @@ class ResidualLayer(CompiledInTraining):
         hidden = self.linear_layer(self.fc1, x.flatten(0, 1))  # (seq_len * batch, ffn_embed_dim)
         hidden = F.relu_(hidden) if self.activation_fn is F.relu else self.activation_fn(hidden)
         hidden = self.activation_dropout_module(hidden)
-        return self.dropout_module(self.linear_layer(self.fc2, hidden), inplace=True).view_as(x)
+        hidden = self.linear_layer(self.fc2, hidden)  # (seq_len * batch, embed_dim)
+        # On a GPU dropout is one kernel only if it overwrites nothing.
+        return self.dropout_module(hidden, inplace=not hidden.is_cuda).view_as(x)
 
     def connect_sublayers(self, x: Tensor, *sublayers: tuple[SubLayer | None, Any]) -> Tensor:
         """Return the output of the layer, ``(seq_len, batch, embed_dim)``.
@@ -137,13 +139,20 @@ class EncoderLayer(ResidualLayer, TransformerEncoderLayerBase):
             xformers_att_config=cfg.encoder.xformers_att_config,
         )
 
-    def forward(self, x: Tensor, encoder_padding_mask: Tensor | None, attn_mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        encoder_padding_mask: Tensor | None,
+        attn_mask: Tensor | None = None,
+        padding_scores: Tensor | None = None,
+    ) -> Tensor:
         """Return the layer's output, ``(seq_len, batch, embed_dim)``.
 
         Args:
             x: the layer's input, ``(seq_len, batch, embed_dim)``.
             encoder_padding_mask: true at padding, ``(batch, seq_len)``, or ``None``.
             attn_mask: true where a query (row) must not see a key (column), ``(seq_len, seq_len)``, or ``None``.
+            padding_scores: the padding mask as ``--kernels fast`` adds it to the scores, made once for all layers.
         """
         if attn_mask is not None:
             # A large number instead of infinity, because a padded query may see no key at all.
@@ -160,6 +169,7 @@ class EncoderLayer(ResidualLayer, TransformerEncoderLayerBase):
                 key_padding_mask=encoder_padding_mask,
                 need_weights=False,
                 attn_mask=attn_mask,
+                **_known_to_fused(padding_scores=padding_scores),
             )
             return self.dropout_module(x)
 
@@ -219,6 +229,8 @@ class DecoderLayer(ResidualLayer, TransformerDecoderLayerBase):
         self_attn_mask: Tensor | None = None,
         self_attn_padding_mask: Tensor | None = None,
         is_causal: bool = False,
+        padding_scores: Tensor | None = None,
+        self_padding_scores: Tensor | None = None,
         need_attn: bool = False,
         need_head_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None, None]:
@@ -235,12 +247,13 @@ class DecoderLayer(ResidualLayer, TransformerDecoderLayerBase):
             self_attn_mask: added to the attention scores, ``(tgt_len, tgt_len)``; minus infinity hides a key.
             self_attn_padding_mask: true at target padding, ``(batch, tgt_len)``.
             is_causal: whether ``self_attn_mask`` hides later keys and nothing else; for ``--kernels fast`` only.
+            padding_scores: the source's padding mask as ``--kernels fast`` adds it to the scores, made once for all
+                layers.
+            self_padding_scores: the same for the target, together with causality.
             need_attn: return attention weights.
             need_head_weights: return them for each head; implies ``need_attn``.
         """
         attn = None
-        # fairseq's own attention does not know this argument.
-        causality = {"is_causal": True} if is_causal else {}
 
         def self_attention(x: Tensor) -> Tensor:
             key, mask, padding_mask = x, self_attn_mask, self_attn_padding_mask
@@ -256,7 +269,7 @@ class DecoderLayer(ResidualLayer, TransformerDecoderLayerBase):
                 incremental_state=incremental_state,
                 need_weights=False,
                 attn_mask=mask,
-                **causality,
+                **_known_to_fused(is_causal=is_causal, padding_scores=self_padding_scores),
             )
             return self.dropout_module(x)
 
@@ -271,6 +284,7 @@ class DecoderLayer(ResidualLayer, TransformerDecoderLayerBase):
                 static_kv=True,
                 need_weights=need_attn or need_head_weights,
                 need_head_weights=need_head_weights,
+                **_known_to_fused(padding_scores=padding_scores),
             )
             return self.dropout_module(x)
 
@@ -288,6 +302,11 @@ class DecoderLayer(ResidualLayer, TransformerDecoderLayerBase):
 
     def _has_cached_keys(self, incremental_state: IncrementalState | None) -> bool:
         return incremental_state is not None and "prev_key" in self.self_attn._get_input_buffer(incremental_state)
+
+
+def _known_to_fused(**arguments: Any) -> dict[str, Any]:
+    """Return the arguments that say something; fairseq's own attention does not know these."""
+    return {name: value for name, value in arguments.items() if value is not None and value is not False}
 
 
 def _prepend_encoder(

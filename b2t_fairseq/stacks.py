@@ -65,11 +65,12 @@ class Encoder(LayerStack, TransformerEncoderBase):
         if has_padding and self.clear_padding:
             x = x.masked_fill(padding_mask.unsqueeze(-1), 0)
         mask = padding_mask if has_padding else None
+        scores = self.padding_scores(mask, x.dtype)
         x = self.time_first(x)
         states = [x] if return_all_hiddens else []
 
         def call(depth: int, layer: nn.Module, x: Tensor) -> Tensor:
-            x = layer(x, encoder_padding_mask=mask)
+            x = layer(x, encoder_padding_mask=mask, padding_scores=scores)
             if return_all_hiddens:
                 states.append(self.first_stream(x))
             return x
@@ -167,7 +168,10 @@ class Decoder(LayerStack, TransformerDecoderBase):
             prev_output_tokens = prev_output_tokens[:, -1:]
         causal = incremental_state is None and not full_context_alignment
         target_padding_mask = self._target_padding_mask(prev_output_tokens, causal)
-        future_mask = self.buffered_future_mask(x) if causal else None
+        is_causal = causal and self.cfg.kernels == FAST and not self.cross_self_attention
+        future_mask = self.buffered_future_mask(x) if causal and not is_causal else None
+        scores = self.padding_scores(source_padding_mask, x.dtype) if incremental_state is None else None
+        target_scores = self.padding_scores(target_padding_mask, x.dtype, is_causal) if is_causal else None
 
         attn: Tensor | None = None
         inner_states: list[Tensor | None] = [x]
@@ -182,7 +186,9 @@ class Decoder(LayerStack, TransformerDecoderBase):
                 incremental_state,
                 self_attn_mask=future_mask,
                 self_attn_padding_mask=target_padding_mask,
-                is_causal=causal and self.cfg.kernels == FAST and not self.cross_self_attention,
+                is_causal=is_causal,
+                padding_scores=scores,
+                self_padding_scores=target_scores,
                 need_attn=aligned,
                 need_head_weights=aligned,
             )

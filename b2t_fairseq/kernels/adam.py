@@ -20,7 +20,12 @@ from torch.optim.adamw import AdamW, adamw
 from b2t_common.errors import InputError
 from b2t_common.names import flag
 
+from .half_precision import copy_together
+
 logger = logging.getLogger(__name__)
+
+_COPIED_AT_ONCE = 2**24
+"""How many numbers in half precision are updated at once: their float32 copies take eight bytes a number."""
 
 
 class FusedAdam(adam.Adam):
@@ -49,6 +54,7 @@ class FusedAdam(adam.Adam):
     def _of_one_step(self, parameters: list[Tensor]) -> Iterator[tuple[int, list[Tensor]]]:
         """Yield the updates that parameters have had, and those of them that can be updated by one call."""
         together = defaultdict(list)
+        copied = 0
         for parameter in parameters:
             if parameter.grad is None:
                 continue
@@ -58,10 +64,13 @@ class FusedAdam(adam.Adam):
                     "which Adam cannot use; build its layer with sparse=False"
                 )
             step = self.state[parameter].get("step", 0)
-            # Parameters in half precision are updated one at a time: float32 copies of all would need twice the memory
+            # Parameters in half precision are updated some at a time: float32 copies of all would need twice the memory
             # of the model.
-            alone = id(parameter) if _precision(parameter) != parameter.dtype else None
-            together[step, parameter.device, alone].append(parameter)
+            part = None
+            if _precision(parameter) != parameter.dtype:
+                part = copied // _COPIED_AT_ONCE
+                copied += parameter.numel()
+            together[step, parameter.device, part].append(parameter)
         for (step, *_), members in together.items():
             yield step, members
 
@@ -70,10 +79,10 @@ class FusedAdam(adam.Adam):
         for parameter in parameters:
             self._prepare_state(parameter, step)
         beta1, beta2 = group["betas"]
-        values = [_dense(parameter) for parameter in parameters]
+        values = _dense(parameters)
         adamw(
             values,
-            [_dense(parameter.grad) for parameter in parameters if parameter.grad is not None],
+            _dense([parameter.grad for parameter in parameters if parameter.grad is not None]),
             [self.state[parameter]["exp_avg"] for parameter in parameters],
             [self.state[parameter]["exp_avg_sq"] for parameter in parameters],
             [],
@@ -89,9 +98,8 @@ class FusedAdam(adam.Adam):
             eps=group["eps"] / math.sqrt(1 - beta2**step),
             maximize=False,
         )
-        for parameter, value in zip(parameters, values, strict=True):
-            if value is not parameter:
-                parameter.copy_(value)
+        copies = [pair for pair in zip(parameters, values, strict=True) if pair[0] is not pair[1]]
+        copy_together([parameter for parameter, _ in copies], [value for _, value in copies])
 
     def _prepare_state(self, parameter: Tensor, step: int) -> None:
         state = self.state[parameter]
@@ -107,12 +115,20 @@ def _precision(tensor: Tensor) -> torch.dtype:
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
-def _dense(tensor: Tensor) -> Tensor:
-    """Return the tensor itself, or a copy if it is in half precision or in another order in memory.
+def _dense(tensors: list[Tensor]) -> list[Tensor]:
+    """Return the tensors themselves, or copies of those that are in half precision or in another order in memory.
 
     torch's kernels for CPUs go through the memory of all their inputs from front to back without a look at the strides.
     """
-    return tensor.to(_precision(tensor)).contiguous()
+    dense = [
+        tensor
+        if tensor.is_contiguous() and _precision(tensor) == tensor.dtype
+        else torch.empty(tensor.shape, dtype=_precision(tensor), device=tensor.device)
+        for tensor in tensors
+    ]
+    copies = [pair for pair in zip(dense, tensors, strict=True) if pair[0] is not pair[1]]
+    copy_together([copy for copy, _ in copies], [tensor for _, tensor in copies])
+    return dense
 
 
 # fairseq goes on from a checkpoint if the class of its optimizer has the same name

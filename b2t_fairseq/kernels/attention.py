@@ -12,6 +12,15 @@ from torch import Tensor
 from .linear import is_plain, linear, linear_layer
 
 
+def leave_cudnn_out() -> None:
+    """Let PyTorch compute attention without cuDNN, unless the user turns cuDNN's attention on again.
+
+    PyTorch prefers it on GPUs such as the H100 for bfloat16 without attention dropout.  But cuDNN makes a plan for each
+    exact shape, which takes some ten milliseconds, and the batches of a text have thousands of shapes.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 class FusedMultiheadAttention(MultiheadAttention):
     """fairseq's ``MultiheadAttention`` on whole sequences: fewer and larger products, no attention weights in memory.
 
@@ -37,6 +46,7 @@ class FusedMultiheadAttention(MultiheadAttention):
         before_softmax: bool = False,
         need_head_weights: bool = False,
         is_causal: bool = False,
+        padding_scores: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the attention, ``(tgt_len, batch, embed_dim)``, and its weights if they were asked for.
 
@@ -52,9 +62,13 @@ class FusedMultiheadAttention(MultiheadAttention):
             before_softmax: return scores and values instead.
             need_head_weights: return the attention weights of each head.
             is_causal: whether a query sees no later key; ``attn_mask`` then says the same, or is ``None``.
+            padding_scores: what :func:`padding_scores` returns for ``key_padding_mask`` and ``is_causal``, and nothing
+                else is to be hidden; so it is made once for all layers.
         """
         plain = incremental_state is None and not (need_weights or need_head_weights or before_softmax)
         if not plain or key is None or key is not value or not self.has_plain_projections():
+            if is_causal and attn_mask is None:
+                attn_mask = _minus_infinity_at(_is_later(query.size(0), query.device), query.dtype)
             return super().forward(
                 query,
                 key,
@@ -68,11 +82,13 @@ class FusedMultiheadAttention(MultiheadAttention):
                 need_head_weights,
             )
         queries, keys, values = self._project(query, key)
+        if padding_scores is None:
+            padding_scores = _joint_mask(key_padding_mask, attn_mask, is_causal, query)
         attended = F.scaled_dot_product_attention(
             self.split_heads(queries),
             self.split_heads(keys),
             self.split_heads(values),
-            attn_mask=_joint_mask(key_padding_mask, attn_mask, is_causal, query),
+            attn_mask=padding_scores,
             dropout_p=self.dropout_module.p if self.training or self.dropout_module.apply_during_inference else 0.0,
             is_causal=is_causal and key_padding_mask is None,
         )
@@ -102,16 +118,40 @@ class FusedMultiheadAttention(MultiheadAttention):
         return has_all_heads and all(is_plain(p) and p.bias is not None for p in projections)
 
 
+def padding_scores(padding: Tensor, dtype: torch.dtype, is_causal: bool = False, multiple: int = 1) -> Tensor:
+    """Return what is added to the attention scores so that no query sees padding: minus infinity there, zero elsewhere.
+
+    It is ``(batch, 1, 1, keys)``, or ``(batch, 1, keys, keys)`` if no query sees a later key either.
+
+    Args:
+        padding: true at padding, ``(batch, keys)``.
+        dtype: that of queries and keys; PyTorch would convert another type in each layer.
+        is_causal: whether later keys are hidden too, in the attention of a sequence to itself.
+        multiple: of what the distance of two rows in memory is a multiple.  PyTorch's kernels for half precision need
+            8, and copy other masks in each layer.
+    """
+    hidden = padding.bool()[:, None, None, :]
+    if is_causal:
+        hidden = hidden | _is_later(padding.size(1), padding.device)
+    return _minus_infinity_at(hidden, dtype, multiple)
+
+
+def _is_later(length: int, device: torch.device) -> Tensor:
+    """Return whether a key (column) comes after a query (row), ``(length, length)``."""
+    return torch.ones(length, length, dtype=torch.bool, device=device).triu_(1)
+
+
+def _minus_infinity_at(hidden: Tensor, dtype: torch.dtype, multiple: int = 1) -> Tensor:
+    *rows, columns = hidden.shape
+    room = hidden.new_zeros(*rows, -(-columns // multiple) * multiple, dtype=dtype)
+    return room[..., :columns].masked_fill_(hidden, float("-inf"))
+
+
 def _joint_mask(
     key_padding_mask: Tensor | None, attn_mask: Tensor | None, is_causal: bool, query: Tensor
 ) -> Tensor | None:
     """Return one mask for PyTorch's fused attention, ``None`` if nothing is hidden that causality does not hide."""
     if key_padding_mask is None:
         return None if is_causal else attn_mask
-    visible = ~key_padding_mask.bool()[:, None, None, :]
-    if attn_mask is None and not is_causal:
-        return visible
-    if is_causal:
-        length = query.size(0)
-        return visible & torch.ones(length, length, dtype=torch.bool, device=query.device).tril_()
-    return attn_mask.to(query.dtype).masked_fill(~visible, float("-inf"))
+    scores = padding_scores(key_padding_mask, query.dtype, is_causal)
+    return scores if is_causal or attn_mask is None else scores + attn_mask.to(query.dtype)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import torch
 from torch import nn
 
 logger = logging.getLogger(__name__)
@@ -42,9 +41,20 @@ class CompiledInTraining(_Mixin):
 def compile_layers(layers: list[nn.Module]) -> None:
     """Compile the training passes of layers for any length and batch size, when the layers are first called.
 
+    Each layer is one graph, also with DistributedDataParallel: PyTorch would cut it where a bucket of gradients is
+    full, and fuse nothing across the cuts.  One layer's gradients are sent while those of the layer below are computed.
+
     Args:
         layers: layers that are :class:`CompiledInTraining`.
     """
+    # Late, because it takes seconds.
+    import torch._dynamo
+    import torch.fx.experimental._config
+
+    torch._dynamo.config.optimize_ddp = False
+    # In the first batch a length may happen to be the number of sentences; PyTorch would take that for a rule, and
+    # compile again for the next batch.
+    torch.fx.experimental._config.use_duck_shape = False
     for layer in layers:
         for module in layer.modules():
             if not getattr(module, "is_compilable", True):

@@ -7,7 +7,6 @@ The output layer and the loss are computed for some tokens at a time, together w
 from __future__ import annotations
 
 import torch
-from fairseq import utils
 from fairseq.criterions import label_smoothed_cross_entropy, register_criterion
 from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterionConfig
 from torch import Tensor, nn
@@ -27,7 +26,7 @@ class _FusedLoss(torch.autograd.Function):
     """The sums of the loss, of its part without smoothing, and of correct predictions; one backward pass only."""
 
     @staticmethod
-    def forward(ctx, features, weight, target, epsilon, padding, count_correct):
+    def forward(ctx, features, weight, target, epsilon, padding):
         vocabulary = weight.size(0)
         smoothing = epsilon / (vocabulary - 1)
         confidence = 1 - epsilon - smoothing
@@ -36,32 +35,33 @@ class _FusedLoss(torch.autograd.Function):
         if wants_gradient:
             features_gradient = torch.empty_like(features)
             weight_gradient = torch.zeros_like(weight, dtype=torch.float32)
+        # The sum of all logits of a token, (tokens, 1), without the logits.
+        totals = (features.float() * weight.sum(dim=0, dtype=torch.float32)).sum(dim=1, keepdim=True)
         rows = max(_LEAST_TOKENS, _LOGITS_AT_ONCE.get(features.device.type, _OTHERWISE) // vocabulary)
         for start in range(0, len(target), rows):
             part = slice(start, start + rows)
             goal = target[part].unsqueeze(1)
-            counts = goal.ne(padding)
-            logits = matmul(features[part], weight.t()).float()
+            is_padding = goal.eq(padding)
+            logits = matmul(features[part], weight.t())
             # These are read before the logits are overwritten.
-            at_goal, total = logits.gather(1, goal), logits.sum(dim=1, keepdim=True)
-            correct = logits.argmax(dim=1, keepdim=True).eq(goal) if count_correct else None
-            largest = logits.amax(dim=1, keepdim=True)
-            exponentials = logits.sub_(largest).exp_()
-            normalizer = exponentials.sum(dim=1, keepdim=True)
-            log_sum = normalizer.log() + largest
+            largest, best = logits.max(dim=1, keepdim=True)
+            at_goal = logits.gather(1, goal).float()
+            probabilities = logits.float()
+            torch.softmax(probabilities, dim=1, out=probabilities)
+            # Of the logits' largest one the probability cannot be so small that it is rounded to zero.
+            log_sum = largest.float() - probabilities.gather(1, best).log()
             nll = log_sum - at_goal
-            smooth = vocabulary * log_sum - total
-            parts = [confidence * nll + smoothing * smooth, nll]
-            if count_correct:
-                parts.append(correct.float())
-            sums[: len(parts)] += torch.stack(parts).masked_fill_(~counts, 0).sum(dim=(1, 2))
+            smooth = vocabulary * log_sum - totals[part]
+            parts = torch.stack([confidence * nll + smoothing * smooth, nll, best.eq(goal).float()])
+            sums += parts.masked_fill_(is_padding, 0).sum(dim=(1, 2))
             if wants_gradient:
-                # The gradient of the loss by the logits is softmax - smoothing, and - confidence at the target.
-                gradient = exponentials.div_(normalizer).sub_(smoothing)
-                gradient.scatter_add_(1, goal, gradient.new_full((1, 1), -confidence).expand_as(goal))
-                gradient = gradient.mul_(counts).to(features.dtype)
-                features_gradient[part] = matmul(gradient, weight)
-                weight_gradient += matmul(gradient.t(), features[part])
+                # The gradient of the loss by the logits is softmax - smoothing, and - confidence at the target.  It
+                # takes the place of the logits, in their precision.
+                probabilities.scatter_add_(1, goal, probabilities.new_full((1, 1), -confidence).expand_as(goal))
+                gradient = torch.sub(probabilities, smoothing, out=logits)
+                # Padding has no gradient: it is left out where a row is as long as the features, not the vocabulary.
+                features_gradient[part] = matmul(gradient, weight).masked_fill_(is_padding, 0)
+                weight_gradient += matmul(gradient.t(), features[part].masked_fill(is_padding, 0))
         if wants_gradient:
             ctx.save_for_backward(features_gradient, weight_gradient.to(weight.dtype))
         ctx.mark_non_differentiable(sums)
@@ -71,11 +71,11 @@ class _FusedLoss(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient, _):
         features_gradient, weight_gradient = ctx.saved_tensors
-        return features_gradient * gradient, weight_gradient * gradient, None, None, None, None
+        return features_gradient * gradient, weight_gradient * gradient, None, None, None
 
 
 def fused_label_smoothed_loss(
-    features: Tensor, weight: Tensor, target: Tensor, epsilon: float, padding: int, count_correct: bool = False
+    features: Tensor, weight: Tensor, target: Tensor, epsilon: float, padding: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the loss of fairseq's ``label_smoothed_nll_loss`` for an output layer without bias.
 
@@ -85,16 +85,15 @@ def fused_label_smoothed_loss(
         target: the right symbols, ``(tokens,)``.
         epsilon: label smoothing.
         padding: index of the padding symbol, whose tokens count nothing.
-        count_correct: whether to look for the most likely symbols, which takes time.
 
     Returns:
         Sums over all tokens, as float32: the loss, which has a gradient; the loss without smoothing; correct
-        predictions, if they were counted.
+        predictions.
     """
     if not torch.is_grad_enabled():
         # a parameter says that it wants a gradient in validation too
         weight = weight.detach()
-    loss, sums = _FusedLoss.apply(features, weight, target, epsilon, padding, count_correct)
+    loss, sums = _FusedLoss.apply(features, weight, target, epsilon, padding)
     return loss, sums[1], sums[2]
 
 
@@ -128,7 +127,6 @@ class LabelSmoothedCrossEntropyCriterion(label_smoothed_cross_entropy.LabelSmoot
             target.flatten(),
             self.eps,
             self.padding_idx,
-            self.report_accuracy,
         )
         sample_size = sample["target"].size(0) if self.sentence_avg else sample["ntokens"]
         logging_output = {
@@ -139,8 +137,9 @@ class LabelSmoothedCrossEntropyCriterion(label_smoothed_cross_entropy.LabelSmoot
             "sample_size": sample_size,
         }
         if self.report_accuracy:
-            logging_output["n_correct"] = utils.item(correct)
-            logging_output["total"] = utils.item(target.ne(self.padding_idx).sum())
+            # These stay on the device: to read a number makes the host wait.
+            logging_output["n_correct"] = correct
+            logging_output["total"] = target.ne(self.padding_idx).sum()
         return loss, sample_size, logging_output
 
 

@@ -6,29 +6,8 @@ import functools
 import os
 
 import torch
-from fairseq import utils
 from omegaconf import open_dict
 from torch import nn
-
-
-def with_norm_where_gradients_are(clip_grad_norm_):
-    """Return ``clip_grad_norm_`` that computes where the gradients are; fairseq takes a GPU whenever there is one."""
-
-    @functools.wraps(clip_grad_norm_)
-    def wrapper(params, max_norm, aggregate_norm_fn=None):
-        params = [params] if torch.is_tensor(params) else list(params)
-        gradients = [p.grad.detach() for p in params if p is not None and p.grad is not None]
-        is_special = utils.multi_tensor_l2norm_available or any(hasattr(p, "expert") for p in params)
-        if len(gradients) < 2 or gradients[0].device.type != "cpu" or is_special:
-            return clip_grad_norm_(params, max_norm, aggregate_norm_fn)
-        total = torch.norm(torch.stack([torch.norm(g, p=2, dtype=torch.float32) for g in gradients]))
-        if aggregate_norm_fn is not None:
-            total = aggregate_norm_fn(total)
-        if max_norm > 0:
-            torch._foreach_mul_(gradients, (float(max_norm) / (total + 1e-6)).clamp_(max=1))
-        return total
-
-    return wrapper
 
 
 def with_flat_copy_where_parameters_are(build_fp32_params):

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import admin_profile, decoding, normalization
+from ..kernels import attention, half_precision
 from . import (
     amp,
     compatibility,
     devices,
     epoch_position,
     fixes,
+    one_wait,
     parallel,
     precision,
     resuming,
@@ -96,6 +98,11 @@ def with_first_step(train_step):
 
 
 PATCHES: tuple[Patch | Setting, ...] = (
+    Setting(
+        "torch.backends.cuda.enable_cudnn_sdp",
+        attention.leave_cudnn_out,
+        "cuDNN plans its attention anew for every shape of a batch, and text has thousands; PyTorch's own does not.",
+    ),
     Setting(
         "torch.serialization.add_safe_globals",
         compatibility.allow_checkpoint_types,
@@ -274,13 +281,6 @@ PATCHES: tuple[Patch | Setting, ...] = (
         "LayerDrop works with `--ddp-backend pytorch_ddp`, the default, and that backend works on a CPU.",
     ),
     Patch(
-        "fairseq.utils",
-        "clip_grad_norm_",
-        devices.with_norm_where_gradients_are,
-        "params max_norm aggregate_norm_fn",
-        "`--cpu` works on a machine with a GPU, to which fairseq moves the norms of the gradients.",
-    ),
-    Patch(
         "fairseq.distributed.utils",
         "_infer_torch_distributed_launch_init",
         devices.with_local_rank,
@@ -321,6 +321,77 @@ PATCHES: tuple[Patch | Setting, ...] = (
         amp.with_embeddings_of_one_type,
         "self input",
         "`--amp` works with `--adaptive-input`.",
+    ),
+    Patch(
+        "fairseq.tasks.FairseqTask",
+        "train_step",
+        one_wait.with_logged_numbers,
+        "self sample model criterion optimizer update_num ignore_grad",
+        "On a GPU the host waits once in an update: what is logged is read together with the gradients' norm.",
+    ),
+    Patch(
+        "fairseq.trainer.Trainer",
+        "clip_grad_norm",
+        one_wait.with_one_wait,
+        "self clip_norm",
+        "The same: here the numbers of the update are read.",
+    ),
+    Patch(
+        "fairseq.trainer.Trainer",
+        "_fast_stat_sync_sum",
+        one_wait.with_sums_on_gpu,
+        "self logging_outputs extra_stats_to_sum ignore",
+        "The same, for the sums over several GPUs.",
+    ),
+    Patch(
+        "fairseq.distributed.utils",
+        "all_reduce_dict",
+        one_wait.with_one_sum,
+        "data device group",
+        "The same: one sum over several GPUs, of which no part waits.",
+    ),
+    Patch(
+        "fairseq.trainer.Trainer",
+        "_check_grad_norms",
+        one_wait.with_norms_that_were_read,
+        "self grad_norm",
+        "The same: the norms of several GPUs are compared after they are read.",
+    ),
+    Patch(
+        "fairseq.optim.fp16_optimizer._FP16OptimizerMixin",
+        "_sync_fp16_grads_to_fp32",
+        half_precision.with_gradients_copied_together,
+        "self",
+        "Half precision: few kernels copy all gradients; fairseq launches one for each.",
+    ),
+    Patch(
+        "fairseq.optim.fp16_optimizer._FP16OptimizerMixin",
+        "_sync_fp32_params_to_fp16",
+        half_precision.with_parameters_copied_together,
+        "self",
+        "The same, for the parameters.",
+    ),
+    Patch(
+        "fairseq.optim.fp16_optimizer._FP16OptimizerMixin",
+        "zero_grad",
+        half_precision.with_gradients_cleared_together,
+        "self",
+        "The same, before each update.",
+    ),
+    Patch(
+        "fairseq.utils",
+        "multi_tensor_total_norm",
+        half_precision.with_norms_together,
+        "grads chunk_size",
+        "The norm of all gradients needs few kernels without NVIDIA's apex, and is computed where the gradients are: "
+        "`--cpu` works on a machine with a GPU.",
+    ),
+    Patch(
+        "fairseq.utils",
+        "multi_tensor_l2norm_available",
+        half_precision.without_apex,
+        "",
+        "The same: fairseq uses its function for many tensors, also without apex.",
     ),
     Patch(
         "fairseq.trainer.Trainer",

@@ -7,8 +7,11 @@ from checks import assert_close, logits_and_gradients
 from helpers import make_batch, make_model, make_task, randomize
 from language_models import make_lm
 
+from b2t_fairseq import layer_stack
+from b2t_fairseq.kernels import attention
 from b2t_fairseq.kernels.attention import FusedMultiheadAttention
 from b2t_fairseq.residual import SCHEMES
+from b2t_fairseq.upstream import patches
 
 FLAGS = [
     {},
@@ -80,19 +83,43 @@ def test_targets_padded_on_the_right_need_no_mask(monkeypatch):
 
         attend = F.scaled_dot_product_attention
 
-        def attention(query, key, value, attn_mask=None, seen=seen, attend=attend, **settings):
+        def observed(query, key, value, attn_mask=None, seen=seen, attend=attend, **settings):
             if settings["is_causal"] or (attn_mask is not None and attn_mask.size(2) == query.size(2) > 1):
                 seen.append(attn_mask)
             return attend(query, key, value, attn_mask=attn_mask, **settings)
 
         with monkeypatch.context() as patch:
-            patch.setattr(F, "scaled_dot_product_attention", attention)
+            patch.setattr(F, "scaled_dot_product_attention", observed)
             logits, _ = model(**make_batch()["net_input"])
         assert len(seen) == 6
         assert sum(mask is not None for mask in seen) == masks
         exact = randomize(make_model(task=task, encoder_layers=1, kernels="fairseq")).train()
         real = make_batch()["target"] != 1
         assert torch.allclose(logits[real], exact(**make_batch()["net_input"])[0][real], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("left_pad_target", "expected"), [(False, 2), (True, 3)])
+def test_a_mask_is_made_once_for_all_layers(monkeypatch, left_pad_target, expected):
+    """There is one for the source in each stack, and one for the target if it is padded before its words."""
+    made = []
+    plain = attention.padding_scores
+    for module in (attention, layer_stack):
+        monkeypatch.setattr(module, "padding_scores", lambda *given, **how: made.append(given) or plain(*given, **how))
+    task = make_task()
+    task.cfg = type("Settings", (), {"left_pad_target": left_pad_target})
+    logits_and_gradients(make_model(task=task).train(), make_batch())
+    assert len(made) == expected
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_rows_of_a_mask_begin_at_multiples_of_eight(is_causal):
+    """The mask is the same, so that no kernel for half precision has to copy it."""
+    padding = make_batch()["net_input"]["src_tokens"].eq(1)
+    plain, aligned = (attention.padding_scores(padding, torch.bfloat16, is_causal, multiple) for multiple in (1, 8))
+    assert torch.equal(plain, aligned)
+    assert padding.size(1) == 7
+    assert aligned.stride()[-2:] == (8, 1)
+    assert aligned.stride(0) % 8 == 0
 
 
 @pytest.mark.parametrize("no_cross_attention", [True, False])
@@ -110,3 +137,15 @@ def test_attention_weights_can_still_be_asked_for():
     assert torch.allclose(*weights, atol=1e-5)
     assert isinstance(fast.decoder.layers[0].encoder_attn, FusedMultiheadAttention)
     assert not isinstance(exact.decoder.layers[0].encoder_attn, FusedMultiheadAttention)
+
+
+def test_cudnns_attention_is_off_unless_the_user_turns_it_on():
+    """cuDNN plans anew for each shape of a batch; what the user sets after the import stays."""
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    try:
+        patches.apply(patches.AT_IMPORT)
+        logits_and_gradients(make_model().train(), make_batch())
+        assert torch.backends.cuda.cudnn_sdp_enabled()
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(False)

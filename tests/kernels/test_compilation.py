@@ -10,6 +10,7 @@ from b2t_fairseq import admin_profile
 from b2t_fairseq.kernels import compilation
 from b2t_fairseq.kernels.compilation import CompiledInTraining
 from b2t_fairseq.normalization import NORMS
+from benchmarks.trainers import build_trainer, quiet
 
 
 @pytest.fixture(autouse=True)
@@ -42,13 +43,57 @@ def test_one_graph_for_each_stack_gives_the_same_numbers():
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
 
 
+def capture_with(backend, model):
+    """Let the layers of a model be compiled by another backend; to count graphs, none needs to be made faster."""
+    for layer in (*model.encoder.layer_list(), *model.decoder.layer_list()):
+        layer._compiled_call_impl = torch.compile(layer._call_impl, backend=backend, dynamic=True)
+
+
+def test_two_epochs_compile_four_graphs(data, tmp_path):
+    """A stack has one with and one without a mask; the first batch is as long as it has sentences, others are not."""
+    flags = ["--arch", "b2t_transformer_tiny", "--compile", "--max-tokens", "40", "--required-batch-size-multiple", "1"]
+    flags += ["--encoder-embed-dim", "16", "--encoder-ffn-embed-dim", "32", "--encoder-layers", "1", "--dropout", "0.1"]
+    flags += ["--criterion", "label_smoothed_cross_entropy_fused", "--optimizer", "adam_fused"]
+    with quiet():
+        trainer = build_trainer(data, [*flags, "--save-dir", str(tmp_path)], "cpu")
+        capture_with("eager", trainer.get_model())
+        epochs = trainer.get_train_iterator(epoch=1)
+        trainer.begin_epoch(1)
+        shapes = []
+        for _ in range(2):
+            for batch in epochs.next_epoch_itr(shuffle=True):
+                shapes.append((*batch["net_input"]["src_tokens"].shape, batch["target"].size(1)))
+                trainer.train_step([batch])
+    assert len(set(shapes[0])) == 1
+    assert len(set(shapes)) > 5
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 4
+
+
+def test_data_parallelism_leaves_one_graph_for_each_stack(monkeypatch, tmp_path):
+    """PyTorch would cut a layer's graph where a bucket of gradients is full; here a bucket is smaller than a layer."""
+    compiled = []
+
+    def backend(graph, _inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch.distributed, "_DEFAULT_FIRST_BUCKET_BYTES", 1024)
+    model = randomize(make_model(compile=True, encoder_layers=2, decoder_layers=2)).train()
+    capture_with(backend, model)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+    try:
+        parallel = torch.nn.parallel.DistributedDataParallel(model, bucket_cap_mb=0.002)
+        parallel(**make_batch()["net_input"])[0].square().sum().backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    assert len(compiled) == 2
+
+
 @pytest.mark.parametrize("scheme", ["admin", "ln_scaling", "mix_ln", "resi_dual", "branch_norm"])
 def test_layers_of_all_depths_share_a_graph(scheme):
     """Schemes that depend on the depth must not need a graph for each layer: PyTorch gives up after eight."""
     model = randomize(make_model(compile=True, residual=scheme, encoder_layers=4, decoder_layers=4)).train()
-    for layer in (*model.encoder.layers, *model.decoder.layers):
-        # Graphs are captured but not compiled, which is enough to count them.
-        layer._compiled_call_impl = torch.compile(layer._call_impl, backend="eager", dynamic=True)
+    capture_with("eager", model)
     if scheme == "admin":
         # The pass that measures the profile compiles nothing.
         admin_profile.measure(model, make_batch()["net_input"])

@@ -7,6 +7,7 @@ import torch
 from fairseq.criterions import label_smoothed_cross_entropy
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 from helpers import make_batch, make_model
+from operations import Operations
 from training import SHARED, assert_same_model, losses, train
 
 from b2t_common.errors import InputError
@@ -39,7 +40,7 @@ def test_loss_and_gradients_are_fairseqs(monkeypatch, epsilon, at_once):
     features, weight, target = inputs_of_a_loss()
     expected, expected_nll = loss_by_fairseq(features, weight, target, epsilon)
     gradients = torch.autograd.grad(expected * 3, (features, weight))
-    loss, nll, correct = fused_label_smoothed_loss(features, weight, target, epsilon, 1, count_correct=True)
+    loss, nll, correct = fused_label_smoothed_loss(features, weight, target, epsilon, 1)
     assert torch.allclose(loss, expected)
     assert torch.allclose(nll, expected_nll)
     right = (features @ weight.t()).argmax(dim=1).eq(target) & target.ne(1)
@@ -62,6 +63,22 @@ def test_half_precision_is_as_exact_as_fairseqs(dtype):
         assert gradient.dtype == dtype
         errors = [(g.float() - reference.float()).norm() / reference.float().norm() for g in (other, gradient)]
         assert errors[1] < 1.2 * errors[0] + 1e-3
+
+
+def bytes_of_a_logit(compute):
+    """Return the bytes in memory that a loss in bfloat16 and its gradients read and write, divided by its logits."""
+    features, weight, target = inputs_of_a_loss(torch.bfloat16, tokens=512, vocabulary=4096)
+    with Operations("cpu") as counted:
+        compute(features, weight, target).backward()
+    return counted.bytes.total() / (len(target) * len(weight))
+
+
+def test_a_logit_costs_few_bytes():
+    """A logit is 2 bytes large. They are counted, as if each operation read each of its operands once."""
+    ours = bytes_of_a_logit(lambda *inputs: fused_label_smoothed_loss(*inputs, 0.1, 1)[0])
+    theirs = bytes_of_a_logit(lambda *inputs: loss_by_fairseq(*inputs, 0.1)[0])
+    assert ours < 29
+    assert ours < 0.6 * theirs
 
 
 def test_validation_takes_no_gradient(monkeypatch):
