@@ -65,7 +65,7 @@ def flags_of_the_model(args: argparse.Namespace) -> list[str]:
 
 
 def fairseq_seconds(data: Path, model: Path, args: argparse.Namespace) -> float:
-    """Run fairseq-generate in this process; return the time that it reports for the search."""
+    """Run fairseq-generate in this process; return the seconds of its search."""
     flags = ["--cpu" if args.device == "cpu" else "--fp16", "--beam", str(args.beam), "--batch-size", str(args.batch)]
     flags += ["--min-len", str(args.length), "--max-len-b", str(args.length)]
     seconds, translations = search(data, model, data, flags)

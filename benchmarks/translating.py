@@ -1,4 +1,4 @@
-"""Checkpoints of random models, and the time that fairseq-generate reports for its search."""
+"""Checkpoints of random models, and the time that fairseq-generate takes for its search."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import io
 import logging
 import re
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from fairseq import options, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.logging.meters import StopwatchMeter
 from fairseq_cli import generate
 from omegaconf import OmegaConf
 
@@ -47,17 +49,19 @@ def search(data: Path, model: Path, folder: Path, flags: list[str]) -> tuple[flo
         flags: further flags of fairseq-generate.
 
     Returns:
-        The seconds that it reports for the search, and the best translation of each sentence by its number.
+        The seconds that it measures for the search, of which it reports tenths only, and the best translation of each
+        sentence by its number.
     """
     flags = [str(data), "--path", str(model), "--num-workers", "0", "--no-progress-bar", *flags]
     flags += ["--required-batch-size-multiple", "1", "--results-path", str(folder)]
     cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_generation_parser(), flags))
     # fairseq-generate adds its own handler, for the output file, only if there is none
     logging.getLogger().handlers.clear()
-    with contextlib.redirect_stdout(io.StringIO()):
+    timer = StopwatchMeter()
+    with contextlib.redirect_stdout(io.StringIO()), patch.object(generate, "StopwatchMeter", lambda: timer):
         generate.main(cfg)
     report = (folder / f"generate-{cfg.dataset.gen_subset}.txt").read_text(encoding="utf-8")
-    reported = re.search(r"Translated ([\d,]+) sentences .* in ([\d.]+)s", report)
+    reported = re.search(r"Translated ([\d,]+) sentences", report)
     translations = dict(re.findall(r"^H-(\d+)\t\S+\t(.*)$", report, flags=re.MULTILINE))
     assert int(reported[1].replace(",", "")) == len(translations)
-    return float(reported[2]), {int(number): text for number, text in translations.items()}
+    return timer.sum, {int(number): text for number, text in translations.items()}
