@@ -3,15 +3,16 @@
 dependencies = ["torch", "fairseq", "sentencepiece"]
 
 
-def b2t_transformer(model, checkpoint_file=None, data=None, **overrides):
+def b2t_transformer(model, checkpoint_file=None, data=None, int8=False, **overrides):
     """Return a trained model that translates: see :func:`b2t_fairseq.hub.from_pretrained`.
 
     Args:
         model: the folder of a run, or a checkpoint file.
         checkpoint_file: which checkpoint of the folder.
         data: the folder with the dictionaries and ``spm.model``, if it is not the one that the model was trained on.
+        int8: translate on a CPU with 8-bit weights.
         **overrides: settings of the task or of the model.
     """
     from b2t_fairseq.hub import from_pretrained
 
-    return from_pretrained(model, checkpoint_file, data, **overrides)
+    return from_pretrained(model, checkpoint_file, data, int8, **overrides)

@@ -12,10 +12,15 @@ from b2t_common.errors import InputError
 from b2t_common.run_folder import BEST_FIRST, DICTIONARIES, SENTENCEPIECE
 
 from . import checkpoints
+from .kernels.quantized import quantize
 
 
 def from_pretrained(
-    model: str | Path, checkpoint_file: str | None = None, data: str | Path | None = None, **overrides: Any
+    model: str | Path,
+    checkpoint_file: str | None = None,
+    data: str | Path | None = None,
+    int8: bool = False,
+    **overrides: Any,
 ) -> hub_utils.GeneratorHubInterface:
     """Return a model with its dictionaries and its SentencePiece, ready to ``translate``.
 
@@ -25,10 +30,11 @@ def from_pretrained(
             separated by colons, are an ensemble.
         data: the folder with the dictionaries (default: the model's folder if it has some, otherwise the data that
             the model was trained on).  A ``spm.model`` in it or beside it is used unless ``bpe`` is given.
+        int8: translate on a CPU with 8-bit weights, in less time and memory, with slightly different scores.
         **overrides: settings of the task or of the model, as on the command line: ``bpe``, ``tokenizer``.
 
     Raises:
-        InputError: something is not there; the message says where it was looked for.
+        InputError: something is not there; the message says where it was looked for.  Or there are no 8-bit products.
     """
     model = Path(model)
     folder, files = (
@@ -47,6 +53,9 @@ def from_pretrained(
     loaded = hub_utils.from_pretrained(
         str(folder.resolve()), checkpoint_file=":".join(files), data_name_or_path=str(data.resolve()), **overrides
     )
+    if int8:
+        for each in loaded["models"]:
+            quantize(each)
     return hub_utils.GeneratorHubInterface(loaded["args"], loaded["task"], loaded["models"]).eval()
 
 

@@ -33,6 +33,15 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of PyTorch on the CPU")
 
 
+def add_processor_time(parser: argparse.ArgumentParser) -> None:
+    """Add ``--processor-time``."""
+    parser.add_argument(
+        "--processor-time",
+        action="store_true",
+        help="count the time of the processor, which other work on the machine changes little; with --threads 1",
+    )
+
+
 def default_device() -> str:
     """Return ``cuda`` if there is a GPU, else ``cpu``."""
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ctranslate2
 import torch
@@ -29,10 +30,10 @@ from b2t_cli.scoring.layout import millions
 from b2t_common.names import STACKS
 from b2t_fairseq import checkpoints
 from b2t_fairseq.sharing import cycle_rev
-from benchmarks.arguments import add_model_size, add_rounds, add_threads, benchmark_parser
+from benchmarks.arguments import add_model_size, add_processor_time, add_rounds, add_threads, benchmark_parser
 from benchmarks.measuring import hardware, ratios, rounds_in_turn
 from benchmarks.trainers import model_flags
-from benchmarks.translating import search, write_model
+from benchmarks.translating import counting_processor_time, search, write_model
 from benchmarks.write_result import interval, medians, print_and_write, table_with_note
 
 BASELINE = "fairseq-generate"
@@ -64,11 +65,18 @@ def flags_of_the_model(args: argparse.Namespace) -> list[str]:
     return flags
 
 
-def fairseq_seconds(data: Path, model: Path, args: argparse.Namespace) -> float:
-    """Run fairseq-generate in this process; return the seconds of its search."""
+def fairseq_seconds(data: Path, model: Path, args: argparse.Namespace, **settings: Any) -> float:
+    """Run fairseq-generate in this process; return the seconds of its search.
+
+    Args:
+        data: binarized data.
+        model: a checkpoint.
+        args: the arguments of this benchmark.
+        **settings: what ``b2t generate`` adds to fairseq's.
+    """
     flags = ["--cpu" if args.device == "cpu" else "--fp16", "--beam", str(args.beam), "--batch-size", str(args.batch)]
     flags += ["--min-len", str(args.length), "--max-len-b", str(args.length)]
-    seconds, translations = search(data, model, data, flags)
+    seconds, translations = search(data, model, data, flags, settings)
     assert len(translations) == args.sentences
     return seconds
 
@@ -77,7 +85,8 @@ def ctranslate2_seconds(
     translator: ctranslate2.Translator, sentences: list[list[str]], args: argparse.Namespace
 ) -> float:
     """Return the time that CTranslate2 takes to translate."""
-    start = time.perf_counter()
+    clock = time.process_time if args.processor_time else time.perf_counter
+    start = clock()
     results = translator.translate_batch(
         sentences,
         beam_size=args.beam,
@@ -86,7 +95,7 @@ def ctranslate2_seconds(
         max_decoding_length=args.length,
     )
     assert all(len(result.hypotheses[0]) == args.length for result in results)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def programs(folder: Path, args: argparse.Namespace) -> tuple[int, dict[str, Callable[[], float]]]:
@@ -101,6 +110,8 @@ def programs(folder: Path, args: argparse.Namespace) -> tuple[int, dict[str, Cal
         BASELINE: lambda: fairseq_seconds(data, folder / "stock.pt", args),
         "b2t generate": lambda: fairseq_seconds(data, folder / "plugin.pt", args),
     }
+    if args.device == "cpu":
+        compared["b2t generate --int8"] = lambda: fairseq_seconds(data, folder / "plugin.pt", args, int8=True)
     for precision in PRECISIONS[args.device]:
         translator = ctranslate2.Translator(
             str(folder / "ctranslate2"),
@@ -139,7 +150,8 @@ def markdown(result: dict) -> str:
     for row in result["rows"]:
         speed = [f"{row['sentences_per_second']:.2f}", f"{row['speed_ratio']:.2f}"]
         rows.append([row["program"], *speed, interval(row["speed_ratio_range"])])
-    note = f"{medians(result, BASELINE)} {result['size']}."
+    counted = "Processor time. " if result.get("processor_time") else ""
+    note = f"{counted}{medians(result, BASELINE)} {result['size']}."
     header = ["program", "sentences a second", "times as fast", "lowest to highest"]
     return table_with_note(header, rows, "lrrr", result, note)
 
@@ -155,12 +167,14 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16, help="sentences in a batch")
     add_rounds(parser, 7)
     add_threads(parser)
+    add_processor_time(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, counting_processor_time(args.processor_time):
         parameters, compared = programs(Path(folder), args)
         rows = measure(compared, args)
     result = {
+        "processor_time": args.processor_time,
         "machine": f"{hardware(args.device)}, torch {torch.__version__}, ctranslate2 "
         f"{ctranslate2.__version__}, Python {platform.python_version()}, b2t_fairseq {b2t_fairseq.__version__}",
         "size": f"{args.layers}-{args.layers} layers of {args.layers // 2} parameter sets, width {args.width}, "

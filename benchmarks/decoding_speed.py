@@ -25,8 +25,10 @@ from b2t_cli.scoring.layout import millions
 from b2t_common.errors import InputError
 from b2t_fairseq import checkpoints
 from b2t_fairseq.kernels import linear
+from b2t_fairseq.kernels.quantized import engine_name
 from benchmarks.arguments import (
     add_model_size,
+    add_processor_time,
     add_rounds,
     add_threads,
     benchmark_parser,
@@ -36,11 +38,12 @@ from benchmarks.arguments import (
 from benchmarks.measuring import machine, median_and_quartiles, ratios, rounds_in_turn
 from benchmarks.synthetic_corpus import write_corpus
 from benchmarks.trainers import model_flags
-from benchmarks.translating import search, write_model
+from benchmarks.translating import counting_processor_time, search, write_model
 from benchmarks.write_result import interval, medians, print_and_write, table_with_note
 
 BASELINE = "fairseq-generate"
 OURS = "b2t generate"
+INT8 = "b2t generate --int8"
 WITHOUT_ONEDNN = "b2t generate, without oneDNN's products"
 
 Program = Callable[[list[str]], "tuple[float, dict[int, str]]"]
@@ -86,6 +89,8 @@ def programs(data: Path, model: Path, folder: Path, device: str) -> dict[str, Pr
     }
     if device == "cpu" and linear.onednn_is_faster():
         compared[WITHOUT_ONEDNN] = search_without_onednn
+    if device == "cpu" and engine_name() is not None:
+        compared[INT8] = lambda flags: search(data, model, folder, flags, {"int8": True})
     return compared
 
 
@@ -125,7 +130,7 @@ def measure(compared: dict[str, Program], flags: list[str], setting: str, rounds
 def measure_random_model(folder: Path, flags: list[str], args: argparse.Namespace) -> tuple[str, list[dict]]:
     """Return what a model of random weights is, in words, and the rows for large batches and for single sentences."""
     # fewer sentences in batches of one, which take much longer
-    for subset, sentences in (("test", args.sentences), ("test1", max(1, args.sentences // 8))):
+    for subset, sentences in (("test", args.sentences), ("test1", args.single or max(1, args.sentences // 8))):
         write_corpus(folder, sentences, args.vocabulary, subset)
     size = model_flags("b2t_transformer", args.layers, args.width, dropout=0.1)
     parameters = write_model(folder, folder / "model.pt", [*size, "--residual", "post_ln"])
@@ -153,7 +158,8 @@ def markdown(result: dict) -> str:
         cells = [row["setting"], row["program"], f"{row['sentences_per_second']:.2f}", f"{row['speed_ratio']:.2f}"]
         same = f"{row['same_translations']} of {row['sentences']}"
         rows.append([*cells, interval(row["speed_ratio_quartiles"]), same])
-    note = f"{medians(result, BASELINE)} {result['size']}; beam {result['beam']}."
+    counted = "Processor time. " if result.get("processor_time") else ""
+    note = f"{counted}{medians(result, BASELINE)} {result['size']}; beam {result['beam']}."
     header = ["batches", "program", "sentences a second", "times as fast", "quartiles", "same translations"]
     return table_with_note(header, rows, "llrrrr", result, note)
 
@@ -166,10 +172,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--fp16", action="store_true", help="translate in half precision, for a GPU")
     add_model_size(parser)
     parser.add_argument("--sentences", type=int, default=128, help="of a random test set")
+    parser.add_argument("--single", type=int, help="sentences in batches of one (default: an eighth of the others)")
     parser.add_argument("--max-tokens", type=int, default=4096, help="in a batch, padding included")
     parser.add_argument("--beam", type=int, default=4)
     add_rounds(parser, 5)
     add_threads(parser)
+    add_processor_time(parser)
     args = parser.parse_args()
     if (args.checkpoint is None) != (args.data is None):
         parser.error("--checkpoint and --data belong together: give both or none of them")
@@ -182,11 +190,18 @@ def main() -> None:
     flags = ["--beam", str(args.beam), *(["--cpu"] if args.device == "cpu" else [])]
     flags += ["--fp16"] if args.fp16 else []
     warnings.simplefilter("ignore")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, counting_processor_time(args.processor_time):
         measure_model = measure_checkpoint if args.checkpoint else measure_random_model
         size, rows = measure_model(Path(folder), flags, args)
     size += ", all programs with --fp16" if args.fp16 else ""
-    result = {"machine": machine(args.device), "size": size, "beam": args.beam, "rounds": args.rounds, "rows": rows}
+    result = {
+        "machine": machine(args.device),
+        "processor_time": args.processor_time,
+        "size": size,
+        "beam": args.beam,
+        "rounds": args.rounds,
+        "rows": rows,
+    }
     print_and_write("decoding_speed", result, markdown, args.output)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import statistics
 import time
@@ -12,15 +13,20 @@ import torch
 
 import b2t_fairseq
 from b2t_cli.machine import processor
+from b2t_fairseq.kernels import quantized
 from scripts.gpu_driver import visible_gpus
 
 Item = TypeVar("Item")
+
+# With them a processor does as an older one.
+_LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "FBGEMM_ENABLE_INSTRUCTIONS", "MKL_ENABLE_INSTRUCTIONS")
 
 
 def hardware(device: str) -> str:
     """Return in words what computes: GPUs with their memory, their driver and CUDA, or cores."""
     if device == "cpu":
-        return f"{torch.get_num_threads()} cores of {processor()}"
+        cores = "core" if torch.get_num_threads() == 1 else "cores"
+        return f"{torch.get_num_threads()} {cores} of {processor()} ({instructions()})"
     memory = torch.cuda.get_device_properties(0).total_memory / 2**30
     driver = next((version for version, *_ in visible_gpus()), "not known")
     gpus = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()} with {memory:.0f} GiB"
@@ -31,6 +37,15 @@ def machine(device: str) -> str:
     """Return in words what the numbers were measured on, and with which versions."""
     versions = f"torch {torch.__version__}, Python {platform.python_version()}, b2t_fairseq {b2t_fairseq.__version__}"
     return f"{hardware(device)}, {versions}"
+
+
+def instructions() -> str:
+    """Return in words which instructions PyTorch's libraries use on this processor, and what limits them."""
+    widest = torch.backends.cpu.get_cpu_capability()
+    if quantized.engine_name() is not None:
+        widest += " with VNNI" if quantized.largest_weight() == 127 else " without VNNI"
+    limits = [f"{name}={os.environ[name]}" for name in _LIMITS if name in os.environ]
+    return ", ".join([widest, *(["limited by " + " ".join(limits)] if limits else [])])
 
 
 def in_turn(items: Sequence[Item], turn: int) -> list[Item]:

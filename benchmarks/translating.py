@@ -6,15 +6,20 @@ import contextlib
 import io
 import logging
 import re
+import time
+import types
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import torch
 from fairseq import options, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.logging import meters
 from fairseq.logging.meters import StopwatchMeter
 from fairseq_cli import generate
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
 from b2t_fairseq import checkpoints
 
@@ -39,7 +44,36 @@ def write_model(data: Path, path: Path, flags: list[str]) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def search(data: Path, model: Path, folder: Path, flags: list[str]) -> tuple[float, dict[int, str]]:
+@contextlib.contextmanager
+def counting_processor_time(is_wanted: bool) -> Iterator[None]:
+    """Let fairseq-generate report the processor time of its search, if that is wanted."""
+    before = meters.time
+    if is_wanted:
+        meters.time = types.SimpleNamespace(time=time.time, perf_counter=time.process_time)
+    try:
+        yield
+    finally:
+        meters.time = before
+
+
+class Translation(NamedTuple):
+    """A translation, and its mean log-probability in bits per piece."""
+
+    text: str
+    score: float
+
+
+def search(
+    data: Path, model: Path, folder: Path, flags: list[str], settings: Mapping[str, Any] | None = None
+) -> tuple[float, dict[int, str]]:
+    """Return what :func:`translate` returns, without the scores."""
+    seconds, translations = translate(data, model, folder, flags, settings)
+    return seconds, {number: translation.text for number, translation in translations.items()}
+
+
+def translate(
+    data: Path, model: Path, folder: Path, flags: list[str], settings: Mapping[str, Any] | None = None
+) -> tuple[float, dict[int, Translation]]:
     """Run fairseq-generate in this process.
 
     Args:
@@ -47,6 +81,7 @@ def search(data: Path, model: Path, folder: Path, flags: list[str]) -> tuple[flo
         model: a checkpoint.
         folder: where the output goes.
         flags: further flags of fairseq-generate.
+        settings: what ``b2t generate`` adds to them: ``int8``.
 
     Returns:
         The seconds that it measures for the search, of which it reports tenths only, and the best translation of each
@@ -55,6 +90,8 @@ def search(data: Path, model: Path, folder: Path, flags: list[str]) -> tuple[flo
     flags = [str(data), "--path", str(model), "--num-workers", "0", "--no-progress-bar", *flags]
     flags += ["--required-batch-size-multiple", "1", "--results-path", str(folder)]
     cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_generation_parser(), flags))
+    with open_dict(cfg.generation):
+        cfg.generation.update(settings or {})
     # fairseq-generate adds its own handler, for the output file, only if there is none
     logging.getLogger().handlers.clear()
     timer = StopwatchMeter()
@@ -62,6 +99,7 @@ def search(data: Path, model: Path, folder: Path, flags: list[str]) -> tuple[flo
         generate.main(cfg)
     report = (folder / f"generate-{cfg.dataset.gen_subset}.txt").read_text(encoding="utf-8")
     reported = re.search(r"Translated ([\d,]+) sentences", report)
-    translations = dict(re.findall(r"^H-(\d+)\t\S+\t(.*)$", report, flags=re.MULTILINE))
+    found = re.findall(r"^D-(\d+)\t(\S+)\t(.*)$", report, flags=re.MULTILINE)
+    translations = {int(number): Translation(text, float(score)) for number, score, text in found}
     assert int(reported[1].replace(",", "")) == len(translations)
-    return timer.sum, {int(number): text for number, text in translations.items()}
+    return timer.sum, translations

@@ -8,7 +8,7 @@
 #   --last N          how many checkpoints to average (default: the configuration's number)
 #   --sets "NAME ..." only these test sets, for instance "newstest2014 newstest2016"
 #   --comet           also compute COMET; needs its command comet-score
-#   flags             passed to fairseq-generate, for instance --fp16, --max-tokens 8000
+#   flags             passed to b2t generate, for instance --fp16, --max-tokens 8000, or on a CPU --int8
 #
 # All results are written to RUN/evaluation: averaged.pt; for each test set the output of fairseq-generate and the
 # translations; scores.json, scores.md, scores.tex. A second call continues where the first one stopped. The length

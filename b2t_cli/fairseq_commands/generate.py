@@ -8,19 +8,21 @@ from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
+import torch
 from fairseq import options, utils
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import generate as fairseq_generate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from b2t_common.errors import InputError
 from b2t_common.files import replacing
 from b2t_fairseq.decoding.search_settings import check_search
+from b2t_fairseq.kernels import quantized
 
 from ..path import with_plugin
 
 
-def run(argv: list[str], subset_lenpen: Sequence[str] = ()) -> None:
+def run(argv: list[str], subset_lenpen: Sequence[str] = (), int8: bool = False) -> None:
     """Translate with the flags of ``fairseq-generate``; ``--gen-subset`` may name several subsets (``test,test1``).
 
     With ``--results-path DIR`` the output for each subset is ``DIR/generate-SUBSET.txt``, which is complete or absent.
@@ -28,9 +30,11 @@ def run(argv: list[str], subset_lenpen: Sequence[str] = ()) -> None:
     Args:
         argv: the flags of ``fairseq-generate``; ``--user-dir`` is this plugin unless another is given.
         subset_lenpen: ``SUBSET=LENPEN`` for each subset with its own length penalty.
+        int8: translate with 8-bit weights.
 
     Raises:
-        InputError: a member of ``subset_lenpen`` is not of that form, or names a subset that is not translated.
+        InputError: a flag cannot work, ``subset_lenpen`` names a subset that is not translated, or there are no 8-bit
+            products here.
     """
     args = options.parse_args_and_arch(options.get_generation_parser(), input_args=with_plugin(argv))
     # fairseq's parser overwrites this flag
@@ -38,6 +42,8 @@ def run(argv: list[str], subset_lenpen: Sequence[str] = ()) -> None:
     subsets = args.gen_subset.split(",")
     length_penalties = _length_penalties(subset_lenpen, subsets)
     _check(args)
+    if int8:
+        _check_int8(args)
     # fairseq-generate has the flags --num-shards and --shard-id and divides the sentences by these settings
     args.distributed_world_size, args.distributed_rank = args.num_shards, args.shard_id
     for subset in subsets:
@@ -45,6 +51,8 @@ def run(argv: list[str], subset_lenpen: Sequence[str] = ()) -> None:
         one.gen_subset = subset
         one.lenpen = length_penalties.get(subset, args.lenpen)
         cfg = convert_namespace_to_omegaconf(one)
+        with open_dict(cfg.generation):
+            cfg.generation.int8 = int8
         if args.results_path is None:
             fairseq_generate.main(cfg)
         else:
@@ -77,6 +85,20 @@ def _check(args: Namespace) -> None:
     for name, path in [*checkpoints, ("--lm-path", args.lm_path)]:
         if path and not Path(path).is_file():
             raise InputError(f"{name} {path}: no such checkpoint")
+
+
+def _check_int8(args: Namespace) -> None:
+    """Check that 8-bit weights can be used.
+
+    Raises:
+        InputError: they cannot; the message says why.
+    """
+    if torch.cuda.is_available() and not args.cpu:
+        raise InputError("--int8 is for CPUs, but a GPU is visible: add --cpu, or drop --int8 (--fp16 is for GPUs)")
+    for name in ("fp16", "bf16"):
+        if getattr(args, name, False):
+            raise InputError(f"--int8 and --{name} are two precisions of the same weights: drop one of them")
+    quantized.require_engine()
 
 
 def _length_penalties(given: Sequence[str], subsets: Sequence[str]) -> dict[str, float]:

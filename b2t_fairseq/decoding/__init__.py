@@ -1,4 +1,7 @@
-"""Beam search for models with ``--kernels fast``: fairseq's search and scores, computed in less time."""
+"""Beam search for models with ``--kernels fast``: fairseq's search and scores, computed in less time.
+
+What ``b2t generate`` adds to fairseq's settings of a search reaches this module as one more of them: ``int8``.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import functools
 from fairseq.sequence_generator import SequenceGenerator
 from fairseq.tasks.speech_to_text import SpeechToTextTask
 
+from ..kernels.quantized import quantize
 from ..layer_stack import layer_stacks
 from .generator import BeamSearchGenerator
 from .search_settings import check_search
@@ -17,11 +21,16 @@ __all__ = ["BeamSearchGenerator", "with_beam_search"]
 def with_beam_search(build_generator):
     """Return ``FairseqTask.build_generator`` that builds our generator instead of fairseq's plain one.
 
-    Settings that would be ignored are refused, if one of the models is this plugin's.
+    Settings that would be ignored are refused, if one of the models is this plugin's.  With the setting ``int8`` the
+    models and the language model get 8-bit weights first.
     """
 
     @functools.wraps(build_generator)
     def wrapper(self, models, args, *more, **kwargs):
+        if getattr(args, "int8", False):
+            language_model = (kwargs.get("extra_gen_cls_kwargs") or {}).get("lm_model")
+            for model in [*models, *([] if language_model is None else [language_model])]:
+                quantize(model)
         if any(layer_stacks(model) for model in models):
             check_search(args, len(self.target_dictionary), isinstance(self, SpeechToTextTask))
         generator = build_generator(self, models, args, *more, **kwargs)

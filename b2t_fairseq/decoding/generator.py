@@ -11,7 +11,6 @@ from fairseq.sequence_generator import SequenceGenerator
 from torch import Tensor
 
 from ..kernels import FAST
-from ..kernels.linear import is_plain
 from ..layers import DecoderLayer
 from ..stacks import Decoder
 from .beam import Beam, Finished
@@ -115,7 +114,7 @@ def is_supported(model: torch.nn.Module) -> bool:
     if decoder.adaptive_softmax is not None or decoder.cross_self_attention:
         return False
     layers = decoder.layer_list()
-    if not all(isinstance(layer, DecoderLayer) and is_plain(layer.fc1) and is_plain(layer.fc2) for layer in layers):
+    if not all(isinstance(layer, DecoderLayer) for layer in layers):
         return False
     attentions = [a for layer in layers for a in (layer.self_attn, layer.encoder_attn) if a is not None]
     if not all(attention.has_plain_projections() for attention in attentions):

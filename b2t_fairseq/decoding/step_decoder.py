@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..kernels.attention import FusedMultiheadAttention
-from ..kernels.linear import linear, linear_layer
+from ..kernels.linear import linear_layer
 from ..layers import DecoderLayer
 from ..stacks import Decoder
 
@@ -88,14 +89,16 @@ class StepDecoder:
 
 
 class _Packed:
-    """Weights and biases of projections in one, made once for layers that share parameters."""
+    """Projections in one, made once for layers that share parameters."""
 
     def __init__(self) -> None:
-        self.made: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
+        self.made: dict[tuple[int, ...], Callable[[Tensor], Tensor]] = {}
 
-    def __call__(self, attention: FusedMultiheadAttention, *names: str) -> tuple[Tensor, Tensor]:
+    def __call__(self, attention: FusedMultiheadAttention, *names: str) -> Callable[[Tensor], Tensor]:
         """Return what :meth:`FusedMultiheadAttention.packed` returns."""
-        parameters = tuple(id(p) for name in names for p in getattr(attention, f"{name}_proj").parameters())
+        projections = [getattr(attention, f"{name}_proj") for name in names]
+        # Layers that share 8-bit weights have the same modules, which have no parameters.
+        parameters = tuple(id(x) for projection in projections for x in list(projection.parameters()) or [projection])
         if parameters not in self.made:
             self.made[parameters] = attention.packed(*names)
         return self.made[parameters]
@@ -112,7 +115,7 @@ class _LayerCache:
         self.source_keys: Any = None
         self.source_values: Any = None
         if layer.encoder_attn is not None:
-            keys, values = linear(source, *packed(layer.encoder_attn, "k", "v")).chunk(2, dim=-1)
+            keys, values = packed(layer.encoder_attn, "k", "v")(source).chunk(2, dim=-1)
             self.source_keys, self.source_values = (
                 layer.encoder_attn.split_heads(x).contiguous() for x in (keys, values)
             )
@@ -133,9 +136,7 @@ class _LayerCache:
 
         def self_attention(x: Tensor) -> Tensor:
             attention, end = layer.self_attn, written + beam
-            queries, keys, values = (
-                _hypotheses(part, beam, attention) for part in linear(x, *self.projection).chunk(3, dim=-1)
-            )
+            queries, keys, values = (_hypotheses(part, beam, attention) for part in self.projection(x).chunk(3, dim=-1))
             self.keys[:, :, written:end], self.values[:, :, written:end] = keys, values
             return _attend(attention, queries, self.keys[:, :, :end], self.values[:, :, :end], mask)
 

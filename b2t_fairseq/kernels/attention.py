@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ from fairseq.modules import MultiheadAttention
 from torch import Tensor
 
 from .linear import is_plain, linear, linear_layer
+from .quantized import Int8Linear
 
 
 def leave_cudnn_out() -> None:
@@ -95,15 +98,18 @@ class FusedMultiheadAttention(MultiheadAttention):
         attended = attended.permute(2, 0, 1, 3).flatten(2)
         return linear_layer(self.out_proj, attended), None
 
-    def packed(self, *names: str) -> tuple[Tensor, Tensor]:
-        """Return weight, ``(n * embed_dim, in_dim)``, and bias of ``n`` projections, ``q``, ``k``, ``v``."""
-        projections = [getattr(self, f"{name}_proj") for name in names]
-        return torch.cat([p.weight for p in projections]), torch.cat([p.bias for p in projections])
+    def packed(self, *names: str) -> Callable[[Tensor], Tensor]:
+        """Return ``n`` projections, ``q``, ``k``, ``v``, in one, from ``(..., in_dim)`` to ``(..., n * embed_dim)``."""
+        first, *others = projections = [getattr(self, f"{name}_proj") for name in names]
+        if isinstance(first, Int8Linear):
+            return first.joined(others)
+        weight, bias = torch.cat([p.weight for p in projections]), torch.cat([p.bias for p in projections])
+        return partial(linear, weight=weight, bias=bias)
 
     def _project(self, query: Tensor, key: Tensor) -> tuple[Tensor, ...]:
         if query is key:
-            return linear(query, *self.packed("q", "k", "v")).chunk(3, dim=-1)
-        return linear_layer(self.q_proj, query), *linear(key, *self.packed("k", "v")).chunk(2, dim=-1)
+            return self.packed("q", "k", "v")(query).chunk(3, dim=-1)
+        return linear_layer(self.q_proj, query), *self.packed("k", "v")(key).chunk(2, dim=-1)
 
     def split_heads(self, x: Tensor) -> Tensor:
         """Return ``(seq_len, batch, embed_dim)`` as ``(batch, heads, seq_len, head_dim)``."""
@@ -114,8 +120,11 @@ class FusedMultiheadAttention(MultiheadAttention):
             return False
         # The output projection is only called, so it may be any module.
         projections = (self.q_proj, self.k_proj, self.v_proj)
-        has_all_heads = self.embed_dim == self.q_proj.in_features
-        return has_all_heads and all(is_plain(p) and p.bias is not None for p in projections)
+        if self.embed_dim != self.q_proj.in_features:
+            return False
+        if all(isinstance(p, Int8Linear) for p in projections):
+            return True
+        return all(is_plain(p) and p.bias is not None for p in projections)
 
 
 def padding_scores(padding: Tensor, dtype: torch.dtype, is_causal: bool = False, multiple: int = 1) -> Tensor:

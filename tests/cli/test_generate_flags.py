@@ -10,6 +10,8 @@ from b2t_cli import main as b2t
 from b2t_cli.generate import main as b2t_generate
 from b2t_common.errors import InputError
 from b2t_fairseq import checkpoints
+from b2t_fairseq.hub import from_pretrained
+from b2t_fairseq.kernels import quantized
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +88,51 @@ def test_a_refused_flag_is_one_line_without_a_traceback(trained, capsys):
     path = str(trained / "run/checkpoint_last.pt")
     assert b2t(["generate", str(trained / "bin"), "--path", path, "--cpu", "--iter-decode-with-beam", "2"]) == 1
     assert capsys.readouterr().err.startswith("b2t generate: error: --iter-decode-with-beam 2 is not supported: ")
+
+
+class TestInt8:
+    """8-bit weights change scores a little; tests/kernels/test_int8.py has the numbers."""
+
+    def test_both_kernels_translate_with_eight_bits(self, generate):
+        exact = generate()
+        for flags in ([], ["--model-overrides", "{'kernels': 'fairseq'}"]):
+            output = generate("--int8", *flags)
+            assert dict(lines(output)).keys() == dict(lines(exact)).keys()
+            assert lines(output, "P") != lines(exact, "P")
+            same = sum(ours == theirs for ours, theirs in zip(lines(output), lines(exact), strict=True))
+            assert same > len(lines(exact)) / 2
+
+    def test_the_language_model_has_eight_bits_too(self, trained, generate, caplog):
+        caplog.set_level("INFO")
+        generate("--int8", "--lm-path", str(trained / "lm/checkpoint_last.pt"), "--lm-weight", "0.5")
+        assert caplog.text.count("linear layers with") == 2
+
+    def test_a_language_model_generates(self, trained, generate, caplog):
+        caplog.set_level("INFO")
+        task = ["--task", "language_modeling", "--sample-break-mode", "eos", "--gen-subset", "valid"]
+        output = generate("--path", str(trained / "lm/checkpoint_last.pt"), *task, "--int8", "--prefix-size", "1")
+        assert "int8: 13 linear layers" in caplog.text
+        assert lines(output)
+
+    @pytest.mark.parametrize("flag", ["--fp16", "--bf16"])
+    def test_other_precisions_are_refused(self, generate, flag):
+        with pytest.raises(InputError, match=f"--int8 and {flag} are two precisions"):
+            generate("--int8", flag)
+
+    def test_a_visible_gpu_is_refused(self, trained, monkeypatch):
+        monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+        with pytest.raises(InputError, match="--int8 is for CPUs, but a GPU is visible: add --cpu"):
+            b2t_generate([str(trained / "bin"), "--path", str(trained / "run/checkpoint_last.pt"), "--int8"])
+
+    def test_pytorch_without_engine_is_refused_before_anything_is_loaded(self, generate, monkeypatch):
+        monkeypatch.setattr(quantized, "engine_name", lambda: None)
+        with pytest.raises(InputError, match="has no 8-bit products"):
+            generate("--int8")
+
+    def test_hub_models_translate_with_eight_bits(self, trained):
+        model = from_pretrained(trained / "run", "checkpoint_last.pt", trained / "bin", int8=True)
+        assert isinstance(model.models[0].encoder.layers[0].fc1, quantized.Int8Linear)
+        assert model.translate(["w1 w2 w3"], beam=2)[0]
 
 
 def test_nbest_prints_so_many(generate):

@@ -1,0 +1,182 @@
+"""Linear layers with 8-bit weights, for translation on a CPU.
+
+A weight ``(out_dim, in_dim)`` becomes whole numbers from -127 to 127 with one scale for each output channel, that is
+for each row.  This is done once, before the first sentence.  The input of each product becomes whole numbers from 0 to
+255 with one scale and one zero point for the whole batch, so a translation may depend a little on the sentences beside
+it.  Sums are exact, and everything between the products remains float32.
+
+Processors without VNNI instructions add two products in 16 bits, which is too little for such numbers.  There the
+weights keep to -63 to 63, so that sums are exact too.  PyTorch's own way is to let the inputs keep to 7 bits.  That
+changes more translations, because inputs have one scale and not one for each row.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+from fairseq.modules import MultiheadAttention
+from torch import Tensor, nn
+
+from b2t_common.errors import InputError
+
+from .linear import is_plain
+
+logger = logging.getLogger(__name__)
+
+# The engines that PyTorch may have, the fastest first: fbgemm for x86, qnnpack for other processors.
+_ENGINES = ("fbgemm", "onednn", "qnnpack")
+
+
+class Int8Linear(nn.Module):
+    """``x W^T + b`` with ``W`` in 8 bits; it has no parameters.
+
+    Args:
+        numbers: the weight as whole numbers, ``(out_dim, in_dim)``, int8.
+        scales: what one unit of each row is, ``(out_dim,)``.
+        bias: ``(out_dim,)``, float32, or ``None``.
+    """
+
+    def __init__(self, numbers: Tensor, scales: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.out_features, self.in_features = numbers.shape
+        self.packed = _pack(numbers, scales, bias)
+        self._joined: dict[tuple[int, ...], Int8Linear] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``(..., out_dim)`` for ``x``, ``(..., in_dim)``.
+
+        Raises:
+            InputError: ``x`` is not in float32 on a CPU.
+        """
+        if not x.is_cpu or x.dtype != torch.float32:
+            raise InputError(
+                f"8-bit weights need inputs in float32 on a CPU, but these are in {x.dtype} on {x.device}: leave the "
+                "model as it was loaded, or load it without int8"
+            )
+        return torch.ops.quantized.linear_dynamic(x, self.packed)
+
+    def joined(self, others: Sequence[Int8Linear]) -> Int8Linear:
+        """Return one layer whose outputs are those of this and of other layers, ``(..., sum of out_dim)``."""
+        key = tuple(map(id, others))
+        if key not in self._joined:
+            parts = [layer.unpacked() for layer in (self, *others)]
+            self._joined[key] = Int8Linear(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+        return self._joined[key]
+
+    def unpacked(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return numbers, ``(out_dim, in_dim)``, scales and bias, ``(out_dim,)``; no bias is zero."""
+        weight, bias = torch.ops.quantized.linear_unpack(self.packed)
+        scales = weight.q_per_channel_scales()
+        return weight.int_repr(), scales, torch.zeros(len(scales)) if bias is None else bias
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}"
+
+
+def quantize(model: nn.Module) -> int:
+    """Replace the linear layers of a model, in place, by ones with 8-bit weights; return how many were replaced.
+
+    Layers that share parameters share the 8-bit weights.  What is no plain linear layer, such as an embedding, a
+    convolution or the tied parts of an adaptive softmax, stays as it is.
+
+    Raises:
+        InputError: this PyTorch has no 8-bit products, or the model is not in float32 on a CPU.
+    """
+    require_engine()
+    start, made, replaced = time.perf_counter(), {}, 0
+    for parent in list(model.modules()):
+        for name, module in list(parent.named_children()):
+            norm = _norm_of_input(module)
+            if is_plain(module) or norm is not None:
+                key = (id(module.weight), id(module.bias))
+                if key not in made:
+                    # The layer is kept, because another one could get its number otherwise.
+                    made[key] = _quantized(module), module
+                quantized = made[key][0]
+                setattr(parent, name, quantized if norm is None else nn.Sequential(norm, quantized))
+                replaced += 1
+        if isinstance(parent, MultiheadAttention):
+            # fairseq's attention then calls its projections, where it would read their weights otherwise.
+            parent.skip_embed_dim_check = True
+    if replaced:
+        logger.info(
+            f"int8: {replaced} linear layers with {len(made)} different weights by {engine_name()}, weights from "
+            f"-{largest_weight()} to {largest_weight()} ({time.perf_counter() - start:.1f} s)"
+        )
+    return replaced
+
+
+def _norm_of_input(module: nn.Module) -> nn.Module | None:
+    """Return the norm of a linear layer that normalizes its input and does nothing more, otherwise ``None``."""
+    norm = getattr(module, "norm", None)
+    has_hooks = module._forward_pre_hooks or module._forward_hooks
+    return norm if isinstance(module, nn.Linear) and isinstance(norm, nn.Module) and not has_hooks else None
+
+
+def _quantized(layer: nn.Linear) -> Int8Linear:
+    weight = layer.weight.detach()
+    if weight.dtype != torch.float32 or not weight.is_cpu:
+        raise InputError(
+            f"8-bit weights are made from float32 on a CPU, but these are in {weight.dtype} on {weight.device}: drop "
+            "--fp16 or --bf16, and add --cpu"
+        )
+    # A row of zeros keeps a scale that can be divided by.
+    scales = (weight.abs().amax(dim=1) / largest_weight()).clamp_(min=torch.finfo(torch.float32).tiny)
+    numbers = (weight / scales.unsqueeze(1)).round_().to(torch.int8)
+    return Int8Linear(numbers, scales, None if layer.bias is None else layer.bias.detach())
+
+
+def _pack(numbers: Tensor, scales: Tensor, bias: Tensor | None) -> Any:
+    """Return a weight and a bias as PyTorch's 8-bit products take them, see :class:`Int8Linear`."""
+    zero_points = torch.zeros(len(scales), dtype=torch.long)
+    with _engine(), warnings.catch_warnings():
+        # PyTorch 2.13 announces that a later version will have other functions.
+        warnings.simplefilter("ignore")
+        weight = torch._make_per_channel_quantized_tensor(numbers, scales.double(), zero_points, 0)
+        return torch.ops.quantized.linear_prepack(weight, bias)
+
+
+def engine_name() -> str | None:
+    """Return the name of the engine of 8-bit products that is used here, ``None`` if this PyTorch has none."""
+    if not hasattr(torch.ops.quantized, "linear_dynamic") or not hasattr(torch, "_make_per_channel_quantized_tensor"):
+        return None
+    return next((name for name in _ENGINES if name in torch.backends.quantized.supported_engines), None)
+
+
+def require_engine() -> None:
+    """Raise InputError if this PyTorch has no 8-bit products."""
+    if engine_name() is None:
+        raise InputError(
+            f"int8: this PyTorch, {torch.__version__}, has no 8-bit products of the engines {', '.join(_ENGINES)}: "
+            "translate without int8, or install PyTorch 2.13 from https://pytorch.org"
+        )
+
+
+@contextmanager
+def _engine() -> Iterator[None]:
+    """Let PyTorch prepare weights for the engine that is used here; the setting is one of the whole process."""
+    before = torch.backends.quantized.engine
+    torch.backends.quantized.engine = engine_name() or before
+    try:
+        yield
+    finally:
+        torch.backends.quantized.engine = before
+
+
+@cache
+def largest_weight() -> int:
+    """Return the largest whole number of a weight with which sums are exact on this processor, 127 or 63.
+
+    Which instructions an engine uses cannot be asked, so it is tried out.
+    """
+    rows, columns, largest = 64, 256, 127
+    packed = _pack(torch.full((rows, columns), largest, dtype=torch.int8), torch.ones(rows), None)
+    product = torch.ops.quantized.linear_dynamic(torch.full((1, columns), 255.0), packed)
+    return largest if torch.allclose(product, torch.tensor(255.0 * largest * columns)) else largest // 2
