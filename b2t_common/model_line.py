@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 _LINE = re.compile(
-    r"--residual (\S+) --layer-sharing (\S+); parameter sets: (\w+(?: \d+)+(?:, \w+(?: \d+)+)*); "
+    r"--residual (\S+) --layer-sharing (\S+(?: --[\w-]+(?: \w+)?)*); "
+    r"parameter sets: (\w+(?: \d+)+(?:, \w+(?: \d+)+)*); "
     r"([\d,]+) parameters \(([\d,]+) without sharing\)"
 )
 
@@ -17,7 +20,7 @@ class ModelLine:
 
     Attributes:
         residual: name of the residual scheme.
-        layer_sharing: name of the sharing strategy.
+        layer_sharing: the sharing strategy, followed by the flags that say what is shared.
         parameter_sets: for each stack by name, the parameter set that each layer uses, bottom layer first.
         parameters: number of parameters, tied ones counted once.
         unshared_parameters: the same for the model without sharing.
@@ -49,3 +52,16 @@ def parse_model_line(text: str) -> ModelLine | None:
     parameter_sets = {name: [int(index) for index in indices] for name, *indices in stacks}
     parameters, unshared = (int(number.replace(",", "")) for number in numbers)
     return ModelLine(residual, layer_sharing, parameter_sets, parameters, unshared)
+
+
+def sharing_flags(settings: Mapping[str, Any]) -> str:
+    """Return the strategy and the flags that say what is shared, as they stand after ``--layer-sharing``.
+
+    Args:
+        settings: those of a model; an earlier version, or fairseq, did not have all of them.
+    """
+    text = settings.get("layer_sharing") or ""
+    if (sublayers := settings.get("share_sublayers", "all")) != "all":
+        text += f" --share-sublayers {sublayers}"
+    text += "" if settings.get("share_norms", True) else " --no-share-norms"
+    return text + (" --share-encoder-decoder" if settings.get("share_encoder_decoder") else "")

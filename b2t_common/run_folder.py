@@ -1,8 +1,8 @@
 """The files in a run's folder: the one place in Python where their names stand.
 
 A run's folder is the ``--save-dir`` of a training.  ``b2t_cli.runs`` reads what is in it.  Shell scripts use these
-names too: ``scripts/train.sh`` (LOG, SETTINGS, DATA, LOCK, LAST_CHECKPOINT), ``scripts/evaluate.sh`` (SETTINGS, DATA,
-LAST_CHECKPOINT and everything in EVALUATION), ``scripts/sweep.sh`` (LOG), ``scripts/quickstart.sh`` and
+names too: ``scripts/train.sh`` (LOG, SETTINGS, DATA, CHOSEN, LOCK, CHECKPOINTS), ``scripts/evaluate.sh`` (SETTINGS,
+DATA, LAST_CHECKPOINT and everything in EVALUATION), ``scripts/sweep.sh`` (LOG), ``scripts/quickstart.sh`` and
 ``claims/run.sh`` (LOG, LAST_CHECKPOINT, SENTENCEPIECE).
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 LOG = "train.log"
 SETTINGS = "settings.sh"
 DATA = "data.txt"
+CHOSEN = "chosen.txt"
 
 # what b2t train writes
 LOCK = ".lock"
@@ -25,6 +26,9 @@ UNFINISHED_CHECKPOINTS = "checkpoint*.pt.tmp*"
 """Pattern of the files that a killed process has left; each is as large as a checkpoint."""
 NUMBERED_CHECKPOINTS = {"epochs": r"checkpoint(\d+)\.pt", "updates": r"checkpoint_\d+_(\d+)\.pt"}
 """Regular expressions of those that fairseq keeps by epoch and by number of updates; the group is the number."""
+
+# what b2t grow writes
+GROWN = "grown.pt"
 
 # what scripts/evaluate.sh, b2t average, b2t generate and b2t score write
 EVALUATION = "evaluation"

@@ -43,10 +43,12 @@ def _owner(plan: Plan, name: str) -> str:
     """Return the name of the parameter to which a parameter is tied; its own name if it is tied to none."""
     if layer := _LAYER.fullmatch(name):
         stack, depth, rest = layer.groups()
-        indices = plan.stack(stack).indices
+        sharing = plan.stack(stack).sharing
         # The parameters of a residual scheme belong to a depth, those of its norms do not.
-        shared = re.fullmatch(r"residual\.\w+", rest) is None
-        return f"{stack}.{indices.index(indices[int(depth)])}.{rest}" if shared else name
+        if re.fullmatch(r"residual\.\w+", rest) or not sharing.includes(rest):
+            return name
+        owner = plan.stacks[0].name if sharing.includes_in_common(rest) else stack
+        return f"{owner}.{sharing.indices[int(depth)]}.{rest}"
     settings = plan.settings
     shares_all = getattr(settings, "share_all_embeddings", False)
     if name == "decoder.output_projection.weight" and (shares_all or settings.share_decoder_input_output_embed):

@@ -23,10 +23,10 @@ _ENDS_OF_SUBLAYERS = ("out_proj", "fc2")
 
 
 class Initialization:
-    """fairseq's own: Xavier's for attention, PyTorch's default for the feed-forward sub-layers."""
+    """Base of all initializations, none of which is ever an object."""
 
-    name: ClassVar[str] = "fairseq"
-    rule: ClassVar[str] = "fairseq's own"
+    name: ClassVar[str]
+    rule: ClassVar[str]
     paper: ClassVar[str] = ""
     needs_unit_embeddings: ClassVar[bool] = False
     """Whether it was derived for embeddings whose elements have the standard deviation 1."""
@@ -40,6 +40,18 @@ class Initialization:
             embed_dim: width of the residual stream.
             num_sublayers: sub-layers of a layer: 2, or 3 with cross-attention.
         """
+        raise NotImplementedError
+
+
+class Fairseqs(Initialization):
+    """fairseq's own: Xavier's for attention, PyTorch's default for feed-forward sub-layers."""
+
+    name = "fairseq"
+    rule = "as fairseq draws them"
+
+    @classmethod
+    def rewrite(cls, layers, embed_dim, num_sublayers):
+        pass
 
 
 class DepthScaled(Initialization):
@@ -99,10 +111,10 @@ class SpikeNoMore(Small):
 
 
 INITIALIZATIONS: dict[str, type[Initialization]] = {
-    initialization.name: initialization for initialization in (Initialization, DepthScaled, Small, SpikeNoMore)
+    initialization.name: initialization for initialization in (Fairseqs, DepthScaled, Small, SpikeNoMore)
 }
 
-DEFAULT = Initialization.name
+DEFAULT = Fairseqs.name
 """The default of ``--init``."""
 DEPTH_SCALED = DepthScaled.name
 """What ``--depth-scaled-init`` means."""

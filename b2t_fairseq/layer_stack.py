@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,12 +12,15 @@ from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from b2t_common.model_line import sharing_flags
+
 from .dictionaries import checksum
 from .kernels import FAST
 from .residual import ResidualScheme
 from .residual.contract import join_streams, split_streams
 from .settings.plan import StackPlan
-from .sharing import same_layers, shared_parameters
+from .sharing import Sharing
+from .tying import same_layers, shared_parameters
 
 # A base for classes that are mixed into modules of fairseq, for type checkers, which cannot see their attributes.
 _Mixin: Any = object
@@ -94,7 +98,7 @@ class LayerStack(_Mixin):
             x = call(depth, layer, x)
         if self.inputs is not None:
             x = self.inputs[-1](x, history)
-        norm = nn.Identity() if self.layer_norm is None else self.layer_norm
+        norm = _identity if self.layer_norm is None else self.layer_norm
         return scheme.stack_output(split_streams(x, scheme.num_streams), norm)
 
     def first_stream(self, x: Tensor) -> Tensor:
@@ -116,6 +120,7 @@ class LayerStack(_Mixin):
         # Parameter names and shapes are the same for many schemes: only this entry tells them apart.
         if hasattr(destination, "_metadata"):
             destination._metadata[prefix[:-1]]["residual"] = self.plan.scheme.name
+            destination._metadata[prefix[:-1]]["sharing"] = self.plan.sharing.record()
             destination._metadata[prefix[:-1]]["dictionary"] = checksum(self.dictionary)
 
     def _load_from_state_dict(
@@ -132,16 +137,26 @@ class LayerStack(_Mixin):
                 f"--residual {own}"
             )
         self._compare_dictionaries(state_dict, prefix, local_metadata.get("dictionary"), error_msgs)
-        if self.plan.num_sets < len(self.indices):
-            stored = self._indices_in(state_dict, prefix)
-            expected = [self.indices.index(index) for index in self.indices]
-            if stored is not None and [stored.index(index) for index in stored] != expected:
-                error_msgs.append(
-                    f"the checkpoint's {self.name} layers use the parameter sets {_join(stored)}, but this model "
-                    f"uses {_join(self.indices)} (--layer-sharing {self.cfg.layer_sharing} "
-                    f"--{self.name}-unique-layers {self.plan.num_sets}): "
-                    "give the flags that the checkpoint was trained with"
-                )
+        self._compare_sharing(state_dict, prefix, local_metadata.get("sharing"), error_msgs)
+
+    def _compare_sharing(
+        self, state_dict: dict[str, Tensor], prefix: str, record: dict[str, Any] | None, error_msgs: list[str]
+    ) -> None:
+        """Add a message if a checkpoint, perhaps an old one without a record of it, shares in another way."""
+        own = self.plan.sharing
+        stored = None if record is None else Sharing.of_record(record)
+        if (stored is None or stored.is_like(own)) and own.num_sets < len(own.indices):
+            # Whatever a checkpoint says, values that are not equal would be lost.
+            indices = self._indices_in(state_dict, prefix)
+            stored = stored if indices is None else replace(own, indices=tuple(indices))
+        if stored is not None and not stored.is_like(own):
+            unique = getattr(self.cfg, f"{self.name}_unique_layers", None)
+            flags = sharing_flags(vars(self.cfg)) + (f" --{self.name}-unique-layers {unique}" if unique else "")
+            error_msgs.append(
+                f"the checkpoint's {self.name} layers use the parameter sets {stored}, but this model uses {own} "
+                f"(--layer-sharing {flags}): give the flags that the checkpoint was trained with"
+                + ("" if own.is_shared else ", or untie it with b2t grow")
+            )
 
     def _compare_dictionaries(
         self, state_dict: dict[str, Tensor], prefix: str, stored: str | None, error_msgs: list[str]
@@ -166,11 +181,16 @@ class LayerStack(_Mixin):
         """Return which layers hold equal parameters in a checkpoint, ``None`` if it lacks some of them."""
         layers = []
         for depth, layer in enumerate(self.layer_list()):
-            names = [f"{prefix}{self.layers_name}.{depth}.{name}" for name in shared_parameters(layer)]
+            shared = shared_parameters(layer, self.plan.sharing.includes)
+            names = [f"{prefix}{self.layers_name}.{depth}.{name}" for name in shared]
             if any(name not in state_dict for name in names):
                 return None
             layers.append({name.split(".", prefix.count(".") + 2)[-1]: state_dict[name] for name in names})
         return same_layers(layers)
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
 
 
 def layer_stacks(model: nn.Module) -> list[LayerStack]:
@@ -188,7 +208,3 @@ class _Recomputed:
         if not torch.is_grad_enabled():
             return self.forward(*args, **kwargs)
         return checkpoint(self.forward, *args, use_reentrant=False, **kwargs)
-
-
-def _join(indices: list[int]) -> str:
-    return " ".join(map(str, indices))

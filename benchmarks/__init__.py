@@ -9,18 +9,21 @@ results that the documentation shows are in ``benchmarks/results``.
 * ``sharing_speed``: a single step of the sharing paper's models in their real size
 * ``parts``: matrix products and Adam alone
 * ``loss_curve``: whether this plugin's fastest flags train as fairseq does, loss by loss
+* ``growing``: a model that grows deeper with ``b2t grow`` against one that is deep from the start
 * ``decoding_speed``, ``ctranslate2_speed``: translation
 * ``checkpoint_size``: gradients, optimizer state and checkpoints of models with shared layers
 * ``recompilations``: how often ``--compile`` compiles
 * ``busy_machine``: what waiting threads cost beside other work
 * ``command_startup``: how long the commands take that need no model
 * ``prepare_at_scale``: preparing as much text as WMT14 has
+* ``activation_memory``: counts what a model keeps for its backward pass, for ``scripts/train.sh``
+* ``gpu_checks``, ``gpu_summary``: parts of ``benchmarks/gpu.sh``, the first hour on a GPU
 * ``rewrite_tables``: writes the tables of ``benchmarks/results`` again from their numbers
 
 The programs share these modules: ``arguments`` (command lines), ``measuring`` (times, ratios, memory), ``write_result``
 (tables and files), ``trainers`` (fairseq's trainer), ``training_runs`` (models that train side by side),
 ``training_sizes`` and ``training_speed_table`` (models and table of ``training_speed``), ``translating``
-(fairseq-generate), ``synthetic_corpus`` (random sentences), ``peak_flops``.
+(fairseq-generate), ``gpu_runs`` (whole runs of ``b2t train``), ``synthetic_corpus`` (random sentences), ``peak_flops``.
 """
 
 import os

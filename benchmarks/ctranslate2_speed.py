@@ -1,4 +1,4 @@
-"""Time translation on the CPU: CTranslate2 with a model that b2t convert --to stock wrote, against fairseq-generate.
+"""Time translation: CTranslate2 with a model that b2t convert --to stock wrote, against fairseq-generate.
 
     python -m benchmarks.ctranslate2_speed
     python -m benchmarks.ctranslate2_speed --rounds 9 --output benchmarks/results/ctranslate2_speed
@@ -25,18 +25,18 @@ from fairseq_cli import preprocess
 
 import b2t_fairseq
 from b2t_cli.conversion.stock import to_stock
-from b2t_cli.machine import processor
 from b2t_cli.scoring.layout import millions
 from b2t_common.names import STACKS
 from b2t_fairseq import checkpoints
 from b2t_fairseq.sharing import cycle_rev
 from benchmarks.arguments import add_model_size, add_rounds, add_threads, benchmark_parser
-from benchmarks.measuring import ratios, rounds_in_turn
+from benchmarks.measuring import hardware, ratios, rounds_in_turn
 from benchmarks.trainers import model_flags
 from benchmarks.translating import search, write_model
 from benchmarks.write_result import interval, medians, print_and_write, table_with_note
 
 BASELINE = "fairseq-generate"
+PRECISIONS = {"cpu": ("float32", "int8"), "cuda": ("float16", "int8_float16")}  # of CTranslate2, by device
 
 
 def write_corpus(folder: Path, args: argparse.Namespace) -> tuple[Path, list[list[str]]]:
@@ -66,7 +66,7 @@ def flags_of_the_model(args: argparse.Namespace) -> list[str]:
 
 def fairseq_seconds(data: Path, model: Path, args: argparse.Namespace) -> float:
     """Run fairseq-generate in this process; return the time that it reports for the search."""
-    flags = ["--cpu", "--beam", str(args.beam), "--batch-size", str(args.batch)]
+    flags = ["--cpu" if args.device == "cpu" else "--fp16", "--beam", str(args.beam), "--batch-size", str(args.batch)]
     flags += ["--min-len", str(args.length), "--max-len-b", str(args.length)]
     seconds, translations = search(data, model, data, flags)
     assert len(translations) == args.sentences
@@ -101,9 +101,13 @@ def programs(folder: Path, args: argparse.Namespace) -> tuple[int, dict[str, Cal
         BASELINE: lambda: fairseq_seconds(data, folder / "stock.pt", args),
         "b2t generate": lambda: fairseq_seconds(data, folder / "plugin.pt", args),
     }
-    for precision in ("float32", "int8"):
+    for precision in PRECISIONS[args.device]:
         translator = ctranslate2.Translator(
-            str(folder / "ctranslate2"), compute_type=precision, inter_threads=1, intra_threads=args.threads
+            str(folder / "ctranslate2"),
+            device=args.device,
+            compute_type=precision,
+            inter_threads=1,
+            intra_threads=args.threads,
         )
         compared[f"CTranslate2, {precision}"] = lambda translator=translator: ctranslate2_seconds(
             translator, sentences, args
@@ -143,6 +147,7 @@ def markdown(result: dict) -> str:
 def main() -> None:
     parser = benchmark_parser(__doc__)
     parser.add_argument("--residual", choices=("post_ln", "pre_ln"), default="post_ln")
+    parser.add_argument("--device", choices=PRECISIONS, default="cpu")
     add_model_size(parser, layers=12)
     parser.add_argument("--sentences", type=int, default=32)
     parser.add_argument("--length", type=int, default=25, help="words in a sentence and in its translation")
@@ -156,11 +161,12 @@ def main() -> None:
         parameters, compared = programs(Path(folder), args)
         rows = measure(compared, args)
     result = {
-        "machine": f"{args.threads} cores of {processor()}, torch {torch.__version__}, ctranslate2 "
+        "machine": f"{hardware(args.device)}, torch {torch.__version__}, ctranslate2 "
         f"{ctranslate2.__version__}, Python {platform.python_version()}, b2t_fairseq {b2t_fairseq.__version__}",
         "size": f"{args.layers}-{args.layers} layers of {args.layers // 2} parameter sets, width {args.width}, "
         f"vocabulary {args.vocabulary}, {millions(parameters)} parameters; {args.sentences} sentences of "
-        f"{args.length} words in batches of {args.batch}, beam {args.beam}",
+        f"{args.length} words in batches of {args.batch}, beam {args.beam}"
+        + (", fairseq's and this plugin's with --fp16" if args.device == "cuda" else ""),
         "rounds": args.rounds,
         "rows": rows,
     }

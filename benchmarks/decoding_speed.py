@@ -72,7 +72,7 @@ def write_stock(model: Path, folder: Path) -> tuple[Path, list[str]]:
     return folder / "stock.pt", []
 
 
-def programs(data: Path, model: Path, folder: Path) -> dict[str, Program]:
+def programs(data: Path, model: Path, folder: Path, device: str) -> dict[str, Program]:
     """Return the programs to compare by name, the baseline first."""
     stock, overrides = write_stock(model, folder)
 
@@ -84,7 +84,7 @@ def programs(data: Path, model: Path, folder: Path) -> dict[str, Program]:
         BASELINE: lambda flags: search(data, stock, folder, [*flags, *overrides]),
         OURS: lambda flags: search(data, model, folder, flags),
     }
-    if not torch.cuda.is_available() and linear.onednn_is_faster():
+    if device == "cpu" and linear.onednn_is_faster():
         compared[WITHOUT_ONEDNN] = search_without_onednn
     return compared
 
@@ -129,7 +129,7 @@ def measure_random_model(folder: Path, flags: list[str], args: argparse.Namespac
         write_corpus(folder, sentences, args.vocabulary, subset)
     size = model_flags("b2t_transformer", args.layers, args.width, dropout=0.1)
     parameters = write_model(folder, folder / "model.pt", [*size, "--residual", "post_ln"])
-    compared = programs(folder, folder / "model.pt", folder)
+    compared = programs(folder, folder / "model.pt", folder, args.device)
     flags = [*flags, "--max-len-a", "1", "--max-len-b", "0"]
     batches = ["--max-tokens", str(args.max_tokens), "--gen-subset", "test"]
     rows = measure(compared, [*flags, *batches], f"{args.max_tokens} tokens", args.rounds)
@@ -140,7 +140,7 @@ def measure_random_model(folder: Path, flags: list[str], args: argparse.Namespac
 
 def measure_checkpoint(folder: Path, flags: list[str], args: argparse.Namespace) -> tuple[str, list[dict]]:
     """Return what a trained model is, in words, and the rows for the test set of its data."""
-    compared = programs(args.data, args.checkpoint, folder)
+    compared = programs(args.data, args.checkpoint, folder, args.device)
     batches = ["--max-tokens", str(args.max_tokens), "--gen-subset", "test"]
     rows = measure(compared, [*flags, *batches], f"{args.max_tokens} tokens", args.rounds)
     return f"A trained model: {args.checkpoint.name}", rows
@@ -162,6 +162,8 @@ def parse_args() -> argparse.Namespace:
     parser = benchmark_parser(__doc__)
     parser.add_argument("--checkpoint", type=Path, help="a trained model (default: random weights)")
     parser.add_argument("--data", type=Path, help="its binarized data; the test set is translated")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default=default_device())
+    parser.add_argument("--fp16", action="store_true", help="translate in half precision, for a GPU")
     add_model_size(parser)
     parser.add_argument("--sentences", type=int, default=128, help="of a random test set")
     parser.add_argument("--max-tokens", type=int, default=4096, help="in a batch, padding included")
@@ -177,13 +179,14 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     torch.set_num_threads(args.threads)
-    device = default_device()
-    flags = ["--beam", str(args.beam), *(["--cpu"] if device == "cpu" else [])]
+    flags = ["--beam", str(args.beam), *(["--cpu"] if args.device == "cpu" else [])]
+    flags += ["--fp16"] if args.fp16 else []
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
         measure_model = measure_checkpoint if args.checkpoint else measure_random_model
         size, rows = measure_model(Path(folder), flags, args)
-    result = {"machine": machine(device), "size": size, "beam": args.beam, "rounds": args.rounds, "rows": rows}
+    size += ", all programs with --fp16" if args.fp16 else ""
+    result = {"machine": machine(args.device), "size": size, "beam": args.beam, "rounds": args.rounds, "rows": rows}
     print_and_write("decoding_speed", result, markdown, args.output)
 
 

@@ -12,16 +12,25 @@ import torch
 
 import b2t_fairseq
 from b2t_cli.machine import processor
+from scripts.gpu_driver import visible_gpus
 
 Item = TypeVar("Item")
 
 
+def hardware(device: str) -> str:
+    """Return in words what computes: GPUs with their memory, their driver and CUDA, or cores."""
+    if device == "cpu":
+        return f"{torch.get_num_threads()} cores of {processor()}"
+    memory = torch.cuda.get_device_properties(0).total_memory / 2**30
+    driver = next((version for version, *_ in visible_gpus()), "not known")
+    gpus = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()} with {memory:.0f} GiB"
+    return f"{gpus}, driver {driver}, CUDA {torch.version.cuda}, {processor()}"
+
+
 def machine(device: str) -> str:
     """Return in words what the numbers were measured on, and with which versions."""
-    where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} cores of {processor()}"
-    return (
-        f"{where}, torch {torch.__version__}, Python {platform.python_version()}, b2t_fairseq {b2t_fairseq.__version__}"
-    )
+    versions = f"torch {torch.__version__}, Python {platform.python_version()}, b2t_fairseq {b2t_fairseq.__version__}"
+    return f"{hardware(device)}, {versions}"
 
 
 def in_turn(items: Sequence[Item], turn: int) -> list[Item]:

@@ -23,7 +23,7 @@ from b2t_cli.scoring.layout import millions
 from b2t_fairseq.building import build_without_data
 from b2t_fairseq.kernels.cross_entropy import fused_label_smoothed_loss
 from b2t_fairseq.residual import SCHEMES
-from b2t_fairseq.sharing import STRATEGIES, none
+from b2t_fairseq.sharing import STRATEGIES, none, possible_sets
 from benchmarks.arguments import add_model_size, add_rounds, add_threads, benchmark_parser, default_device, model_size
 from benchmarks.measuring import (
     machine,
@@ -49,8 +49,9 @@ def variants(layers: int) -> dict[str, tuple[str, dict]]:
     unique = max(1, layers // 2)
     for strategy in STRATEGIES:
         if strategy != none.__name__:
-            flags = {"layer_sharing": strategy, "encoder_unique_layers": unique, "decoder_unique_layers": unique}
-            compared[f"--residual b2t --layer-sharing {strategy}, M={unique}"] = ("b2t_transformer", flags)
+            m = unique if unique in possible_sets(strategy, layers) else layers
+            flags = {"layer_sharing": strategy, "encoder_unique_layers": m, "decoder_unique_layers": m}
+            compared[f"--residual b2t --layer-sharing {strategy}, M={m}"] = ("b2t_transformer", flags)
     return compared
 
 
@@ -65,8 +66,7 @@ def build(arch: str, flags: dict, args: argparse.Namespace) -> torch.nn.Module:
         encoder_attention_heads=max(1, args.width // 64),
         decoder_attention_heads=max(1, args.width // 64),
         share_all_embeddings=True,
-        dropout=0.1,
-        **flags,
+        **{"dropout": 0.1, **flags},
     )
     ARCH_CONFIG_REGISTRY[arch](settings)
     torch.manual_seed(1)
@@ -90,8 +90,8 @@ def make_batch(args: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor, to
     return tuple(tensor.to(args.device) for tensor in (source, previous, target))
 
 
-def make_step(model: torch.nn.Module, batch: tuple[torch.Tensor, ...], fused: bool) -> Callable[[], None]:
-    """Return a function that does one training step.
+def loss_of(model: torch.nn.Module, batch: tuple[torch.Tensor, ...], fused: bool) -> torch.Tensor:
+    """Return the label-smoothed loss of a batch, divided by the number of target tokens, padding included.
 
     Args:
         model: of this plugin or of fairseq.
@@ -99,19 +99,24 @@ def make_step(model: torch.nn.Module, batch: tuple[torch.Tensor, ...], fused: bo
         fused: whether the loss is fused with the output layer, or fairseq's own.
     """
     source, previous, target = batch
+    if fused:
+        features, _ = model(source, None, previous, features_only=True)
+        weight = model.decoder.output_projection.weight
+        loss, _, _ = fused_label_smoothed_loss(features.flatten(0, 1), weight, target.flatten(), 0.1, padding=1)
+    else:
+        logits, _ = model(source, None, previous)
+        log_probs = torch.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=-1)
+        loss, _ = label_smoothed_nll_loss(log_probs.flatten(0, 1), target.flatten(), 0.1, ignore_index=1)
+    return loss / target.numel()
+
+
+def make_step(model: torch.nn.Module, batch: tuple[torch.Tensor, ...], fused: bool) -> Callable[[], None]:
+    """Return a function that does one training step; the arguments are those of :func:`loss_of`."""
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-5, betas=(0.9, 0.98))
 
     def step() -> None:
         optimizer.zero_grad()
-        if fused:
-            features, _ = model(source, None, previous, features_only=True)
-            weight = model.decoder.output_projection.weight
-            loss, _, _ = fused_label_smoothed_loss(features.flatten(0, 1), weight, target.flatten(), 0.1, padding=1)
-        else:
-            logits, _ = model(source, None, previous)
-            log_probs = torch.log_softmax(logits.float(), dim=-1)
-            loss, _ = label_smoothed_nll_loss(log_probs.flatten(0, 1), target.flatten(), 0.1, ignore_index=1)
-        (loss / target.numel()).backward()
+        loss_of(model, batch, fused).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
         optimizer.step()
 

@@ -18,6 +18,7 @@ from fairseq.logging import metrics
 from fairseq.trainer import Trainer
 
 from b2t_common.names import STACKS
+from b2t_fairseq.kernels.compilation import CompiledInTraining
 
 _BOTH = ["--label-smoothing", "0.1", "--adam-betas", "(0.9, 0.98)", "--clip-norm", "0.1", "--lr", "0.001"]
 _BOTH += ["--lr-scheduler", "inverse_sqrt", "--warmup-updates", "4000", "--share-all-embeddings"]
@@ -122,10 +123,13 @@ def train_step(trainer: Trainer, update: Update) -> float | None:
     Raises:
         torch.OutOfMemoryError: the GPU's memory is full.  By default fairseq would leave the batch out instead.
         FloatingPointError: the loss is not finite.
+        RuntimeError: the layers could not be compiled.  ``b2t train`` goes on without; a benchmark must not.
     """
     with metrics.aggregate() as logged:
         if trainer.train_step(update, raise_oom=True) is None:
             return None
+    if CompiledInTraining.is_unavailable:
+        raise RuntimeError(f"--compile: PyTorch cannot compile here: {CompiledInTraining.failure}")
     # what train_step returns is rounded to three decimals
     loss = float(logged["loss"].avg) * math.log(2)
     if not math.isfinite(loss):

@@ -8,6 +8,8 @@
 #   PYTHON     the Python for a new .venv (default: the first of python3, python3.13 ... python3.10 that is suitable)
 #   B2T_TORCH  what to install where there is no torch (default: torch==2.13.0, the version tested;
 #              for a particular CUDA also set pip's own PIP_INDEX_URL)
+# PyPI's PyTorch is built for CUDA 13: it needs NVIDIA's driver 580 or newer, and runs on no V100. Where nvidia-smi shows
+# less, the script installs nothing and names another PyTorch.
 # A second call finds everything installed and does nothing.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -48,6 +50,7 @@ is_suitable python || die "$(python --version 2>&1) is active, but this project 
 is_installed() { python "$PROJECT/scripts/is_installed.py" "$PROJECT" "${extras[@]}"; }
 report() {
     echo "setup: all installed in $(python -c 'import sys; print(sys.prefix)')"
+    python "$PROJECT/scripts/gpu_driver.py" >&2
     [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] || echo "to use it: source \"$PROJECT/.venv/bin/activate\""
 }
 if is_installed 2>/dev/null || { one_at_a_time && is_installed 2>/dev/null; }; then
@@ -60,6 +63,10 @@ pip() { python -m pip --disable-pip-version-check "$@"; }
 if python -c 'import torch' 2>/dev/null; then
     say "keeping torch $(python -c 'import torch; print(torch.__version__)')"
 else
+    if [ -z "${B2T_TORCH:-}${PIP_INDEX_URL:-}${PIP_EXTRA_INDEX_URL:-}" ]; then
+        advice=$(python "$PROJECT/scripts/gpu_driver.py" --default)
+        [ -z "$advice" ] || die "$advice"
+    fi
     say "installing torch"
     if [ -n "${B2T_TORCH:-}" ]; then
         pip install "$B2T_TORCH"

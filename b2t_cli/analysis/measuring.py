@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from b2t_fairseq.layer_stack import LayerStack
-from b2t_fairseq.sharing import shared_parameters
+from b2t_fairseq.tying import shared_parameters
 
 from .observing import LayerSums, Observer
 from .subjects import Subject
@@ -40,14 +40,14 @@ def analyze(subject: Subject, batches: Iterable[dict]) -> dict[str, Any]:
           their difference divided by the norm of the first one; both are means over tokens;
         * ``variance``, ``input_variance``: over the elements of the vector of a token after and before the layer.
 
-        A set has its ``layers``, the ``gradient`` that is the sum of the parts of all these layers, and ``cosine``, the
-        mean cosine between the parts of two layers.  A number that is not finite or not defined is ``None``.
+        A set has its ``layers``, the ``gradient`` of what they share, which is the sum of the parts of all these
+        layers, and ``cosine``, the mean cosine between the parts of two layers.  A number that is not finite or not
+        defined is ``None``.
     """
     model = subject.model.eval()
     observer = Observer(model)
-    sets = {name: stack.indices for name, stack in observer.stacks.items()}
-    for name, stack in observer.stacks.items():
-        untie(stack, sets[name])
+    for stack in observer.stacks.values():
+        untie(stack)
     model.zero_grad(set_to_none=True)
     tokens = loss_sum = sentences = 0.0
     for batch in batches:
@@ -62,32 +62,30 @@ def analyze(subject: Subject, batches: Iterable[dict]) -> dict[str, Any]:
         "loss": loss_sum / tokens / math.log(2),
         "tokens": int(tokens),
         "sentences": int(sentences),
-        "stacks": {
-            name: _stack(stack, sets[name], observer.layers[name], tokens) for name, stack in observer.stacks.items()
-        },
+        "stacks": {name: _stack(stack, observer.layers[name], tokens) for name, stack in observer.stacks.items()},
     }
     return _finite(result)
 
 
-def untie(stack: LayerStack, indices: list[int]) -> None:
+def untie(stack: LayerStack) -> None:
     """Give every layer its own parameters, so that each layer that used a shared set has its own gradient."""
-    used: set[int] = set()
-    for layer, index in zip(stack.layer_list(), indices, strict=True):
-        for name, parameter in shared_parameters(layer).items() if index in used else ():
+    for layer in stack.layer_list():
+        for name, parameter in shared_parameters(layer).items():
             path, _, last = name.rpartition(".")
             setattr(layer.get_submodule(path), last, nn.Parameter(parameter.detach().clone()))
-        used.add(index)
 
 
-def _stack(stack: LayerStack, indices: list[int], sums: list[LayerSums], tokens: float) -> dict[str, Any]:
+def _stack(stack: LayerStack, sums: list[LayerSums], tokens: float) -> dict[str, Any]:
+    indices, includes = stack.indices, stack.plan.sharing.includes
     gradients = [_gradient(layer, tokens) for layer in stack.layer_list()]
+    of_sets = [_gradient(layer, tokens, includes) for layer in stack.layer_list()]
     layers = [
         {"layer": number, "set": index, **_layer(layer_sums), "parameter_gradient": gradient.norm().item()}
         for number, (index, layer_sums, gradient) in enumerate(zip(indices, sums, gradients, strict=True), 1)
     ]
     shared = [index for index in dict.fromkeys(indices) if indices.count(index) > 1]
     width = getattr(stack.cfg, stack.name).embed_dim
-    return {"embed_dim": width, "layers": layers, "sets": [_set(index, indices, gradients) for index in shared]}
+    return {"embed_dim": width, "layers": layers, "sets": [_set(index, indices, of_sets) for index in shared]}
 
 
 def _layer(sums: LayerSums) -> dict[str, Any]:
@@ -105,14 +103,14 @@ def _layer(sums: LayerSums) -> dict[str, Any]:
     }
 
 
-def _gradient(layer: nn.Module, tokens: float) -> Tensor:
+def _gradient(layer: nn.Module, tokens: float, includes: Callable[[str], bool] = lambda name: True) -> Tensor:
     """Return the gradient of the mean loss per token with respect to the parameters of a layer, as one vector.
 
-    The parameters of the residual scheme, which are never shared, are left out.
+    The parameters of the residual scheme, which are never shared, and those that are not included are left out.
     """
     gradients = [
         torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        for parameter in shared_parameters(layer).values()
+        for parameter in shared_parameters(layer, includes).values()
     ]
     return torch.cat([gradient.flatten() for gradient in gradients]).double() / tokens
 

@@ -21,6 +21,7 @@ from fairseq.tasks import FairseqTask
 from torch import nn
 
 from b2t_common.errors import InputError
+from b2t_common.model_line import sharing_flags
 from b2t_fairseq import admin_profile, checkpoints, hub
 from b2t_fairseq.layer_stack import layer_stacks
 from b2t_fairseq.residual import SCHEMES
@@ -56,7 +57,7 @@ class Subject:
     def description(self) -> dict[str, Any]:
         """Return what an analysis says of the model itself."""
         cfg = layer_stacks(self.model)[-1].cfg
-        return {"name": self.name, "residual": cfg.residual, "layer_sharing": cfg.layer_sharing, **self.source}
+        return {"name": self.name, "residual": cfg.residual, "layer_sharing": sharing_flags(vars(cfg)), **self.source}
 
 
 def checkpoint_file(path: Path) -> Path:

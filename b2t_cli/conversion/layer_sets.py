@@ -10,7 +10,7 @@ from torch import Tensor
 
 from b2t_common.errors import InputError
 from b2t_common.names import STACKS
-from b2t_fairseq import sharing
+from b2t_fairseq import sharing, tying
 
 from .flags import ReleaseFlags
 
@@ -69,12 +69,6 @@ def plan(release: ReleaseFlags, weights: dict[str, Tensor], retie: bool) -> Shar
         return SharingPlan(weights, report=[f"--share-layer-num {k} shares nothing"])
     copies = copies_with_wrong_bias(layers["decoder"], indices["decoder"])
     flags = as_flags(share_type, indices)
-    if flags is None:
-        order = f"--share-type {share_type} --share-layer-num {k} of {num_layers['encoder']} encoder and "
-        order += f"{num_layers['decoder']} decoder layers has an order that no --layer-sharing has"
-        if retie:
-            raise InputError(f"{order}, so --retie cannot tie it; leave it out for an untied model")
-        return SharingPlan(weights, report=[f"{_UNTIED}: {order}"])
     if copies and retie:
         return _retied(weights, flags, copies)
     if copies:
@@ -129,7 +123,7 @@ def release_indices(share_type: str, num_layers: int, share_layer_num: int) -> l
 
 def stored_indices(layers: list[dict[str, Tensor]]) -> list[int]:
     """Return which layers have equal parameters, apart from Admin's ratios and the bias that may be wrong."""
-    return sharing.same_layers(
+    return tying.same_layers(
         [{n: t for n, t in layer.items() if "ratio_change" not in n and n != _CROSS_BIAS} for layer in layers]
     )
 
@@ -184,8 +178,8 @@ def copies_with_wrong_bias(layers: list[dict[str, Tensor]], indices: list[int]) 
     return copies
 
 
-def as_flags(share_type: str, indices: Mapping[str, list[int]]) -> dict[str, Any] | None:
-    """Return this plugin's flags of sharing for an order of parameter sets, ``None`` if no strategy has the order.
+def as_flags(share_type: str, indices: Mapping[str, list[int]]) -> dict[str, Any]:
+    """Return this plugin's flags of sharing for an order of parameter sets: a strategy, or else a list.
 
     Args:
         share_type: the release's name of the order; this plugin's strategy of that name is tried first.
@@ -194,12 +188,13 @@ def as_flags(share_type: str, indices: Mapping[str, list[int]]) -> dict[str, Any
     sets = {stack: len(set(indices[stack])) for stack in STACKS}
     for strategy in sorted(sharing.STRATEGIES, key=lambda name: name != _STRATEGIES[share_type]):
         if strategy != sharing.none.__name__ and all(
-            len(indices[stack]) % sets[stack] == 0
+            sets[stack] in sharing.possible_sets(strategy, len(indices[stack]))
             and sharing.layer_indices(strategy, len(indices[stack]), sets[stack]) == indices[stack]
             for stack in STACKS
         ):
             return {"layer_sharing": strategy, **{f"{stack}_unique_layers": sets[stack] for stack in STACKS}}
-    return None
+    lists = [",".join(map(str, indices[stack])) for stack in STACKS]
+    return {"layer_sharing": "/".join(dict.fromkeys(lists))}
 
 
 def _join(indices: list[int]) -> str:

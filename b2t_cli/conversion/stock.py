@@ -63,7 +63,7 @@ def to_stock(state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     ours, theirs = (sum(parameter.numel() for parameter in each.parameters()) for each in (model, written))
     report = [
         f"fairseq's transformer, {scheme.title}, {theirs:,} parameters ({ours:,} with --layer-sharing "
-        f"{settings['layer_sharing']})",
+        f"{plan.sharing_flags})",
         f"checked: log-probabilities of {batch.tokens} tokens are those of the plugin's model within {difference:.1e}",
     ]
     task = flat_settings(state["cfg"]["task"])

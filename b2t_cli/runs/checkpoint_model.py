@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from b2t_common.model_line import sharing_flags
 from b2t_fairseq import checkpoints
 from b2t_fairseq.counting import count_parameters
 from b2t_fairseq.settings.fields import B2TTransformerConfig
@@ -28,7 +29,7 @@ def model_of_checkpoint(state: Mapping[str, Any], parameters: int | None = None)
     plan = plan_of_checkpoint(settings)
     return Model.of_sets(
         settings.get("residual") or "",
-        settings.get("layer_sharing") or "",
+        sharing_flags(settings),
         {stack.name: stack.indices for stack in plan.stacks},
         count_parameters(plan, state["model"]) if parameters is None else parameters,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from b2t_common.names import flag
+from b2t_common.model_line import sharing_flags
 
 from ..tables import RULE, Table, number
 from . import published
@@ -69,8 +69,8 @@ def _run_rows(run: dict[str, Any]) -> list[list[str]]:
 
 def _description(run: dict[str, Any]) -> str:
     # fairseq's own transformer has neither of the two
-    flags = [(flag(name), run["settings"].get(name)) for name in ("residual", "layer_sharing")]
-    model = " ".join(f"{name} {value}" for name, value in flags if value is not None) or "fairseq's transformer"
+    flags = [("--residual", run["settings"].get("residual")), ("--layer-sharing", sharing_flags(run["settings"]))]
+    model = " ".join(f"{name} {value}" for name, value in flags if value) or "fairseq's transformer"
     missing = f"; no average: {', '.join(run['missing'])} missing" if run["missing"] else ""
     return f"{run['run']}: {model}, {run['parameters']:,} parameters{missing}"
 

@@ -58,4 +58,6 @@ def _belongs(row: dict[str, Any], settings: Mapping[str, Any]) -> bool:
     theirs = plan_of_checkpoint({"layer_sharing": row["layer_sharing"], **layers, **sets})
     ours = plan_of_checkpoint(settings)
     # The names of the strategies may differ: with one parameter set, for instance, all of them are the same model.
-    return [stack.indices for stack in theirs.stacks] == [stack.indices for stack in ours.stacks]
+    return len(theirs.stacks) == len(ours.stacks) and all(
+        their.sharing.is_like(our.sharing) for their, our in zip(theirs.stacks, ours.stacks, strict=True)
+    )

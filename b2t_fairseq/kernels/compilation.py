@@ -23,6 +23,9 @@ class CompiledInTraining(_Mixin):
     is_unavailable = False
     """Whether compiling has failed in this process."""
 
+    failure = ""
+    """The first line of the compiler's message, if it has failed."""
+
     def __call__(self, *args, **kwargs):
         if self._compiled_call_impl is None or not self.training or CompiledInTraining.is_unavailable:
             return self._call_impl(*args, **kwargs)
@@ -30,7 +33,7 @@ class CompiledInTraining(_Mixin):
             return self._compiled_call_impl(*args, **kwargs)
         except _failures() as error:
             CompiledInTraining.is_unavailable = True
-            reason = str(error).strip().split("\n")[0]
+            reason = CompiledInTraining.failure = str(error).strip().split("\n")[0]
             logger.warning(f"--compile: this machine cannot compile ({reason}); training goes on without")
             return self._call_impl(*args, **kwargs)
 

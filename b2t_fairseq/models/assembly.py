@@ -5,24 +5,25 @@ from __future__ import annotations
 import logging
 from argparse import Namespace
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from fairseq.checkpoint_utils import prune_state_dict
-from torch import nn
+from torch import Tensor, nn
 
 from b2t_common.errors import InputError
-from b2t_common.model_line import ModelLine, format_model_line
+from b2t_common.model_line import ModelLine, format_model_line, sharing_flags
 from b2t_common.names import flag
 
 from ..initialization import draw_weights, scale_embeddings
 from ..kernels.compilation import compile_layers
-from ..layer_stack import layer_stacks
+from ..layer_stack import LayerStack, layer_stacks
 from ..residual.contract import EMBEDDING, SCORES, VALUES
 from ..settings.plan import Plan
-from ..sharing import tie_parameters
+from ..sharing import Sharing
+from ..tying import equal, shared_parameters, tie_parameters
 
 logger = logging.getLogger(__name__)
 
@@ -75,14 +76,24 @@ def initialize_and_tie(model: nn.Module, plan: Plan, drawn_embeddings: Sequence[
         plan.initialization.rewrite(stack.layer_list(), stack.plan.embed_dim, stack.plan.num_sublayers)
     scale_embeddings(drawn_embeddings, stacks[-1].layer_list()[-1].residual.gain(EMBEDDING))
     unshared = sum(parameter.numel() for parameter in model.parameters())
+    tie_layers(stacks)
     for stack in stacks:
-        tie_parameters(stack.layer_list(), stack.indices)
         if plan.settings.compile:
             compile_layers(stack.layer_list())
     sets = {stack.name: stack.indices for stack in stacks}
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    line = ModelLine(plan.settings.residual, plan.settings.layer_sharing, sets, parameters, unshared)
+    line = ModelLine(plan.settings.residual, plan.sharing_flags, sets, parameters, unshared)
     logger.info(format_model_line(line))
+
+
+def tie_layers(stacks: Sequence[LayerStack]) -> None:
+    """Tie the layers of a model's stacks as their plans say, encoder first."""
+    for stack in stacks:
+        tie_parameters(stack.layer_list(), stack.indices, stack.plan.sharing.includes)
+    first = stacks[0].plan.sharing
+    if first.with_other_stack:
+        layers = [layer for stack in stacks for layer in stack.layer_list()]
+        tie_parameters(layers, [index for stack in stacks for index in stack.indices], first.includes_in_common)
 
 
 class LoadsCheckpoints(_Mixin):
@@ -115,17 +126,45 @@ class LoadsCheckpoints(_Mixin):
         prefix = f"{stacks[0].name}.layers."
         num_stored = len({name.split(".")[2] for name in state_dict if name.startswith(prefix)})
         if all(given.values()) and num_stored > len(stacks[0].layer_list()):
-            metadata = getattr(state_dict, "_metadata", None)
+            metadata = _of_kept_layers(getattr(state_dict, "_metadata", {}), stacks)
             state_dict = OrderedDict(prune_state_dict(state_dict, model_cfg))
             state_dict._metadata = metadata
             for flag, value in given.items():
                 setattr(model_cfg, flag, value)
+        _refuse_other_stacks(stacks, state_dict)
         try:
             loaded = super().load_state_dict(state_dict, strict)
         except RuntimeError as error:
             raise InputError(_reasons(str(error))) from None
         self.unread_files.clear()
         return loaded
+
+
+def _of_kept_layers(metadata: Mapping[str, Any], stacks: Sequence[LayerStack]) -> dict[str, Any]:
+    """Return what a checkpoint says of itself, with the sharing of those layers that are kept."""
+    kept = dict(metadata)
+    for stack in stacks:
+        entry = kept.get(stack.name, {})
+        if "sharing" in entry:
+            sharing = Sharing.of_record(entry["sharing"]).at(stack.plan.depths)
+            kept[stack.name] = {**entry, "sharing": sharing.record()}
+    return kept
+
+
+def _refuse_other_stacks(stacks: Sequence[LayerStack], state_dict: Mapping[str, Tensor]) -> None:
+    """Refuse a checkpoint whose stacks differ where this model's encoder and decoder are the same."""
+    owners: dict[tuple[int, str], Tensor] = {}
+    sharing = stacks[0].plan.sharing
+    for stack in stacks if sharing.with_other_stack else ():
+        for depth, (layer, index) in enumerate(zip(stack.layer_list(), stack.indices, strict=True)):
+            for name in shared_parameters(layer, sharing.includes_in_common):
+                stored = state_dict.get(f"{stack.name}.{stack.layers_name}.{depth}.{name}")
+                if stored is not None and not equal(owners.setdefault((index, name), stored), stored):
+                    raise InputError(
+                        f"the checkpoint's {stack.name} does not share {name} of layer {depth} with the other stack, "
+                        f"but this model does (--layer-sharing {sharing_flags(vars(stack.cfg))}): give the "
+                        "flags that the checkpoint was trained with"
+                    )
 
 
 def _reasons(errors: str) -> str:
@@ -137,10 +176,10 @@ def _reasons(errors: str) -> str:
 
 def _refuse_offloading_of_tied_layers(plan: Plan) -> None:
     is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    is_shared = any(stack.num_sets < len(stack.indices) for stack in plan.stacks)
+    is_shared = any(stack.sharing.is_shared for stack in plan.stacks)
     if plan.settings.offload_activations and is_shared and is_distributed:
         raise InputError(
-            f"--offload-activations with --layer-sharing {plan.settings.layer_sharing} cannot train on several "
+            f"--offload-activations with --layer-sharing {plan.sharing_flags} cannot train on several "
             "devices: the gradient of a shared parameter would be reduced once for every layer; use "
             "--checkpoint-activations"
         )

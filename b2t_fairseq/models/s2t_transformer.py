@@ -9,7 +9,6 @@ from dataclasses import fields
 from typing import Any
 
 import torch
-from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.models import register_model, register_model_architecture
 from fairseq.models.speech_to_text import s2t_transformer as stock
 from fairseq.models.transformer import TransformerConfig
@@ -20,7 +19,7 @@ from b2t_common.errors import InputError
 from .. import checkpoints
 from ..layer_stack import LayerStack
 from ..layers import EncoderLayer, IncrementalState
-from ..settings.fields import B2TSpeechConfig
+from ..settings.fields import B2TSpeechConfig, add_flags
 from ..settings.plan import plan_speech
 from ..stacks import Decoder
 from .assembly import LoadsCheckpoints, fairseq_settings, initialize_and_tie
@@ -123,7 +122,7 @@ class B2TSpeechToTextModel(LoadsCheckpoints, stock.S2TTransformerModel):
     def add_args(cls, parser) -> None:
         """Add the flags to fairseq's parser; defaults are left to the architecture."""
         super().add_args(parser)
-        gen_parser_from_dataclass(parser, B2TSpeechConfig(), delete_default=True)
+        add_flags(parser, B2TSpeechConfig)
 
     @classmethod
     def build_model(cls, args: Namespace, task) -> B2TSpeechToTextModel:

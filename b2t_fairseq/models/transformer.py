@@ -5,7 +5,6 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.models import register_model, register_model_architecture
 from fairseq.models.transformer import TransformerConfig, TransformerModelBase
 from fairseq.models.transformer.transformer_legacy import (
@@ -16,7 +15,7 @@ from fairseq.models.transformer.transformer_legacy import (
 )
 
 from .. import hub
-from ..settings.fields import B2TTransformerConfig
+from ..settings.fields import B2TTransformerConfig, add_flags
 from ..settings.plan import plan_translation
 from ..stacks import Decoder, Encoder
 from .assembly import LoadsCheckpoints, fairseq_settings, initialize_and_tie
@@ -32,7 +31,7 @@ class B2TTransformerModel(LoadsCheckpoints, TransformerModelBase):
     @classmethod
     def add_args(cls, parser) -> None:
         """Add the flags to fairseq's parser; defaults are left to the architecture."""
-        gen_parser_from_dataclass(parser, B2TTransformerConfig(), delete_default=True)
+        add_flags(parser, B2TTransformerConfig)
 
     @classmethod
     def build_model(cls, cfg, task) -> B2TTransformerModel:

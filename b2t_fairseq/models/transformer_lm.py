@@ -5,7 +5,6 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Callable
 
-from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.models import register_model, register_model_architecture
 from fairseq.models.transformer import TransformerConfig
 from fairseq.models.transformer_lm import (
@@ -17,7 +16,7 @@ from fairseq.models.transformer_lm import (
 from fairseq.modules import AdaptiveInput, CharacterTokenEmbedder
 from torch import nn
 
-from ..settings.fields import B2TLanguageModelConfig
+from ..settings.fields import B2TLanguageModelConfig, add_flags
 from ..settings.plan import plan_language_model
 from ..settings.validation_lm import character_filters, cutoffs
 from ..stacks import Decoder
@@ -34,7 +33,7 @@ class B2TLanguageModel(LoadsCheckpoints, TransformerLanguageModel):
     @classmethod
     def add_args(cls, parser) -> None:
         """Add the flags to fairseq's parser; defaults are left to the architecture."""
-        gen_parser_from_dataclass(parser, B2TLanguageModelConfig(), delete_default=True)
+        add_flags(parser, B2TLanguageModelConfig)
 
     @classmethod
     def build_model(cls, args, task) -> B2TLanguageModel:

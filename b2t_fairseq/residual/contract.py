@@ -83,6 +83,8 @@ class ResidualScheme(nn.Module):
     xavier: ClassVar[Any] = None
     """The function of ``(weight, gain)`` that draws the initial weights of the layers; ``None``: fairseq's own
     initialization."""
+    made_anew: ClassVar[tuple[str, ...]] = ()
+    """Parameters and buffers that ``b2t grow`` does not copy, because they were measured for one depth."""
     flags: ClassVar[tuple[str, ...]] = ()
     """Settings of the model that no other scheme reads."""
 

@@ -52,6 +52,7 @@ class Admin(ResidualScheme):
     equation = "LN(omega * x + f(x))"
     paper = "https://arxiv.org/abs/2004.08249"
     when_to_use = "deep Post-LN; the sharing paper's choice"
+    made_anew = ("omega", "profiled")
     flags = ("admin_profile",)
 
     def __init__(self, position):

@@ -6,13 +6,16 @@ from dataclasses import dataclass, field, make_dataclass
 from typing import Any, Optional
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.models.transformer_lm import TransformerLanguageModelConfig
 from omegaconf import DictConfig, OmegaConf
+
+from b2t_common.names import flag
 
 from .. import initialization
 from ..kernels import FAST, KERNELS
 from ..residual import DEFAULT, SCHEMES
-from ..sharing import NO_SHARING, STRATEGIES
+from ..sharing import ALL_SUBLAYERS, NO_SHARING, SHARE_SUBLAYERS, STRATEGIES
 from .stock import REDECLARED_IN_LANGUAGE_MODELS, StockTransformerConfig, fill_derived, stock_fields
 
 
@@ -23,14 +26,26 @@ class B2TTransformerConfig(StockTransformerConfig):
     residual: ChoiceEnum(list(SCHEMES)) = field(
         default=DEFAULT, metadata={"help": "residual scheme: how each sub-layer is wrapped"}
     )
-    layer_sharing: ChoiceEnum(list(STRATEGIES)) = field(
-        default=NO_SHARING, metadata={"help": "how layers share parameters"}
+    layer_sharing: str = field(
+        default=NO_SHARING,
+        metadata={
+            "help": f"which layers share parameters: {', '.join(STRATEGIES)}, or the parameter set of each layer, as "
+            "in 0,1,1,0; ENCODER/DECODER gives each stack its own, as in 0,1,1,0/none"
+        },
     )
     encoder_unique_layers: Optional[int] = field(
         default=None, metadata={"help": "number of encoder parameter sets M, a divisor of --encoder-layers"}
     )
     decoder_unique_layers: Optional[int] = field(
         default=None, metadata={"help": "number of decoder parameter sets M, a divisor of --decoder-layers"}
+    )
+    share_sublayers: ChoiceEnum(list(SHARE_SUBLAYERS)) = field(
+        default=ALL_SUBLAYERS, metadata={"help": "which sub-layers are shared"}
+    )
+    share_norms: bool = field(default=True, metadata={"help": "whether the norms of these sub-layers are shared too"})
+    share_encoder_decoder: bool = field(
+        default=False,
+        metadata={"help": "share each layer of the encoder with that of the decoder; cross-attention stays apart"},
     )
     encoder_word_dropout: float = field(
         default=0.0, metadata={"help": "probability of dropping a source token's embedding in training"}
@@ -81,7 +96,7 @@ def _own_fields() -> list[tuple[str, Any, Any]]:
 B2TLanguageModelConfig = make_dataclass(
     "B2TLanguageModelConfig",
     stock_fields(TransformerLanguageModelConfig, REDECLARED_IN_LANGUAGE_MODELS)
-    + [own for own in _own_fields() if not own[0].startswith("encoder_")],
+    + [own for own in _own_fields() if not own[0].startswith("encoder_") and own[0] != "share_encoder_decoder"],
     bases=(FairseqDataclass,),
 )
 B2TLanguageModelConfig.__doc__ = "Every field is a flag of ``--arch b2t_transformer_lm`` and a key in a YAML file."
@@ -94,6 +109,25 @@ B2TSpeechConfig = make_dataclass(
 )
 B2TSpeechConfig.__doc__ = "The flags that ``--arch b2t_s2t_transformer`` adds to fairseq's; its encoder reads no words."
 B2TSpeechConfig.__module__ = __name__
+
+
+def add_flags(parser: Any, config_class: type) -> None:
+    """Add the flags of a model to fairseq's parser; defaults are left to the architecture.
+
+    Args:
+        parser: a parser, or a group of its flags.
+        config_class: the dataclass with the model's settings.
+    """
+    for setting in dataclasses.fields(config_class):
+        if setting.type is bool and setting.default is True:
+            # fairseq would let --share-norms, without "no", switch the setting off
+            parser.add_argument(
+                flag(setting.name),
+                action=argparse.BooleanOptionalAction,
+                default=argparse.SUPPRESS,
+                help=setting.metadata["help"],
+            )
+    gen_parser_from_dataclass(parser, config_class(), delete_default=True)
 
 
 def as_namespace(

@@ -15,16 +15,18 @@ from typing import Any
 from fairseq.modules import LayerNorm
 
 from b2t_common.errors import InputError
+from b2t_common.model_line import sharing_flags
 from b2t_common.names import STACKS
 
 from ..initialization import Initialization, chosen_initialization
 from ..residual import LayerPosition, ResidualScheme, scheme_class, stock_scheme
 from ..residual.contract import BuildNorm
-from ..sharing import layer_indices
+from ..sharing import NO_SHARING, SHARE_SUBLAYERS, STRATEGIES, Sharing, layer_indices, of_stack
 from .fields import B2TLanguageModelConfig, B2TTransformerConfig, as_namespace
 from .validation import validate, validate_pruning
 from .validation_lm import validate_language_model
 from .validation_s2t import validate_speech
+from .validation_sharing import has_cross_attention, has_what_is_shared, validate_sharing, validate_stacks_in_common
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ class StackPlan:
         scheme: the class of the residual scheme.
         num_layers: N, before layers were pruned with ``--encoder-layers-to-keep``.
         depths: the depth of each layer that is built, from 0; a pruned model keeps the depths of training.
-        indices: the number of the parameter set that each of these layers uses.
+        sharing: how these layers share parameters.
         embed_dim: width of the residual stream.
         num_sublayers: sub-layers of a layer: 2, or 3 with cross-attention.
         other_layers: number of layers of the other stack that the scheme has to know of; 0 if there is none.
@@ -50,7 +52,7 @@ class StackPlan:
     scheme: type[ResidualScheme]
     num_layers: int
     depths: tuple[int, ...]
-    indices: tuple[int, ...]
+    sharing: Sharing
     embed_dim: int
     num_sublayers: int
     other_layers: int
@@ -58,9 +60,14 @@ class StackPlan:
     build_norm: BuildNorm = LayerNorm
 
     @property
+    def indices(self) -> tuple[int, ...]:
+        """The number of the parameter set that each layer uses."""
+        return self.sharing.indices
+
+    @property
     def num_sets(self) -> int:
         """The number of parameter sets, M if no layer is pruned."""
-        return len(set(self.indices))
+        return self.sharing.num_sets
 
     def residual(self, layer: int) -> ResidualScheme:
         """Return the residual scheme of a layer, given its number among the layers that are built."""
@@ -94,6 +101,11 @@ class Plan:
     def stack(self, name: str) -> StackPlan:
         """Return the plan of ``"encoder"`` or ``"decoder"``."""
         return next(stack for stack in self.stacks if stack.name == name)
+
+    @property
+    def sharing_flags(self) -> str:
+        """The flags of sharing after ``--layer-sharing``, as on a command line."""
+        return sharing_flags(vars(self.settings))
 
 
 def plan_translation(cfg: Any) -> Plan:
@@ -173,9 +185,15 @@ def plan_of_checkpoint(settings: Mapping[str, Any]) -> Plan:
 def _validated_plan(settings: Namespace, stacks: Sequence[str]) -> Plan:
     scheme = scheme_class(settings.residual)
     validate(settings, scheme, stacks)
+    validate_sharing(settings, scheme, stacks)
     for stack in stacks:
         scheme.check(settings, stack)
-    return _plan(settings, scheme, stacks)
+    plan = _plan(settings, scheme, stacks)
+    if getattr(settings, "share_encoder_decoder", False):
+        # with the layers that are pruned
+        whole = {stack.name: _sharing(settings, stack.name, stack.num_layers, stacks) for stack in plan.stacks}
+        validate_stacks_in_common(settings, whole)
+    return plan
 
 
 def _plan(settings: Namespace, scheme: type[ResidualScheme], stacks: Sequence[str]) -> Plan:
@@ -187,24 +205,37 @@ def _plan_stack(settings: Namespace, scheme: type[ResidualScheme], name: str, st
     num_layers = getattr(settings, f"{name}_layers")
     if num_layers < 1:
         raise InputError(f"--{name}-layers {num_layers}: a stack needs at least one layer")
-    try:
-        indices = layer_indices(settings.layer_sharing, num_layers, getattr(settings, f"{name}_unique_layers"))
-    except InputError as error:
-        raise InputError(f"--{name}-unique-layers: {error}") from None
     depths = _kept_layers(settings, name, num_layers)
     (other,) = {*STACKS} - {name}
-    has_cross_attention = name == "decoder" and other in stacks and not settings.no_cross_attention
-    sees_other = has_cross_attention or (name == "encoder" and other in stacks)
+    sharing = _sharing(settings, name, num_layers, stacks)
+    sees_other = sharing.num_sublayers == 3 or (name == "encoder" and other in stacks)
     return StackPlan(
         name=name,
         scheme=scheme,
         num_layers=num_layers,
         depths=tuple(depths),
-        indices=tuple(indices[depth] for depth in depths),
+        sharing=sharing.at(depths),
         embed_dim=getattr(settings, f"{name}_embed_dim"),
-        num_sublayers=3 if has_cross_attention else 2,
+        num_sublayers=sharing.num_sublayers,
         other_layers=getattr(settings, f"{other}_layers") if sees_other else 0,
         scheme_settings={name: getattr(settings, name) for name in scheme.flags},
+    )
+
+
+def _sharing(settings: Namespace, name: str, num_layers: int, stacks: Sequence[str]) -> Sharing:
+    """Return how all layers of a stack share, those that are pruned too."""
+    strategy = of_stack(settings.layer_sharing, name) if has_what_is_shared(settings, name, stacks) else NO_SHARING
+    try:
+        indices = layer_indices(strategy, num_layers, getattr(settings, f"{name}_unique_layers"))
+    except InputError as error:
+        where = f"--{name}-unique-layers" if strategy in STRATEGIES else name
+        raise InputError(f"{where}: {error}") from None
+    return Sharing(
+        tuple(indices),
+        SHARE_SUBLAYERS[settings.share_sublayers],
+        settings.share_norms,
+        with_other_stack=getattr(settings, "share_encoder_decoder", False),
+        num_sublayers=3 if has_cross_attention(settings, name, stacks) else 2,
     )
 
 

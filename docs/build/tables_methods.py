@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import torch
+
 from b2t_cli.tables import markdown_table
-from b2t_common.names import flag
+from b2t_common.names import STACKS, flag
+from b2t_fairseq.building import build_without_data
 from b2t_fairseq.initialization import INITIALIZATIONS
 from b2t_fairseq.kernels import KERNELS
 from b2t_fairseq.residual import B2T, SCHEMES, PostLN, PreLN, ResidualScheme
 from b2t_fairseq.settings.fields import B2TTransformerConfig
 from b2t_fairseq.settings.stock import StockTransformerConfig
-from b2t_fairseq.sharing import NO_SHARING, STRATEGIES, layer_indices
+from b2t_fairseq.sharing import NO_SHARING, SHARE_SUBLAYERS, STRATEGIES, layer_indices
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,23 +61,33 @@ def scheme_costs_table() -> str:
     rows = []
     for name, scheme in SCHEMES.items():
         row = measured.get(f"--residual {name}")
-        costs = ["not measured", "", ""]
+        costs = ["not measured", "not measured"]
         if row is not None:
-            parameters = row["parameters"] - post_ln["parameters"]
-            time, memory = row["time_ratio"] / post_ln["time_ratio"], row["peak_bytes"] / post_ln["peak_bytes"]
-            costs = [f"{parameters:+,}" if parameters else "0", f"{time:.2f}", f"{memory:.2f}"]
-        rows.append([f"`{name}`", scheme.when_to_use, *costs])
+            costs = [f"{row[number] / post_ln[number]:.2f}" for number in ("time_ratio", "peak_bytes")]
+        extra = _parameters(scheme) - _parameters(PostLN)
+        rows.append([f"`{name}`", scheme.when_to_use, f"{extra:+,}" if extra else "0", *costs])
     header = ["`--residual`", "when to use it", "extra parameters", "step time", "memory"]
     return markdown_table(header, rows, "llrrr")
 
 
-def strategies_table() -> str:
-    """Return the sharing strategies: flag, rule, and the parameter sets that they give to N layers."""
+@functools.cache
+def _parameters(scheme: type[ResidualScheme]) -> int:
+    """Return the number of parameters of a model of the size that ``benchmarks.train_step`` measures on a CPU."""
+    size = {"encoder_embed_dim": 256, "encoder_ffn_embed_dim": 1024}
+    heads = {f"{stack}_attention_heads": 4 for stack in STACKS}
+    # on the meta device tensors have no memory
+    with torch.device("meta"):
+        model = build_without_data({"residual": scheme.name, "share_all_embeddings": True, **size, **heads}, 4000)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def strategies_table(names: Sequence[str] = tuple(STRATEGIES)) -> str:
+    """Return sharing strategies: flag, rule, and the parameter sets that they give to N layers."""
     shapes = [(6, 3), (9, 3)]
     rows = []
-    for name, strategy in STRATEGIES.items():
+    for name in names:
         if name != NO_SHARING:
-            rule = (strategy.__doc__ or "").split(":")[0].replace("``", "`")
+            rule = " ".join((STRATEGIES[name].__doc__ or "").split(":")[0].split()).replace("``", "`")
             sets = [" ".join(map(str, layer_indices(name, n, m))) for n, m in shapes]
             rows.append([f"`{name}`", rule, *sets])
     header = ["`--layer-sharing`", "rule", *(f"N={n}, M={m}" for n, m in shapes)]
@@ -83,9 +97,9 @@ def strategies_table() -> str:
 def flags_table() -> str:
     """Return this plugin's own flags, with their defaults and help texts."""
     stock = {field.name for field in dataclasses.fields(StockTransformerConfig)}
-    choices = {"residual": SCHEMES, "layer_sharing": STRATEGIES, "init": INITIALIZATIONS, "kernels": KERNELS}
+    choices = {"residual": SCHEMES, "share_sublayers": SHARE_SUBLAYERS, "init": INITIALIZATIONS, "kernels": KERNELS}
     values = {int: "M", float: "P", str: "FILE"}
-    named = {"branch_norm_updates": " T"}
+    named = {"branch_norm_updates": " T", "layer_sharing": " {STRATEGY,LIST}"}
     rows = []
     for field in dataclasses.fields(B2TTransformerConfig):
         if field.name in stock:
@@ -95,6 +109,9 @@ def flags_table() -> str:
         else:
             kind = getattr(field.type, "__args__", (field.type,))[0]
             value = named.get(field.name) or (f" {values[kind]}" if kind in values else "")
-        default = "" if field.default in (None, False) else f"`{field.default}`"
-        rows.append([f"`{flag(field.name)}{value}`", default, field.metadata["help"]])
+        name = flag(field.name)
+        if field.default is True:
+            name += f"`, `{flag(f'no_{field.name}')}"
+        default = "" if field.default in (None, False, True) else f"`{field.default}`"
+        rows.append([f"`{name}{value}`", default, field.metadata["help"]])
     return markdown_table(["flag", "default", "what it does"], rows, "lll")

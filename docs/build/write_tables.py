@@ -17,12 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from b2t_common.files import write_whole
+from b2t_fairseq.sharing import OF_THE_PAPER
 from claims import evidence
 from claims import tables as tables_claims
 from claims.study import records
 from claims.study import tables as tables_study
 
-from . import tables_architecture, tables_methods, tables_reproduction, tables_results
+from . import tables_architecture, tables_gpus, tables_methods, tables_reproduction, tables_results
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,7 +43,7 @@ def readme_parts() -> dict[str, str]:
     """Return all generated parts of README.md by name."""
     return {
         "schemes": tables_methods.main_schemes(),
-        "strategies": tables_methods.strategies_table(),
+        "strategies": tables_methods.strategies_table(OF_THE_PAPER),
         "quickstart score": tables_results.quickstart_score(),
         "results": tables_results.results_table(evidence.read(), records.read()),
     }
@@ -53,6 +54,7 @@ def methods_parts() -> dict[str, str]:
     return {
         "schemes": tables_methods.schemes_table(),
         "costs of schemes": tables_methods.scheme_costs_table(),
+        "strategies": tables_methods.strategies_table(),
         "initializations": tables_methods.initializations_table(),
     }
 
@@ -67,6 +69,7 @@ def runs_parts() -> dict[str, str]:
     return {
         "quickstart result": included(tables_results.QUICKSTART, "docs/runs.md"),
         "multi30k result": included(tables_results.MULTI30K, "docs/runs.md"),
+        "batch sizes": tables_gpus.batch_sizes_table(),
     }
 
 
@@ -93,7 +96,8 @@ def speed_parts() -> dict[str, str]:
     names = ["training speed", "training steps", "parts", "large vocabulary", "loss curve", "decoding speed"]
     names += ["ctranslate2 speed", "checkpoint size", "recompilations", "training memory", "command startup"]
     files |= {name: name.replace(" ", "_") for name in names}
-    return {name: included(f"benchmarks/results/{file}.md") for name, file in files.items()}
+    parts = {name: included(f"benchmarks/results/{file}.md") for name, file in files.items()}
+    return {**parts, "gpu": tables_gpus.measured()}
 
 
 def results_parts() -> dict[str, str]:

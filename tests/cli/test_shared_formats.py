@@ -20,8 +20,11 @@ LINE = ModelLine("b2t", "cycle_rev", SETS, 1_234_567, 22_222_222)
 
 class TestModelLine:
     @pytest.mark.parametrize("sets", [SETS, {"decoder": [0]}])
-    def test_what_is_written_is_read(self, sets):
-        line = ModelLine("post_ln", "none", sets, 7, 1_000)
+    @pytest.mark.parametrize(
+        "sharing", ["none", "0,1,1,0/0,0,1 --share-sublayers feed_forward --no-share-norms --share-encoder-decoder"]
+    )
+    def test_what_is_written_is_read(self, sets, sharing):
+        line = ModelLine("post_ln", sharing, sets, 7, 1_000)
         assert parse_model_line(f"{PREFIX}b2t_fairseq.models.assembly | {format_model_line(line)}\n") == line
 
     def test_its_words_do_not_change(self):
@@ -55,7 +58,7 @@ class TestRunFolder:
     @pytest.mark.parametrize(
         ("script", "names"),
         [
-            ("train.sh", [run_folder.LOG, run_folder.SETTINGS, run_folder.DATA]),
+            ("train.sh", [run_folder.LOG, run_folder.SETTINGS, run_folder.DATA, run_folder.CHOSEN]),
             ("evaluate.sh", [run_folder.SETTINGS, run_folder.DATA, run_folder.LAST_CHECKPOINT, "averaged.pt"]),
             ("evaluate.sh", [".generated.txt", "$run/evaluation"]),
         ],

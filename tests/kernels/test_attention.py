@@ -18,6 +18,8 @@ FLAGS = [
     {"no_cross_attention": True, "cross_self_attention": True},
     {"checkpoint_activations": True},
     {"quant_noise_pq": 0.5, "quant_noise_pq_block_size": 4},
+    {"residual": "sub_ln", "cross_self_attention": True},
+    {"residual": "sub_ln", "quant_noise_pq": 0.5, "quant_noise_pq_block_size": 4},
 ]
 
 

@@ -10,15 +10,16 @@ from helpers import ROOT
 WMT = "configs/wmt14_en_de"
 
 
-def machine(folder, gpus, bf16=True):
-    """Return a PATH on which Python answers scripts/train.sh that it sees ``gpus`` GPUs, with bf16 or without."""
-    answer = f'case "$*" in *visible_gpus.py*) echo {gpus} {bf16} 23456; exit;; *tensorboard*) exit 0;; esac\n'
+def machine(folder, gpus, bf16=True, memory=0, can_compile=False):
+    """Return a PATH on which Python answers scripts/train.sh that it sees ``gpus`` GPUs, with ``memory`` MiB each."""
+    seen = f"echo {gpus} {bf16} 23456 {memory} {can_compile}; exit"
+    answer = f'case "$*" in *visible_gpus.py*) {seen};; *tensorboard*) exit 0;; esac\n'
     return stand_in(folder / "machine", "python", f'{answer}exec "{BIN}/python" "$@"\n')
 
 
-def planned(config, *arguments, gpus=8, bf16=True, folder, check=True, **variables):
+def planned(config, *arguments, gpus=8, bf16=True, memory=0, can_compile=False, folder, check=True, **variables):
     """Return what ``train.sh --dry-run`` prints, and the flags of ``b2t train`` in it, None if there is no command."""
-    path = machine(folder, gpus, bf16)
+    path = machine(folder, gpus, bf16, memory, can_compile)
     result = script(
         "train.sh", ROOT / config, "--data", "/data", *arguments, "--dry-run", check=check, PATH=path, **variables
     )

@@ -2,17 +2,20 @@
 
 import pytest
 import torch
-from checks import assert_same_results, randomized_pair
+from checks import SOME_PAIRS, assert_same_results, randomized_pair
 from equations import LAYERS, UPDATE, translation_logits
 from exactly import assert_equal_in_float64, softmaxes_in_float64
 from golden import translate
 from helpers import make_batch, make_model, randomize, step_by_step_logits
 
 from b2t_fairseq.residual import SCHEMES
-from b2t_fairseq.sharing import STRATEGIES
+from b2t_fairseq.sharing import NO_SHARING, OF_THE_PAPER
 
 SETS = {"encoder_unique_layers": 3, "decoder_unique_layers": 2}
-SHARING = [{"layer_sharing": name, **({} if name == "none" else SETS)} for name in STRATEGIES]
+STRATEGIES = [NO_SHARING, *OF_THE_PAPER]
+SHARING = [{"layer_sharing": name, **({} if name == NO_SHARING else SETS)} for name in STRATEGIES]
+SOME_MODELS = [{"residual": scheme, **SHARING[list(STRATEGIES).index(strategy)]} for scheme, strategy in SOME_PAIRS]
+some_models = pytest.mark.parametrize("flags", SOME_MODELS, ids=["-".join(pair) for pair in SOME_PAIRS])
 
 
 DEPTHS = {f"{stack}_layers": layers for stack, layers in LAYERS.items()}
@@ -145,11 +148,10 @@ def test_attention_of_an_alignment_layer_and_some_heads_equals_fairseqs():
         assert torch.equal(*attention_weights)
 
 
-@pytest.mark.parametrize("sharing", SHARING, ids=STRATEGIES)
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_step_by_step_equals_full_forward(scheme, sharing):
+@some_models
+def test_step_by_step_equals_full_forward(flags):
     """Decoding one token at a time, with cached keys and values, gives the logits of one pass over all tokens."""
-    model = randomize(make_model(residual=scheme, **sharing)).eval()
+    model = randomize(make_model(**flags)).eval()
     for padding in (True, False):
         batch = make_batch(padding=padding)
         with torch.no_grad():
@@ -159,11 +161,10 @@ def test_step_by_step_equals_full_forward(scheme, sharing):
         assert (full - steps)[real].abs().max() < 2e-5 * full.abs().max()
 
 
-@pytest.mark.parametrize("sharing", SHARING, ids=STRATEGIES)
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_beam_search_scores_equal_teacher_forcing(scheme, sharing):
+@some_models
+def test_beam_search_scores_equal_teacher_forcing(flags):
     """The score that beam search gives to a translation is the score of one full forward pass over it."""
-    model = make_model(residual=scheme, seed=3, **sharing).double().eval()
+    model = make_model(seed=3, **flags).double().eval()
     batch, dictionary = make_batch(), model.decoder.dictionary
     with softmaxes_in_float64(), torch.no_grad():
         for sentence, hypotheses in enumerate(translate(model, dictionary, batch, beam=4)):

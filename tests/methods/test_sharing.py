@@ -5,7 +5,8 @@ import torch
 from helpers import make_model
 from torch import nn
 
-from b2t_fairseq.sharing import STRATEGIES, layer_indices, same_layers, shared_parameters, tie_parameters
+from b2t_fairseq.sharing import STRATEGIES, layer_indices, possible_sets
+from b2t_fairseq.tying import same_layers, shared_parameters, tie_parameters
 
 EXPECTED = {
     ("none", 6, None): [0, 1, 2, 3, 4, 5],
@@ -17,6 +18,10 @@ EXPECTED = {
     ("cycle_rev", 18, 6): [0, 1, 2, 3, 4, 5] * 2 + [5, 4, 3, 2, 1, 0],
     ("cycle_rev", 2, 1): [0, 0],
     ("cycle_rev", 4, 4): [0, 1, 2, 3],
+    ("sandwich", 6, 3): [0, 1, 1, 1, 1, 2],
+    ("sandwich", 8, 5): [0, 1, 1, 2, 2, 3, 3, 4],
+    ("sandwich", 4, 4): [0, 1, 2, 3],
+    ("sandwich", 1, 1): [0],
 }
 
 
@@ -26,19 +31,27 @@ def test_index_lists_are_the_papers(strategy, n, m):
 
 
 @pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "none"])
-def test_every_divisor_of_the_depth_has_an_index_list(strategy):
-    """Each set is used equally often, and sets are numbered in the order of their first layer; others are refused."""
+def test_every_possible_number_of_sets_has_an_index_list(strategy):
+    """Sets are numbered in the order of their first layer; other numbers of sets are refused."""
     for n in range(1, 25):
         for m in range(1, n + 1):
-            if n % m:
-                with pytest.raises(ValueError, match=f"{m} unique layers do not divide {n} layers"):
-                    layer_indices(strategy, n, m)
-            else:
+            if m in possible_sets(strategy, n):
                 indices = layer_indices(strategy, n, m)
-                assert sorted(indices) == sorted(list(range(m)) * (n // m))
+                assert len(indices) == n
                 assert list(dict.fromkeys(indices)) == list(range(m))
-    assert layer_indices(strategy, 12, 1) == [0] * 12
+            else:
+                with pytest.raises(ValueError, match=f"{m} unique layers .* {n} layers"):
+                    layer_indices(strategy, n, m)
     assert layer_indices(strategy, 12, 12) == list(range(12))
+
+
+@pytest.mark.parametrize("strategy", ["sequence", "cycle", "cycle_rev"])
+def test_the_papers_strategies_use_each_set_equally_often(strategy):
+    """The number of sets is any divisor of the number of layers."""
+    for n in range(1, 25):
+        assert possible_sets(strategy, n) == [m for m in range(1, n + 1) if n % m == 0]
+        for m in possible_sets(strategy, n):
+            assert sorted(layer_indices(strategy, n, m)) == sorted(list(range(m)) * (n // m))
 
 
 def test_tied_parameters_are_the_same_objects_in_distinct_modules():

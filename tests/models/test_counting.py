@@ -17,6 +17,8 @@ MODELS = {
     "post_ln": {"residual": "post_ln"},
     "pre_ln": {"residual": "pre_ln"},
     "b2t": {"residual": "b2t"},
+    "resi_dual": {"residual": "resi_dual"},
+    "sub_ln": {"residual": "sub_ln"},
     "sequence": {"layer_sharing": "sequence", **SHARED},
     "cycle": {"layer_sharing": "cycle", **SHARED},
     "cycle_rev": {"layer_sharing": "cycle_rev", **SHARED},

@@ -9,11 +9,13 @@ from helpers import make_batch, make_model
 from processes import two_processes
 from training import SHARED, assert_same_model, load, losses, train
 
+FUSED = ["--criterion", "label_smoothed_cross_entropy_fused"]
+
 
 @pytest.mark.parametrize(
     "flags",
     [
-        [*SHARED, "--ddp-backend", "legacy_ddp", "--criterion", "label_smoothed_cross_entropy_fused"],
+        [*SHARED, *FUSED, "--share-encoder-decoder", "--no-share-norms", "--ddp-backend", "legacy_ddp"],
         [*SHARED, "--ddp-backend", "legacy_ddp", "--checkpoint-activations"],
     ],
     ids=["shared-fused", "shared-recomputed"],

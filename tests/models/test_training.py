@@ -11,7 +11,7 @@ from helpers import ROOT, make_batch, make_model
 from training import MODEL_FLAGS, PLUGIN, SHARED, TRAIN_FLAGS, assert_same_model, load, train
 
 from b2t_cli.train import main as b2t_train
-from b2t_fairseq.sharing import same_layers
+from b2t_fairseq.tying import same_layers
 
 
 def sharing_flags(strategy):
@@ -20,8 +20,7 @@ def sharing_flags(strategy):
     return ["--layer-sharing", strategy, "--encoder-unique-layers", "2", "--decoder-unique-layers", "2"]
 
 
-# Schemes with parameters or buffers of their own are here; test_schemes.py saves and loads every scheme with every
-# strategy.
+# Schemes with parameters or buffers of their own are here; test_schemes.py saves and loads every scheme.
 @pytest.mark.parametrize(
     ("scheme", "strategy"),
     [

@@ -12,7 +12,7 @@ import pytest
 from helpers import ROOT
 
 import benchmarks
-from benchmarks import loss_curve, training_speed
+from benchmarks import growing, loss_curve, training_speed
 from benchmarks.rewrite_tables import RESULTS, current_table
 from benchmarks.synthetic_corpus import write_corpus
 
@@ -102,3 +102,27 @@ def test_both_models_train_the_same(monkeypatch, tmp_path):
     assert disturbed == pytest.approx(baseline, rel=1e-4)
     assert disturbed != baseline
     assert set(result["differences"]) == set(result["curves"]) - {"fairseq transformer"}
+
+
+def test_growing_gives_both_models_the_same_flops(monkeypatch, tmp_path):
+    """The runs are not trained here: each one gets a curve that ends at its number of updates."""
+    write_corpus(tmp_path, pairs=400, vocabulary=200)
+    runs = {}
+
+    def train(folder, args, flags, updates):
+        runs[folder.name] = (flags, updates)
+
+    monkeypatch.setattr(growing, "train", train)
+    monkeypatch.setattr(growing, "grow", lambda run, number, order: run / f"{order}.pt")
+    monkeypatch.setattr(growing, "curve", lambda folder: [(runs[folder.name][1], 50.0)])
+    flags = [str(tmp_path), "--runs", str(tmp_path / "runs"), "--updates", "100", "--output", str(tmp_path / "result")]
+    monkeypatch.setattr(sys, "argv", ["growing", *flags])
+    growing.main()
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert 0.5 < result["flops_ratio"] < 0.7, "the output layer costs the same at any depth"
+    updates = {name: updates for name, (_, updates) in runs.items()}
+    assert updates == {"shallow": 100, "grown": 100, "deep": round(100 * (1 + result["flops_ratio"]))}
+    assert runs["grown"][0][-2:] == ["--finetune-from-model", str(tmp_path / "runs/seed3/shallow/cycle.pt")]
+    depths = {name: given[len(given) - given[::-1].index("--encoder-layers")] for name, (given, _) in runs.items()}
+    assert depths == {"shallow": "3", "grown": "6", "deep": "6"}
+    assert "| mean | 50.00 | 50.00 | 50.00 | +0.00 \N{PLUS-MINUS SIGN} 0.00 |" in (tmp_path / "result.md").read_text()

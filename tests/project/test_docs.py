@@ -103,6 +103,7 @@ class TestCommands:
             ["score", "a"],
             ["table", "a"],
             ["average", "a", "--output", "b"],
+            ["grow", "a"],
             ["generate", "a", "--path", "b"],
         ):
             known |= set(parser_of(["b2t", *words])._option_string_actions)
@@ -155,7 +156,7 @@ class TestGeneratedParts:
             assert parts == (write_tables.FILES[page]().keys() if page in write_tables.FILES else set())
 
     def test_a_page_without_its_markers_is_refused(self):
-        with pytest.raises(ValueError, match="has 0 parts <!-- costs of schemes -->"):
+        with pytest.raises(ValueError, match="has 0 parts <!-- schemes -->"):
             write_tables.rewrite("docs/methods.md", "# Methods\n")
 
 

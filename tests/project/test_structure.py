@@ -11,6 +11,7 @@ from helpers import ROOT
 from longest import LONGEST
 
 import b2t_fairseq
+from b2t_fairseq.initialization import INITIALIZATIONS
 from b2t_fairseq.residual import SCHEMES
 from b2t_fairseq.sharing import STRATEGIES
 
@@ -21,6 +22,7 @@ AROUND_THE_PLUGIN |= {path.stem for path in ROOT.glob("scripts/corpus/*.py")}
 METHODS = [
     "residual",
     "sharing",
+    "tying",
     "initialization",
     "word_dropout",
     "normalization",
@@ -135,7 +137,7 @@ def spelled_names(path: Path, names: set[str], compared_only: set[str]) -> Itera
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             if node.value in names and (node.value not in compared_only or node in compared):
                 yield node.lineno, repr(node.value)
-            for flag, value in re.findall(r"(--residual|--layer-sharing)[ =](\w+)", node.value):
+            for flag, value in re.findall(r"(--residual|--layer-sharing|--init)[ =](\w+)", node.value):
                 if value in names:
                     yield node.lineno, f"{flag} {value}"
 
@@ -150,23 +152,24 @@ def objects_named(path: Path, objects: set[str]) -> Iterator[tuple[int, str]]:
 
 
 class TestRegistries:
-    def test_schemes_and_strategies_are_named_in_their_registry_only(self):
+    def test_schemes_strategies_and_initializations_are_named_in_their_registry_only(self):
         """Other code reads the registry, in whatever way it could spell a name: a string, a class, a function.
 
         b2t_cli/conversion may name them, because it translates the flags of the papers' releases, and so may
         admin_profile.py, which is a part of one scheme.
         """
         owners = {*PLUGIN.glob("residual/*.py"), PLUGIN / "sharing.py", *ROOT.glob("b2t_cli/conversion/*.py")}
-        owners.add(PLUGIN / "admin_profile.py")
-        names = {*SCHEMES, *STRATEGIES}
+        owners |= {PLUGIN / "admin_profile.py", PLUGIN / "initialization.py"}
+        names = {*SCHEMES, *STRATEGIES, *INITIALIZATIONS}
         objects = {f"{scheme.__module__}.{scheme.__name__}" for scheme in SCHEMES.values()}
         objects |= {f"b2t_fairseq.residual.{scheme.__name__}" for scheme in SCHEMES.values()}
         objects |= {f"b2t_fairseq.sharing.{strategy}" for strategy in STRATEGIES}
+        objects |= {f"b2t_fairseq.initialization.{one.__name__}" for one in INITIALIZATIONS.values()}
         broken = []
         for path in files_of("b2t_fairseq/**/*.py", "b2t_cli/**/*.py"):
             if path not in owners:
                 # "none" is a word of oneDNN and of matplotlib, and b2t is the name of the command
-                ambiguous = {"none"} if path.is_relative_to(PLUGIN) else {"none", "b2t"}
+                ambiguous = {"none", "fairseq", "small"} | (set() if path.is_relative_to(PLUGIN) else {"b2t"})
                 found = [*spelled_names(path, names, ambiguous), *objects_named(path, objects)]
                 broken += [
                     f"{place(path, line)} names {name}: read the registry instead" for line, name in sorted(found)

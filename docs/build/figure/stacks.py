@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from b2t_fairseq.sharing import STRATEGIES, layer_indices, none
+from b2t_fairseq.sharing import OF_THE_PAPER, layer_indices
 from docs.build.figure.shapes import MARGIN, arrow_up, columns, group, panel, text
 
 NUM_LAYERS, NUM_UNIQUE_LAYERS = 6, 3
@@ -17,8 +17,7 @@ SET_COLOURS = ("#56b4e9", "#e69f00", "#009e73")  # from Okabe and Ito's palette 
 
 def parameter_sets() -> dict[str, list[int]]:
     """Return the parameter set of each layer, first layer first, by sharing strategy."""
-    strategies = [name for name in STRATEGIES if name != none.__name__]
-    return {name: layer_indices(name, NUM_LAYERS, NUM_UNIQUE_LAYERS) for name in strategies}
+    return {name: layer_indices(name, NUM_LAYERS, NUM_UNIQUE_LAYERS) for name in OF_THE_PAPER}
 
 
 def draw_stacks() -> list[str]:
