@@ -7,10 +7,10 @@
 #   --only PART     rates, seeds, longer, sharing, depth (default: all); --list shows what of them is done
 #   --text DIR      parallel text for the translation models: train.en, train.de, valid.en and valid.de, or the same with
 #                   .gz. Part depth needs none
-#   --jobs N        runs at the same time, one core each (default: all cores)
+#   --jobs N        runs at the same time, one core each (default: all cores; on a GPU: 1)
 #   --runs N        end after N runs, the most important ones first (default: when all are done)
-#   --width N       width of the models (default: 64). Another one is trained on the GPU, if there is one, and its numbers
-#                   go to OUT/results, since the grid and the rules are for 64
+#   --width N       width of the models (default: 64). Another one is trained on a GPU, and its numbers go to OUT/results,
+#                   since the grid and the rules are for 64
 #   --out DIR       where corpora and runs go (default: runs/study)
 #   --results DIR   where the numbers go (default: claims/results)
 #   --list          say what of each part is done, and how long the rest takes; then end
@@ -23,7 +23,7 @@
 # module NAME ARGUMENTS...: run a Python module of the project
 module() { (cd "$PROJECT" && python -m "$@"); }
 
-only='' text='' jobs=$(cores) out=$PROJECT/runs/study results='' list='' width=64 most='' flags=()
+only='' text='' jobs='' out=$PROJECT/runs/study results='' list='' width=64 most='' flags=()
 while [ $# -gt 0 ]; do
     case $1 in
         --only) need_value "$@" && only=$2 && shift ;;
@@ -44,12 +44,15 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[[ $jobs =~ ^[1-9][0-9]*$ ]] || die "--jobs $jobs: give a positive whole number"
+[[ $jobs =~ ^([1-9][0-9]*)?$ ]] || die "--jobs $jobs: give a positive whole number"
 [[ $most =~ ^([1-9][0-9]*)?$ ]] || die "--runs $most: give a positive whole number"
 [[ $width =~ ^[1-9][0-9]*$ ]] && [ $((width % 8)) -eq 0 ] || die "--width $width: give a multiple of 8"
 [ -z "$text" ] || [ -d "$text" ] || die "--text $text: no such folder"
-cpu=(--cpu)
-[ "$width" -eq 64 ] || cpu=()
+if [ "$width" -eq 64 ]; then
+    device=(--cpu) cpu=(--cpu) jobs=${jobs:-$(cores)}
+else
+    device=(--gpus 1) cpu=() jobs=${jobs:-1}
+fi
 run_setup
 mkdir -p "$out"
 if [ -z "$results" ]; then
@@ -149,7 +152,7 @@ words_of() {
 train() {
     local run=$1 task=$2 data=$3 updates=$4
     shift 4
-    bash "$PROJECT/scripts/train.sh" "$PROJECT/claims/study/$task.sh" --data "$data" --save-dir "$run" "${cpu[@]}" \
+    bash "$PROJECT/scripts/train.sh" "$PROJECT/claims/study/$task.sh" --data "$data" --save-dir "$run" "${device[@]}" \
         --max-update "$updates" "$@" "${flags[@]}" >>"$run/driver.txt" 2>&1
 }
 
@@ -172,7 +175,7 @@ one_run() {
         "$task" "$scheme" "$rate" "$seed" "$updates" "${unigrams:-null}" "$(settings "$task" | sha256sum | cut -c 1-12)" \
         >"$run/cell.json"
     module claims.provenance "$run/provenance.json" \
-        "bash scripts/train.sh claims/study/$task.sh --data DIR --save-dir RUN${cpu[*]:+ ${cpu[*]}} --max-update $updates $*${flags[*]:+ ${flags[*]}}" || return
+        "bash scripts/train.sh claims/study/$task.sh --data DIR --save-dir RUN ${device[*]} --max-update $updates $*${flags[*]:+ ${flags[*]}}" || return
     # a model that has not learned anything in the first half of its updates is stopped there
     train "$run" "$task" "$data" $((updates / 2)) "$@" || gave_up "$run" || return
     if [ -z "$unigrams" ] || ! module claims.study.records --stop "$run" >>"$run/driver.txt"; then

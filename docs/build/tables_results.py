@@ -13,7 +13,6 @@ from b2t_cli.tables import markdown_table
 from claims import tables
 from claims.evidence import RESULTS, Evidence
 from claims.study.records import Record
-from claims.verdicts import FAILS, HOLDS
 
 ROOT = Path(__file__).resolve().parents[2]
 CURVES = "rates.svg"
@@ -55,8 +54,7 @@ def results_table(evidence: Evidence, done: Sequence[Record]) -> str:
         ["Translation: times as fast as `fairseq-generate`", _translation(), _page("speed", "Translation")],
     ]
     verdicts = Counter(verdict for _, _, verdict, _ in tables.verdicts(evidence, done))
-    words = {HOLDS: "hold", FAILS: "do not hold"}
-    counts = ", ".join(f"{count} {words.get(verdict, verdict)}" for verdict, count in verdicts.most_common())
+    counts = ", ".join(f"{verdict}: {count}" for verdict, count in verdicts.most_common())
     rows.append([f"{verdicts.total()} claims, most of them from the papers", counts, _page("results", "Verdicts")])
     table = markdown_table(["what", "result", "page"], rows, "lll")
     if not (RESULTS / CURVES).is_file():

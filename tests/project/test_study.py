@@ -7,11 +7,13 @@ import re
 import subprocess
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, model_settings
 from logs import START, reported, validated, write_log
 from planning import planned, settings
 from study_records import BOWL, curve, run, tuned, words
 
+from b2t_fairseq.counting import training_flops
+from b2t_fairseq.settings.plan import plan_translation
 from claims.evidence import RESULTS
 from claims.study import figures, grid, judging, records, registry, statistics, tables, unigrams, word_problem
 from claims.study.grid import MODELS
@@ -153,6 +155,16 @@ class TestGrid:
             assert (model.decoder_unique_layers or 0, read.common.seed) == (cell.model.sets, cell.seed)
             assert (list(schedule.lr), schedule.warmup_updates) == ([float(cell.rate)], cell.updates / 10)
             assert schedule.total_num_update == cell.updates
+
+    def test_equal_flops_are_equal(self):
+        """A model of half as many layers takes as many FLOPs in its longer training, for sentences of usual length."""
+
+        def flops(layers):
+            size = {"encoder_embed_dim": 64, "encoder_ffn_embed_dim": 256, "share_all_embeddings": True}
+            model = model_settings(encoder_layers=layers, decoder_layers=layers, **size)
+            return training_flops(plan_translation(model), 2008, 1, 32, 32)
+
+        assert grid.SAME_FLOPS * flops(6) == pytest.approx(grid.UPDATES * flops(12), rel=0.02)
 
     def test_an_unknown_part_is_refused(self):
         with pytest.raises(ValueError, match="--only rate: there is no such part; give some of rates, "):
