@@ -120,7 +120,7 @@ def _norm_of_input(module: nn.Module) -> nn.Module | None:
     return norm if isinstance(module, nn.Linear) and isinstance(norm, nn.Module) and not has_hooks else None
 
 
-def _quantized(layer: nn.Linear) -> Int8Linear:
+def _quantized(layer: Any) -> Int8Linear:
     weight = layer.weight.detach()
     if weight.dtype != torch.float32 or not weight.is_cpu:
         raise InputError(
