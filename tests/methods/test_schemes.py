@@ -228,6 +228,13 @@ class TestBranchNorm:
             model.set_num_updates(made)
             assert scheme.weight().item() == weight
 
+    def test_no_number_is_read_from_the_device(self):
+        """On a GPU that would make the host wait; a tensor on the meta device has no number."""
+        with torch.device("meta"):
+            model = make_model(residual="branch_norm").train()
+            model.set_num_updates(5)
+            assert model.encoder.layers[0](torch.ones(5, 3, 16), None).shape == (5, 3, 16)
+
     def test_in_evaluation_it_is_post_ln(self):
         branch_norm, post_ln = (randomize(make_model(residual=name)) for name in ("branch_norm", "post_ln"))
         net_input = make_batch()["net_input"]
