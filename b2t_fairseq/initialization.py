@@ -70,10 +70,10 @@ class DepthScaled(Initialization):
 
 
 class Small(Initialization):
-    """Small initialization, Nguyen & Salazar 2019 (arXiv 1910.05895), section 2.2: Xavier's for a matrix of d and 4d.
+    """Small initialization, Nguyen & Salazar 2019 (arXiv 1910.05895): Xavier's for a matrix of d and 4d.
 
-    The paper has it for attention, where it makes Post-LN train better.  Here it is drawn for the feed-forward
-    sub-layers too, for which it is what Xavier gives them if they are four times as wide as the residual stream.
+    The paper has it for attention.  Here it is drawn for the feed-forward sub-layers too.  For those it is Xavier's own
+    if they are four times as wide as the residual stream.
     """
 
     name = "small"
@@ -88,7 +88,7 @@ class Small(Initialization):
 
 
 class SpikeNoMore(Small):
-    """Spike No More, Takase et al. 2023 (arXiv 2312.16903), section 4: small sub-layers and large shortcuts.
+    """Spike No More, Takase et al. 2023 (arXiv 2312.16903): small sub-layers and large shortcuts.
 
     Small initialization, with the last weight of each sub-layer times sqrt(1/(2N)).  The shortcuts are large if the
     elements of the embedding have the standard deviation 1.  A decoder with cross-attention has 3N sub-layers: that the

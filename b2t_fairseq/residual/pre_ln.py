@@ -119,7 +119,7 @@ class MixLN(ResidualScheme):
 
 
 class SandwichLN(PreLN):
-    """Sandwich-LN, Ding et al. 2021 (CogView, arXiv 2105.13290), section 2.4: Pre-LN that also bounds what is added."""
+    """Sandwich-LN, Ding et al. 2021 (CogView, arXiv 2105.13290): Pre-LN that also bounds what is added."""
 
     name = "sandwich_ln"
     title = "Sandwich-LN"

@@ -8,7 +8,7 @@ from .contract import ResidualScheme
 
 
 class ResiDual(ResidualScheme):
-    """ResiDual, Xie et al. 2023 (arXiv 2304.14802), section 3: a Post-LN and a Pre-LN residual stream at once.
+    """ResiDual, Xie et al. 2023 (arXiv 2304.14802): a Post-LN and a Pre-LN residual stream at once.
 
     Sub-layers read the Post-LN stream ``x``.  What they give is added to both streams, and no norm is on the stream
     ``r``, which is normalized once, after the stack, and added to ``x`` there.
