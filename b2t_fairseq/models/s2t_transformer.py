@@ -75,10 +75,11 @@ class SpeechEncoder(LayerStack, stock.S2TTransformerEncoder):
         if self.layernorm_embedding is not None:
             x = self.layernorm_embedding(x)
         x = self.dropout_module(x)
+        scores = self.padding_scores(mask, x.dtype)
         states: list[Tensor] = []
 
         def call(depth: int, layer: nn.Module, x: Tensor) -> Tensor:
-            x = layer(x, mask)
+            x = layer(x, mask, padding_scores=scores)
             if return_all_hiddens:
                 states.append(self.first_stream(x))
             return x

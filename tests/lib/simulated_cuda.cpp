@@ -10,6 +10,10 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/detail/CUDAHooksInterface.h>
+#include <ATen/ops/_log_softmax.h>
+#include <ATen/ops/_log_softmax_backward_data.h>
+#include <ATen/ops/_softmax.h>
+#include <ATen/ops/_softmax_backward_data.h>
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <torch/csrc/autograd/engine.h>
@@ -218,6 +222,23 @@ Tensor& copy(Tensor& target, const Tensor& source, bool) {
   return target;
 }
 
+// On a GPU the softmax of numbers in float16 may be float32, and so may its gradient; the CPU's kernels want one type.
+using Softmax = Tensor (*)(const Tensor&, int64_t, bool);
+using SoftmaxBackward = Tensor (*)(const Tensor&, const Tensor&, int64_t, at::ScalarType);
+
+template <Softmax on_cpu>
+Tensor softmax(const Tensor& input, int64_t dim, bool to_float) {
+  const Tensor host = over_same_memory(input, c10::kCPU);
+  return over_same_memory(on_cpu(to_float ? host.to(at::kFloat) : host, dim, false), GPU);
+}
+
+template <SoftmaxBackward on_cpu>
+Tensor softmax_backward(const Tensor& gradient, const Tensor& output, int64_t dim, at::ScalarType input_type) {
+  const Tensor host = over_same_memory(output, c10::kCPU);
+  const Tensor result = on_cpu(over_same_memory(gradient, c10::kCPU), host, dim, host.scalar_type());
+  return over_same_memory(result.to(input_type), GPU);
+}
+
 const bool is_set_up = (c10::SetAllocator(GPU.type(), &allocator), replace_hooks(), Engine::start_thread_of_gpu(), true);
 
 }  // namespace
@@ -228,4 +249,8 @@ TORCH_LIBRARY_IMPL(aten, CUDA, library) {
   library.impl("empty.memory_format", &empty);
   library.impl("empty_strided", &empty_strided);
   library.impl("copy_", &copy);
+  library.impl("_softmax", &softmax<at::_softmax>);
+  library.impl("_log_softmax", &softmax<at::_log_softmax>);
+  library.impl("_softmax_backward_data", &softmax_backward<at::_softmax_backward_data>);
+  library.impl("_log_softmax_backward_data", &softmax_backward<at::_log_softmax_backward_data>);
 }
