@@ -102,7 +102,7 @@ class TestChoice:
 
 class TestTrainSh:
     @pytest.mark.parametrize(("gpus", "update_freq"), [(1, 16), (8, 2)])
-    def test_gpus_are_filled(self, tmp_path, gpus, update_freq):
+    def test_batches_fill_one_gpu_or_several(self, tmp_path, gpus, update_freq):
         text, flags = planned(f"{WMT}/b2t_18l.sh", gpus=gpus, memory=H100, can_compile=True, folder=tmp_path)
         cfg = settings(flags)
         assert (cfg.dataset.max_tokens, list(cfg.optimization.update_freq)) == (28672, [update_freq])
@@ -135,6 +135,13 @@ class TestTrainSh:
         assert settings(flags).common.fp16
         assert "--fp16: the run trained in bf16 so far, which these GPUs do not support" in text
 
+    def test_one_gpu_of_several(self, tmp_path):
+        """A small configuration is trained on it with its own batches."""
+        _, flags = planned("configs/small/gpu.sh", "--gpus", "1", gpus=8, memory=A100, folder=tmp_path)
+        cfg = settings(flags)
+        assert cfg.distributed_training.distributed_world_size == 1
+        assert (cfg.dataset.max_tokens, list(cfg.optimization.update_freq)) == (16384, [1])
+
     @pytest.mark.parametrize(
         ("config", "message"),
         [
@@ -146,8 +153,6 @@ class TestTrainSh:
         text, flags = planned(f"configs/{config}.sh", gpus=8, memory=A100, folder=tmp_path, check=False)
         assert flags is None
         assert re.search(f"error: {message}", text), text
-        _, flags = planned(f"configs/{config}.sh", "--gpus", "1", gpus=8, memory=A100, folder=tmp_path)
-        assert settings(flags).distributed_training.distributed_world_size == 1
 
 
 def test_what_is_seen_of_a_machine(monkeypatch, capsys):
