@@ -159,9 +159,8 @@ class TestParts:
         checks = run_part(no_code_is_generated, tmp_path, commands["compile"], status=1)["checks"]
         assert (checks[-1]["passed"], checks[-1]["reason"]) == (False, "no C compiler")
 
-    @pytest.mark.parametrize(
-        "part", ["decoding", *(pytest.param(n, marks=pytest.mark.slow) for n in ("training_shared_18", "ctranslate2"))]
-    )
+    @pytest.mark.slow
+    @pytest.mark.parametrize("part", ["training_shared_18", "decoding", "ctranslate2"])
     def test_comparisons_have_a_row_for_each_program(self, monkeypatch, tmp_path, commands, part):
         if part == "ctranslate2":
             pytest.importorskip("ctranslate2")
