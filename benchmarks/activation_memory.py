@@ -7,8 +7,9 @@
 The table, scripts/batch_memory.tsv, has a line for each different model of the configurations in configs/.  A model of
 its full depth and width goes forward once in training, in bfloat16 and on the CPU.  Every tensor that autograd keeps
 for the backward pass is counted once; the parameters are not counted.  Two batches of different sizes give the bytes of
-one token, without what a model keeps however large the batch is.  A GPU keeps no more: for dropout it keeps one byte
-for each number, where the CPU keeps two, and --compile computes some tensors again.
+one token, without what a model keeps however large the batch is.  A GPU keeps no more, as long as PyTorch has a fused
+attention for it: for dropout it keeps one byte for each number, where the CPU keeps two, and --compile computes some
+tensors again.  The part memory of benchmarks/gpu.sh compares the count with a GPU.
 """
 
 from __future__ import annotations

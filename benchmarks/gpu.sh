@@ -79,7 +79,7 @@ arguments() {
             ;;
         decoding)
             [ -n "$tiny" ] || few=(--sentences 1000 --max-tokens 16000 --rounds 3)
-            [ -z "$tiny" ] || few+=(--sentences 8)
+            [ -z "$tiny" ] || few+=(--sentences 4 --beam 2)
             [ "$device" = cpu ] || few+=(--fp16)
             echo decoding_speed --device "$device" "${size[@]}" "${few[@]}"
             ;;

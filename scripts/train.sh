@@ -6,7 +6,7 @@
 #   CONFIG          for instance configs/wmt14_en_de/b2t_18l_release.sh
 #   --data DIR      fairseq's binary data (default: data/NAME/bin, NAME being the configuration's folder)
 #   --gpus N        GPUs to use on each node (default: all that are visible)
-#   --no-compile    do not add --compile, which is the default on one GPU where torch.compile can work
+#   --no-compile    do not add --compile, which is the default on GPUs where torch.compile can work
 #   --dry-run       print the command that would be run, and exit
 #   fairseq flags   any flag of fairseq-train; it overrides the configuration's, for instance
 #                   --save-dir DIR (default: runs/NAME/CONFIG), --max-tokens N, --seed N
@@ -16,7 +16,8 @@
 #
 # On GPUs the script chooses what the command line does not say, and prints each choice with its reason: --max-tokens by
 # the memory of the GPU and the counted bytes in scripts/batch_memory.tsv; bf16 where the GPUs support it, else fp16;
-# --compile on one GPU; two to four --num-workers for each GPU. On several nodes --max-tokens is the configuration's.
+# --compile where it can work; two to four --num-workers for each GPU. On several nodes --max-tokens is the
+# configuration's.
 #
 # A run may continue on another number of GPUs. In the middle of an epoch it needs the same --max-tokens for that, or
 # --reset-dataloader; without the flag it keeps its own --max-tokens, and its precision where the GPUs support it. The
@@ -219,9 +220,12 @@ update_size=${update_freq:+${max_tokens:+$((update_freq * world * max_tokens))}}
 
 if [ -z "$compile" ] && [ -z "$on_cpu" ]; then
     if [ -z "$no_compile" ]; then
-        [[ " ${model[*]} ${training[*]} ${flags[*]} " != *" --kernels fairseq "* ]] ||
-            no_compile="--kernels fairseq is not compiled"
-        [ "$world" -eq 1 ] || no_compile="it was not tried with several processes; --compile adds it"
+        case " ${model[*]} ${training[*]} ${flags[*]} " in
+            *" --kernels fairseq "*) no_compile="--kernels fairseq is not compiled" ;;
+            *" --offload-activations "*) no_compile="--compile cannot work with --offload-activations" ;;
+            *" --arch b2t_"*) ;;
+            *) no_compile="only the architectures of this plugin know it" ;;
+        esac
         [ "$can_compile" = True ] || no_compile="there is no Triton or no C compiler, or a GPU is too old"
         [ -z "$has_begun" ] || [ -n "$own_precision" ] || no_compile="the run began without it"
     fi

@@ -159,6 +159,7 @@ class TestParts:
         checks = run_part(no_code_is_generated, tmp_path, commands["compile"], status=1)["checks"]
         assert (checks[-1]["passed"], checks[-1]["reason"]) == (False, "no C compiler")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("part", ["training_shared_18", "decoding", "ctranslate2"])
     def test_comparisons_have_a_row_for_each_program(self, monkeypatch, tmp_path, commands, part):
         if part == "ctranslate2":

@@ -18,10 +18,10 @@ H100, A100, RTX_4090 = 81_559, 40_960, 24_564  # MiB, as nvidia-smi shows them
 
 class TestBatchMemory:
     def test_every_configuration_has_a_line(self):
-        """Else scripts/train.sh would not choose: run python -m benchmarks.activation_memory."""
+        """Otherwise scripts/train.sh could not choose."""
         table = batch_size.read_table()
         models = {activation_memory.read_configuration(path)[0] for path in activation_memory.configurations()}
-        assert models == table.keys()
+        assert models == table.keys(), "run python -m benchmarks.activation_memory"
 
     @pytest.mark.parametrize("name", ["wmt14_en_de/dlcl_6l", "multi30k/b2t", "librispeech/b2t_s"])
     def test_the_table_is_what_autograd_keeps(self, name):
@@ -101,13 +101,14 @@ class TestChoice:
 
 
 class TestTrainSh:
-    def test_one_gpu_is_filled(self, tmp_path):
-        text, flags = planned(f"{WMT}/b2t_18l.sh", gpus=1, memory=H100, can_compile=True, folder=tmp_path)
+    @pytest.mark.parametrize(("gpus", "update_freq"), [(1, 16), (8, 2)])
+    def test_batches_fill_one_gpu_or_several(self, tmp_path, gpus, update_freq):
+        text, flags = planned(f"{WMT}/b2t_18l.sh", gpus=gpus, memory=H100, can_compile=True, folder=tmp_path)
         cfg = settings(flags)
-        assert (cfg.dataset.max_tokens, list(cfg.optimization.update_freq)) == (28672, [16])
+        assert (cfg.dataset.max_tokens, list(cfg.optimization.update_freq)) == (28672, [update_freq])
         assert (cfg.common.bf16, cfg.model.compile) == (True, True)
         assert cfg.dataset.num_workers >= 2
-        assert "1 GPU(s), bf16; updates of 458752 tokens = 1 x 28672 x 16" in text
+        assert f"{gpus} GPU(s), bf16; updates of 458752 tokens = {gpus} x 28672 x {update_freq}" in text
         for choice in ("--max-tokens 28672: an update needs", "--bf16: ", "--compile: ", "--num-workers "):
             assert f"\n   {choice}" in text
 
@@ -134,6 +135,13 @@ class TestTrainSh:
         assert settings(flags).common.fp16
         assert "--fp16: the run trained in bf16 so far, which these GPUs do not support" in text
 
+    def test_one_gpu_of_several(self, tmp_path):
+        """A small configuration is trained on it with its own batches."""
+        _, flags = planned("configs/small/gpu.sh", "--gpus", "1", gpus=8, memory=A100, folder=tmp_path)
+        cfg = settings(flags)
+        assert cfg.distributed_training.distributed_world_size == 1
+        assert (cfg.dataset.max_tokens, list(cfg.optimization.update_freq)) == (16384, [1])
+
     @pytest.mark.parametrize(
         ("config", "message"),
         [
@@ -145,8 +153,6 @@ class TestTrainSh:
         text, flags = planned(f"configs/{config}.sh", gpus=8, memory=A100, folder=tmp_path, check=False)
         assert flags is None
         assert re.search(f"error: {message}", text), text
-        _, flags = planned(f"configs/{config}.sh", "--gpus", "1", gpus=8, memory=A100, folder=tmp_path)
-        assert settings(flags).distributed_training.distributed_world_size == 1
 
 
 def test_what_is_seen_of_a_machine(monkeypatch, capsys):
