@@ -169,6 +169,9 @@ class Shape(Positions):
 
 POSITIONS: dict[str, type[Positions]] = {kind.name: kind for kind in (Sinusoidal, Learned, Shape)}
 
+DEFAULT = Sinusoidal.name
+"""The positions of a model without any flag for them."""
+
 
 def positions_class(name: str) -> type[Positions]:
     """Return the class of the positions ``name``.

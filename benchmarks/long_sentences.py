@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import math
 import os
 import shlex
 import statistics
@@ -20,15 +21,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from b2t_cli.scoring.by_length import score_by_length
+import torch
+from fairseq import checkpoint_utils
+
+from b2t_cli.fairseq_commands import generate
+from b2t_cli.scoring.by_length import group_by_length, score_by_length
 from b2t_cli.scoring.generated import read_generated
 from b2t_common.files import read_lines, write_lines
+from b2t_fairseq import checkpoints
 from benchmarks.arguments import benchmark_parser
 from benchmarks.measuring import machine
 from benchmarks.write_result import print_and_write, table_with_note
 
 ROOT = Path(__file__).resolve().parent.parent
 KINDS = ("sinusoidal", "shape")
+GENERATED = "generate-test.txt"
+METRICS = ("BLEU", "chrF2", "length_ratio", "perplexity")
 MODEL = shlex.split(
     "--arch b2t_transformer --residual b2t --share-all-embeddings --encoder-layers 2 --decoder-layers 2 "
     "--encoder-embed-dim 128 --encoder-ffn-embed-dim 256 --encoder-attention-heads 4 --decoder-attention-heads 4 "
@@ -124,23 +132,28 @@ def call(command: list[str], log: Path) -> None:
             raise RuntimeError(f"{shlex.join(command)} failed; see {log}")
 
 
-def translate(args: argparse.Namespace, kind: str, seed: int) -> Path:
-    """Train a model and translate the test set, unless that is done; return the file of translations."""
+def train(args: argparse.Namespace, kind: str, seed: int) -> Path:
+    """Train a model, unless that is done; return the run's folder."""
     folder = args.work / f"{kind}.{seed}"
-    generated = folder / "generate-test.txt"
-    if generated.exists():
-        return generated
+    if (folder / GENERATED).exists():
+        return folder
     folder.mkdir(exist_ok=True)
-    data, log = str(args.work / "data"), folder / "log.txt"
     positions = ["--positions", kind]
     if kind == "shape":
         positions += ["--shape-offsets", str(args.offsets)]
     training = [*TRAINING, "--max-update", str(args.updates), "--seed", str(seed), "--save-dir", str(folder)]
-    call(["b2t", "train", data, *MODEL, *positions, *training, *([] if args.gpu else ["--cpu"])], log)
-    search = shlex.split("--beam 4 --max-tokens 4000 --required-batch-size-multiple 1 --remove-bpe sentencepiece")
-    search += ["--results-path", str(folder), "--path", str(folder / "checkpoint_last.pt")]
-    call(["b2t", "generate", data, *search, *([] if args.gpu else ["--cpu"])], log)
-    return generated
+    device = [] if args.gpu else ["--cpu"]
+    call(["b2t", "train", str(args.work / "data"), *MODEL, *positions, *training, *device], folder / "log.txt")
+    return folder
+
+
+def translate(args: argparse.Namespace, folder: Path) -> Path:
+    """Translate the test set, unless that is done; return the file of translations."""
+    if not (folder / GENERATED).exists():
+        search = shlex.split("--beam 4 --max-tokens 4000 --required-batch-size-multiple 1 --remove-bpe sentencepiece")
+        search += ["--results-path", str(folder), "--path", str(folder / "checkpoint_last.pt")]
+        generate.run([str(args.work / "data"), *search, *([] if args.gpu else ["--cpu"])])
+    return folder / GENERATED
 
 
 def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -148,13 +161,35 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
     prepare(args)
     runs = [(kind, seed) for seed in args.seeds for kind in KINDS]
     with ThreadPoolExecutor(args.jobs) as pool:
-        files = list(pool.map(lambda run: translate(args, *run), runs))
+        folders = list(pool.map(lambda run: train(args, *run), runs))
     sources, references = (read_lines(args.work / f"test.{language}") for language in ("en", "de"))
-    return [
-        {"positions": kind, "seed": seed, **row}
-        for (kind, seed), file in zip(runs, files, strict=True)
-        for row in score_by_length(read_generated(file, references), references, sources, args.bounds)
-    ]
+    groups, rows = group_by_length(sources, args.bounds), []
+    for (kind, seed), folder in zip(runs, folders, strict=True):
+        hypotheses, checkpoint = read_generated(translate(args, folder), references), folder / "checkpoint_last.pt"
+        sums, pieces = losses(args, checkpoint)
+        updates = checkpoints.load(checkpoint)["optimizer_history"][-1]["num_updates"]
+        for row in score_by_length(hypotheses, references, sources, args.bounds):
+            group = torch.tensor(groups[row["words"]])
+            perplexity = math.exp(sums[group].sum() / pieces[group].sum())
+            rows.append({"positions": kind, "seed": seed, "updates": updates, **row, "perplexity": perplexity})
+    return rows
+
+
+@torch.no_grad()
+def losses(args: argparse.Namespace, checkpoint: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the negative log-likelihood of each reference of the test set, in nats, and its number of pieces."""
+    overrides = {"data": str(args.work / "data")}
+    (model,), _, task = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], arg_overrides=overrides)
+    data = task.load_dataset("test") or task.dataset("test")
+    sums, pieces = torch.zeros(2, len(data))
+    model.eval()
+    for batch in data.batch_by_size(data.ordered_indices(), max_tokens=4000, required_batch_size_multiple=1):
+        sample = data.collater([data[index] for index in batch])
+        log_probabilities = model(**sample["net_input"])[0].log_softmax(dim=-1)
+        target, is_piece = sample["target"].unsqueeze(-1), sample["target"] != task.target_dictionary.pad()
+        loss = -log_probabilities.gather(-1, target).squeeze(-1)
+        sums[sample["id"]], pieces[sample["id"]] = (loss * is_piece).sum(dim=1), is_piece.sum(dim=1).float()
+    return sums, pieces
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -163,18 +198,23 @@ def markdown(result: dict[str, Any]) -> str:
     for words in dict.fromkeys(row["words"] for row in result["rows"]):
         group = [row for row in result["rows"] if row["words"] == words]
         cells = [words, f"{group[0]['sentences']:,}"]
-        for metric in ("BLEU", "chrF2", "length_ratio"):
+        for metric in METRICS:
             cells += [_spread([row[metric] for row in group if row["positions"] == kind]) for kind in KINDS]
         rows.append(cells)
     header = ["words", "sentences"]
-    header += [f"{metric}, `{kind}`" for metric in ("BLEU", "chrF2", "length ratio") for kind in KINDS]
+    header += [f"{metric.replace('_', ' ')}, `{kind}`" for metric in METRICS for kind in KINDS]
     note = (
         f"Mean ± sample standard deviation over {len(result['seeds'])} seeds. Trained on the {result['pairs']:,} pairs "
-        f"with at most {result['longest']} words, {result['updates']} updates: "
+        f"with at most {result['longest']} words, {_updates(result['rows'])} updates: "
         f"`{result['flags']}`; `shape` with `--shape-offsets {result['offsets']}`. Length ratio: tokens of the "
-        "translations, divided by those of the references."
+        "translations, divided by those of the references. Perplexity: of the references, for each piece."
     )
-    return table_with_note(header, rows, "lr" + "r" * 6, result, note)
+    return table_with_note(header, rows, "lr" + "r" * len(METRICS) * len(KINDS), result, note)
+
+
+def _updates(rows: list[dict[str, Any]]) -> str:
+    numbers = {row["updates"] for row in rows}
+    return f"{min(numbers):,}" if len(numbers) == 1 else f"{min(numbers):,} to {max(numbers):,}"
 
 
 def _spread(values: list[float]) -> str:
@@ -196,13 +236,13 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
     parser.add_argument("--gpu", action="store_true", help="train and translate on a GPU")
     args = parser.parse_args()
+    torch.set_num_threads(1)
     rows = measure(args)
     result = {
         "machine": machine("cuda" if args.gpu else "cpu"),
         "seeds": args.seeds,
         "longest": args.longest,
         "pairs": len(read_lines(args.work / "train.en")),
-        "updates": args.updates,
         "offsets": args.offsets,
         "flags": shlex.join([*MODEL, *TRAINING]),
         "rows": rows,

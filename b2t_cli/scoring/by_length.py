@@ -28,6 +28,20 @@ def parse_bounds(text: str) -> tuple[int, ...]:
     return bounds
 
 
+def group_by_length(sources: Sequence[str], bounds: Sequence[int] = BOUNDS) -> dict[str, list[int]]:
+    """Return the numbers of the sentences in each group that has some, by the group's name, shortest first.
+
+    Args:
+        sources: the source sentences.  Their length is the number of words between spaces.
+        bounds: the largest length of each group but the last, ascending.
+    """
+    groups: dict[int, list[int]] = {group: [] for group in range(len(bounds) + 1)}
+    for sentence, source in enumerate(sources):
+        length = len(source.split())
+        groups[sum(length > bound for bound in bounds)].append(sentence)
+    return {_name(group, bounds): sentences for group, sentences in groups.items() if sentences}
+
+
 def score_by_length(
     hypotheses: Sequence[str],
     references: Sequence[str],
@@ -40,23 +54,18 @@ def score_by_length(
     Args:
         hypotheses: the translations, detokenized.
         references: the reference translations.
-        sources: the source sentences.  Their length is the number of words between spaces.
-        bounds: the largest length of each group but the last, ascending.
+        sources: the source sentences.
+        bounds: as :func:`group_by_length` takes them.
         language: the target language, if sacreBLEU has a tokenizer of its own for it.
     """
     from sacrebleu.metrics import BLEU, CHRF
 
-    groups: dict[int, list[int]] = {group: [] for group in range(len(bounds) + 1)}
-    for sentence, source in enumerate(sources):
-        length = len(source.split())
-        groups[sum(length > bound for bound in bounds)].append(sentence)
     rows = []
-    for group, sentences in groups.items():
-        if sentences:
-            ours, theirs = ([lines[sentence] for sentence in sentences] for lines in (hypotheses, references))
-            bleu, chrf = (metric.corpus_score(ours, [theirs]) for metric in (BLEU(trg_lang=language), CHRF()))
-            row = {"words": _name(group, bounds), "sentences": len(sentences)}
-            rows.append({**row, "BLEU": bleu.score, "chrF2": chrf.score, "length_ratio": bleu.ratio})
+    for words, sentences in group_by_length(sources, bounds).items():
+        ours, theirs = ([lines[sentence] for sentence in sentences] for lines in (hypotheses, references))
+        bleu, chrf = (metric.corpus_score(ours, [theirs]) for metric in (BLEU(trg_lang=language), CHRF()))
+        row = {"words": words, "sentences": len(sentences)}
+        rows.append({**row, "BLEU": bleu.score, "chrF2": chrf.score, "length_ratio": bleu.ratio})
     return rows
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from b2t_common.names import STACKS
-from b2t_fairseq import checkpoints
+from b2t_fairseq import checkpoints, positions
 from b2t_fairseq.initialization import DEFAULT, chosen_initialization
 from b2t_fairseq.settings.plan import plan_of_checkpoint
 from b2t_fairseq.sharing import NO_SHARING
@@ -14,7 +14,7 @@ from b2t_fairseq.sharing import NO_SHARING
 from . import published
 
 # settings of training with their defaults, which do not change the function of a trained model, but its score
-_RECIPE = {"encoder_word_dropout": 0, "decoder_word_dropout": 0, "init": DEFAULT}
+_RECIPE = {"encoder_word_dropout": 0, "decoder_word_dropout": 0, "init": DEFAULT, "positions": positions.DEFAULT}
 
 
 def matching(settings: Mapping[str, Any], arxiv: str | None = None) -> list[dict[str, Any]]:
@@ -36,7 +36,7 @@ def _belongs(row: dict[str, Any], settings: Mapping[str, Any]) -> bool:
     initialization = chosen_initialization(
         settings.get("init") or DEFAULT, bool(settings.get("depth_scaled_init", False))
     )
-    given = {**settings, "init": initialization.name}
+    given = {**settings, "init": initialization.name, "positions": settings.get("positions") or positions.DEFAULT}
     recipe = {**_RECIPE, **row["training"]}
     if any(given.get(name, 0) != value for name, value in recipe.items()):
         return False

@@ -111,7 +111,7 @@ def test_a_norm_is_a_part_of_its_layers_graph(name):
     norm = NORMS[name].build(16, 4)
     compiled = torch.compile(norm, backend="eager", dynamic=True, fullgraph=True)
     x = torch.randn(5, 3, 16)
-    assert torch.equal(compiled(x), norm(x))
+    assert torch.allclose(compiled(x), norm(x), atol=1e-6)
 
 
 class LinearAndNorm(torch.nn.Module):
