@@ -131,8 +131,8 @@ def markdown(result: dict) -> str:
     header = ["seed", f"{n}-{n} layers, before", "grown", f"{2 * n}-{2 * n} from the start", "difference"]
     note = (
         f"Perplexity on the validation set at the end, the lower the better. Grown: {updates[SHALLOW]} updates with "
-        f"{n}-{n} layers, `b2t grow --from {result['order']}`, {updates[GROWN]} updates with {2 * n}-{2 * n}; from "
-        f"the start: {updates[DEEP]} updates. An update of {n}-{n} layers has {result['flops_ratio']:.3f} of the "
+        f"{n}-{n} layers, `b2t grow` with `--from {result['order']}`, {updates[GROWN]} updates with {2 * n}-{2 * n}; "
+        f"from the start: {updates[DEEP]} updates. An update of {n}-{n} layers has {result['flops_ratio']:.3f} of the "
         f"counted FLOPs of one of {2 * n}-{2 * n}, so both have {result['flops'] / 1e12:.2f} TFLOP in all. The last "
         "row has means and the sample standard deviation of the differences. Rates were not tuned for either. "
         f"Flags: {result['configuration']}."

@@ -89,24 +89,14 @@ def initialize_and_tie(model: nn.Module, plan: Plan, drawn_embeddings: Sequence[
 
 
 def tie_layers(stacks: Sequence[LayerStack]) -> None:
-    """Tie the layers of a model's stacks as their plans say, encoder first.
-
-    Raises:
-        InputError: layers of encoder and decoder cannot be the same, because their norms are of different kinds.
-    """
+    """Tie the layers of a model's stacks as their plans say, encoder first."""
     for stack in stacks:
         tie_parameters(stack.layer_list(), stack.indices, stack.plan.sharing.includes)
     first = stacks[0].plan.sharing
     if first.with_other_stack:
         layers = [layer for stack in stacks for layer in stack.layer_list()]
         indices = [index for stack in stacks for index in stack.indices]
-        try:
-            tie_parameters(layers, indices, first.includes_in_common)
-        except ValueError as error:
-            raise InputError(
-                f"--share-encoder-decoder cannot tie the stacks: {error}; add --no-share-norms if these are norms, or "
-                "drop the flag"
-            ) from None
+        tie_parameters(layers, indices, first.includes_in_common)
 
 
 class LoadsCheckpoints(_Mixin):

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from b2t_common.errors import InputError
 from b2t_common.names import STACKS, flag
 
+from ..normalization import norm_class
 from ..residual import ResidualScheme
 from ..sharing import ALL_SUBLAYERS, CROSS_ATTENTION, NO_SHARING, SHARE_SUBLAYERS, Sharing, of_stack
 
@@ -88,6 +89,12 @@ def validate_stacks_in_common(args: Namespace, sharing: Mapping[str, Sharing]) -
                 f"--share-encoder-decoder needs equal stacks, but {flag(encoder)} is {getattr(args, encoder)} and "
                 f"{flag(decoder)} is {getattr(args, decoder)}; give both the same value, or drop the flag"
             )
+    own = [stack for stack in STACKS if stack not in norm_class(args.norm).stacks]
+    if args.share_norms and own:
+        raise InputError(
+            f"--share-encoder-decoder needs equal stacks, but --norm {args.norm} is not a norm of the {own[0]}; add "
+            "--no-share-norms, or choose another norm"
+        )
     if len({stack.indices for stack in sharing.values()}) > 1:
         listed = " and ".join(f"{name} {' '.join(map(str, stack.indices))}" for name, stack in sharing.items())
         raise InputError(

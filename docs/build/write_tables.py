@@ -75,6 +75,11 @@ def runs_parts() -> dict[str, str]:
     }
 
 
+def checkpoints_parts() -> dict[str, str]:
+    """Return all generated parts of docs/checkpoints.md by name."""
+    return {"growing": included("benchmarks/results/growing.md", "docs/checkpoints.md")}
+
+
 def architecture_parts() -> dict[str, str]:
     """Return all generated parts of docs/architecture.md by name."""
     return {"patches": tables_architecture.patches_tables(), "run folder": tables_architecture.run_folder_table()}
@@ -129,6 +134,7 @@ FILES: dict[str, Callable[[], dict[str, str]]] = {
     "docs/methods.md": methods_parts,
     "docs/models.md": models_parts,
     "docs/runs.md": runs_parts,
+    "docs/checkpoints.md": checkpoints_parts,
     "docs/architecture.md": architecture_parts,
     "docs/reproduction.md": reproduction_parts,
     "docs/speed.md": speed_parts,

@@ -215,6 +215,10 @@ REFUSED = [
         {"share_encoder_decoder": True, "decoder_attention_heads": 2},
         ["--encoder-attention-heads is 4", "--decoder-attention-heads is 2"],
     ),
+    (
+        {"share_encoder_decoder": True, "norm": "power_norm"},
+        ["--share-encoder-decoder", "--norm power_norm", "decoder", "--no-share-norms"],
+    ),
     ({"share_encoder_decoder": True, **CYCLE}, ["encoder 0 1 2 0 1 2", "decoder 0 1 0 1 0 1"]),
 ]
 
