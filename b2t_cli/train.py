@@ -20,6 +20,7 @@ What b2t train adds to fairseq-train:
   * A run may continue with another number of processes: the same sentences of the epoch are left.
   * A run that has ended by itself is left as it is: by --max-update, --max-epoch, --patience or --stop-min-lr.
     --stop-time-hours is the time of one call, and the same command continues for as long again.
+  * Freed memory is kept instead of returned to the system after each tensor (B2T_KEEP_MEMORY=0 switches this off).
   * A start that would train nothing is an error: fairseq-train would start no process and report success.
 """
 _EPILOG = """\

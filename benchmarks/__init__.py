@@ -11,11 +11,12 @@ results that the documentation shows are in ``benchmarks/results``.
 * ``loss_curve``: whether this plugin's fastest flags train as fairseq does, loss by loss
 * ``growing``: a model that grows deeper with ``b2t grow`` against one that is deep from the start
 * ``decoding_speed``, ``ctranslate2_speed``: translation
+* ``latency``: single sentences, the first sentence, the start of the program
 * ``int8_products``: matrix products with 8-bit weights
 * ``translation_quality``: what 8-bit weights change in translations
 * ``checkpoint_size``: gradients, optimizer state and checkpoints of models with shared layers
 * ``recompilations``: how often ``--compile`` compiles
-* ``kept_memory``: what it gives that ``b2t`` keeps freed memory, and what it costs
+* ``kept_memory``: what it gives to keep freed memory, and what it costs
 * ``busy_machine``: what waiting threads cost beside other work
 * ``command_startup``: how long the commands take that need no model
 * ``prepare_at_scale``: preparing as much text as WMT14 has

@@ -6,8 +6,8 @@ for each row.  This is done once, before the first sentence.  The input of each 
 it.  Sums are exact, and everything between the products remains float32.
 
 Processors without VNNI instructions add two products in 16 bits, which is too little for such numbers.  There the
-weights keep to -63 to 63, so that sums are exact too.  PyTorch's own way is to let the inputs keep to 7 bits.  That
-changes more translations, because inputs have one scale and not one for each row.
+weights keep to -63 to 63, so that sums are exact too.  Weights and not inputs become smaller, because each row of a
+weight has its own scale and an input has one for the whole batch.
 """
 
 from __future__ import annotations

@@ -103,6 +103,7 @@ def speed_parts() -> dict[str, str]:
     names = ["training speed", "training steps", "parts", "large vocabulary", "loss curve", "decoding speed"]
     names += ["ctranslate2 speed", "checkpoint size", "recompilations", "training memory", "command startup"]
     names += ["int8 quality quickstart", "int8 products avx512", "int8 products avx2"]
+    names += ["decoding speed avx512", "decoding speed avx2", "ctranslate2 speed avx512"]
     files |= {name: name.replace(" ", "_") for name in names}
     parts = {name: included(f"benchmarks/results/{file}.md") for name, file in files.items()}
     return {**parts, "gpu": tables_gpus.measured()}
