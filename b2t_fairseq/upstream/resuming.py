@@ -200,7 +200,7 @@ def with_all_that_is_loaded(load_checkpoint):
                 self.cfg.ema.store_ema = True
         if averages:
             self.ema.restore(self.model.state_dict(), build_fp32_params=self.cfg.ema.ema_fp32)
-        elif self.cfg.ema.store_ema:
+        elif self.cfg.ema.store_ema and extra_state is not None:
             # fairseq forgets how many updates the moving average has yet to wait for with --ema-update-freq
             self.ema.update_freq_counter = self.get_num_updates() % self.cfg.ema.ema_update_freq
         if extra_state is not None and Path(filename).is_file():
