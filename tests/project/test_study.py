@@ -379,7 +379,7 @@ class TestPages:
             done = records.read(tmp_path / "results")
             assert len(done) == expected
         assert {(one["done"], one["layers"]["encoder"], len(one["exact"])) for one in done} == {(4, 1, 32)}
-        assert "hours of one core are left" in result.stdout
+        assert "hours of training are left" in result.stdout
         assert {path: path.read_bytes() for path in published} == published
 
     def test_what_is_published_was_run_at_a_commit(self):
