@@ -235,7 +235,7 @@ def status(done: Sequence[Record], parts: Sequence[str]) -> str:
     timed = [(one["minutes"], one["layers"]["encoder"] * one["done"]) for one in done if one["done"]]
     if timed:
         hours = left * sum(minutes for minutes, _ in timed) / sum(cost for _, cost in timed) / 60
-        lines.append(f"about {hours:.1f} hours of one core are left")
+        lines.append(f"at the pace of the runs so far, about {hours:.1f} hours of training are left, divided by --jobs")
     else:
         lines.append("the time left is known when a run is done")
     return "\n".join(lines)

@@ -29,7 +29,8 @@ def progress(done: Sequence[Record]) -> str:
     """Return how much of the study is run, on what, and at which commits."""
     hours = sum(one["minutes"] for one in done) / 60
     share = sum(one["layers"]["encoder"] * one["done"] for one in done) / sum(grid.planned_costs().values())
-    text = f"{len(done)} runs are done, about {share:.0%} of the study"
+    count = "1 run is" if len(done) == 1 else f"{len(done)} runs are"
+    text = f"{count} done, about {share:.0%} of the study"
     if not done:
         return f"{text}."
     values = {

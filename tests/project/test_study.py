@@ -343,7 +343,7 @@ class TestPages:
         assert f"| B2T, 18-18 | 0.002 | {row}" in table
         assert "| Post-LN, 18-18 | fails at every rate |  |  |  |  |  | 5 of 5 (48% to 100%) |" in table
         assert "| failed | failed |" in tables.curves_table(curve("post_ln_18", None))
-        assert tables.progress([run("b2t_18")]).startswith("1 runs are done, about 1% of the study: 0.1 hours")
+        assert tables.progress([run("b2t_18")]).startswith("1 run is done, about 1% of the study: 0.1 hours")
 
     def test_figures_are_drawn_when_there_is_something_to_draw(self):
         assert figures.draw([run("b2t_18")]) == {}
@@ -379,7 +379,7 @@ class TestPages:
             done = records.read(tmp_path / "results")
             assert len(done) == expected
         assert {(one["done"], one["layers"]["encoder"], len(one["exact"])) for one in done} == {(4, 1, 32)}
-        assert "hours of one core are left" in result.stdout
+        assert "hours of training are left" in result.stdout
         assert {path: path.read_bytes() for path in published} == published
 
     def test_what_is_published_was_run_at_a_commit(self):
