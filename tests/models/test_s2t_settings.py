@@ -63,6 +63,7 @@ def test_flags_are_fairseqs_and_our_own():
         "--branch-norm-updates",
         "--norm",
         "--rms-norm-bias",
+        "--power-norm-warmup",
         "--center-embedding",
         "--positions",
         "--shape-offsets",
