@@ -58,6 +58,7 @@ def methods_parts() -> dict[str, str]:
         "initializations": tables_methods.initializations_table(),
         "norms": tables_methods.norms_table(),
         "positions": tables_methods.positions_table(),
+        "long sentences": included("benchmarks/results/long_sentences.md", "docs/methods.md"),
     }
 
 
