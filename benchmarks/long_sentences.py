@@ -204,10 +204,11 @@ def markdown(result: dict[str, Any]) -> str:
     header = ["words", "sentences"]
     header += [f"{metric.replace('_', ' ')}, `{kind}`" for metric in METRICS for kind in KINDS]
     # The flags of the training follow those of the model; the result's .json has them.
+    model = result["flags"].split(" --optimizer")[0]
     note = (
         f"Mean ± sample standard deviation over {len(result['seeds'])} seeds. Trained on the {result['pairs']:,} pairs "
         f"with at most {result['longest']} words, {_updates(result['rows'])} updates: "
-        f"`{result['flags'].split(' --optimizer')[0]}`; `shape` with `--shape-offsets {result['offsets']}`. Length ratio: tokens of the "
+        f"`{model}`; `shape` with `--shape-offsets {result['offsets']}`. Length ratio: tokens of the "
         "translations, divided by those of the references. Perplexity: of the references, for each piece."
     )
     return table_with_note(header, rows, "lr" + "r" * len(METRICS) * len(KINDS), result, note)
