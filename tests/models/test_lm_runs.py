@@ -162,6 +162,11 @@ def test_the_fused_criterion_gives_the_same_run(data, tmp_path, scheme):
         train(data, tmp_path / name, *flags, "--criterion", name, basis=BASIS)
         for name in ("label_smoothed_cross_entropy", "label_smoothed_cross_entropy_fused")
     ]
+    for state in states:
+        # A bias of the keys adds the same to all scores of a query, so its gradient is zero, and Adam divides the
+        # rounding errors that are there instead by their own size.
+        for name in [name for name in state["model"] if name.endswith("k_proj.bias")]:
+            del state["model"][name]
     assert_same_model(*states, tolerance=1e-5)
 
 

@@ -23,7 +23,9 @@ class TestBatchMemory:
         models = {activation_memory.read_configuration(path)[0] for path in activation_memory.configurations()}
         assert models == table.keys(), "run python -m benchmarks.activation_memory"
 
-    @pytest.mark.parametrize("name", ["wmt14_en_de/dlcl_6l", "multi30k/b2t", "librispeech/b2t_s"])
+    @pytest.mark.parametrize(
+        "name", [pytest.param("wmt14_en_de/dlcl_6l", marks=pytest.mark.slow), "multi30k/b2t", "librispeech/b2t_s"]
+    )
     def test_the_table_is_what_autograd_keeps(self, name):
         """Some percent depend on the processor: how oneDNN and attention compute decides what they keep."""
         model, flags = activation_memory.read_configuration(ROOT / f"configs/{name}.sh")
