@@ -16,7 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from b2t_common.errors import InputError
+from b2t_common.errors import InputError, known
 
 _ATTENTION_SCORES = ("q_proj", "k_proj")
 _ENDS_OF_SUBLAYERS = ("out_proj", "fc2")
@@ -130,10 +130,9 @@ def chosen_initialization(name: str, depth_scaled_init: bool) -> type[Initializa
     Raises:
         InputError: the name is unknown, or is not what the other flag says; the message quotes both.
     """
-    if name not in INITIALIZATIONS:
-        raise InputError(f"--init {name}: unknown initialization; choose one of {', '.join(INITIALIZATIONS)}")
+    chosen = known(INITIALIZATIONS, name, "--init", "initialization")
     if not depth_scaled_init:
-        return INITIALIZATIONS[name]
+        return chosen
     if name not in (DEFAULT, DepthScaled.name):
         raise InputError(f"--depth-scaled-init means --init {DepthScaled.name}, which contradicts --init {name}")
     return DepthScaled

@@ -14,7 +14,7 @@ from fairseq.modules import LearnedPositionalEmbedding, PositionalEmbedding, Sin
 from fairseq.utils import make_positions
 from torch import Tensor, nn
 
-from b2t_common.errors import InputError
+from b2t_common.errors import InputError, known
 
 
 class Positions:
@@ -179,9 +179,7 @@ def positions_class(name: str) -> type[Positions]:
     Raises:
         InputError: the name is unknown; the message lists the known ones.
     """
-    if name not in POSITIONS:
-        raise InputError(f"--positions {name}: unknown positions; choose one of {', '.join(POSITIONS)}")
-    return POSITIONS[name]
+    return known(POSITIONS, name, "--positions", "positions")
 
 
 def positions_of_stack(settings: Namespace, stack: str) -> type[Positions] | None:

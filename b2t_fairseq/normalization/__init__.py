@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from b2t_common.errors import InputError
+from b2t_common.errors import known
 
 from .contract import EPSILON, Norm
 from .power_norm import PowerNorm, finish_update, padded_norms, with_running_values
@@ -73,9 +73,7 @@ def norm_class(name: str) -> type[Norm]:
     Raises:
         InputError: the name is unknown; the message lists the known ones.
     """
-    if name not in NORMS:
-        raise InputError(f"--norm {name}: unknown norm; choose one of {', '.join(NORMS)}")
-    return NORMS[name]
+    return known(NORMS, name, "--norm", "norm")
 
 
 def norm_builder(settings: Namespace, stack: str) -> NormBuilder:

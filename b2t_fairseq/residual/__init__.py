@@ -8,7 +8,7 @@ feed-forward), ``norm`` the sub-layer's LayerNorm, ``layer_input`` the input of 
 shape ``(seq_len, batch, embed_dim)``.
 """
 
-from b2t_common.errors import InputError
+from b2t_common.errors import known
 
 from .contract import LayerPosition, ResidualScheme
 from .no_ln import B2TNoLN, ReZero, TFixup
@@ -52,9 +52,7 @@ def scheme_class(name: str) -> type[ResidualScheme]:
     Raises:
         InputError: the name is unknown; the message lists the known ones.
     """
-    if name not in SCHEMES:
-        raise InputError(f"--residual {name}: unknown scheme; choose one of {', '.join(SCHEMES)}")
-    return SCHEMES[name]
+    return known(SCHEMES, name, "--residual", "scheme")
 
 
 def stock_scheme(normalize_before: bool) -> type[ResidualScheme]:
