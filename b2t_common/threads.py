@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 
-SPINS = "1000"
-"""How often a waiting thread looks before it sleeps: for some ten microseconds, longer than most pauses.
+SPINS = "2000"
+"""How often a waiting thread looks before it sleeps: for some twenty microseconds, longer than most pauses.
 
 With more a busy machine becomes slow, with fewer a quiet one (``python -m benchmarks.busy_machine``).
 """

@@ -13,7 +13,7 @@ export PYTHONUTF8=1 PYTHONIOENCODING=utf-8
 PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # As b2t_common/threads.py: beside other work OpenMP's waiting threads must not spin for long.
-[ -n "${OMP_WAIT_POLICY:-}${GOMP_SPINCOUNT:-}${KMP_BLOCKTIME:-}" ] || export GOMP_SPINCOUNT=1000
+[ -n "${OMP_WAIT_POLICY:-}${GOMP_SPINCOUNT:-}${KMP_BLOCKTIME:-}" ] || export GOMP_SPINCOUNT=2000
 
 # cores: how many cores this process may use; nproc alone obeys OMP_NUM_THREADS
 cores() { env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc; }

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests/lib"), str(ROOT / "scripts/corpus")]
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # test processes run side by side
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as scripts/lib.sh has it
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as scripts/lib.sh has it
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

@@ -103,7 +103,7 @@ def speed_parts() -> dict[str, str]:
     files = {"schemes and strategies": "train_step", "decoding of a trained model": "decoding_speed_trained"}
     names = ["training speed", "training steps", "parts", "large vocabulary", "loss curve", "decoding speed"]
     names += ["ctranslate2 speed", "checkpoint size", "recompilations", "training memory", "command startup"]
-    names += ["int8 quality quickstart", "int8 products avx512", "int8 products avx2"]
+    names += ["int8 quality quickstart", "int8 products avx512", "int8 products avx2", "busy machine"]
     names += ["decoding speed avx512", "decoding speed avx2", "ctranslate2 speed avx512"]
     files |= {name: name.replace(" ", "_") for name in names}
     parts = {name: included(f"benchmarks/results/{file}.md") for name, file in files.items()}
