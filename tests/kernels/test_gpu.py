@@ -6,7 +6,9 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq.logging import metrics
 from operations import Operations
 from torch.utils._python_dispatch import _disable_current_modes
+from training import MODEL_FLAGS, TRAIN_FLAGS, assert_same_run, continue_elsewhere, load, train
 
+from b2t_cli.train import main as b2t_train
 from b2t_fairseq.kernels import half_precision
 from b2t_fairseq.upstream import one_wait, patches
 from benchmarks.trainers import build_trainer, quiet
@@ -101,6 +103,27 @@ def sum_through_host(tensor, group, op="sum"):
         tensor.copy_(on_host)
 
 
+def through_host(collective):
+    """Return a function of ``torch.distributed`` whose tensor may be on a GPU, of which gloo knows nothing."""
+
+    def wrapper(tensor, *arguments, **keywords):
+        on_host = tensor.cpu()
+        collective(on_host, *arguments, **keywords)
+        tensor.copy_(on_host)
+
+    return wrapper
+
+
+def train_one_of_two(rank, rendezvous, data, save_dir, *flags):
+    """Train by ``b2t train`` as one of two processes."""
+    for name in ("all_reduce", "broadcast"):
+        setattr(torch.distributed, name, through_host(getattr(torch.distributed, name)))
+    distributed = ["--distributed-no-spawn", "--distributed-backend", "gloo", "--distributed-world-size", "2"]
+    distributed += ["--distributed-init-method", f"file://{rendezvous}", "--distributed-rank", str(rank)]
+    basis = [flag for flag in MODEL_FLAGS + TRAIN_FLAGS if flag != "--cpu"]
+    train(data, save_dir, *flags, *distributed, command=b2t_train, basis=basis)
+
+
 def update_of_one_of_two(rank, rendezvous, data, save_dir, is_fairseqs, *flags):
     """Make the updates of one of two processes."""
     distributed_utils.all_reduce = sum_through_host
@@ -128,3 +151,17 @@ def test_two_processes_log_and_learn_as_with_fairseq(two_gpus, data, tmp_path):
     assert ours[2] == pytest.approx(fairseqs[2], rel=1e-6)
     for our_weights, weights in zip(ours[1], fairseqs[1], strict=True):
         assert our_weights == pytest.approx(weights, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_two_processes_with_amp_resume_bit_by_bit(two_gpus, data, tmp_path):
+    """The loss scale, which grows every second update, and the float32 weights go on as in the uninterrupted run."""
+    flags = ["--amp", "--amp-scale-window", "2", "--ddp-backend", "legacy_ddp", "--disable-validation"]
+    flags += ["--max-tokens", "80", "--max-update"]
+    train_whole = [tmp_path / "first", data, tmp_path / "whole", *flags, "6", "--save-interval-updates", "3"]
+    two_gpus(train_one_of_two, *train_whole)
+    continue_elsewhere(tmp_path)
+    two_gpus(train_one_of_two, tmp_path / "second", data, tmp_path / "parts", *flags, "6")
+    whole, resumed = (load(tmp_path / run / "checkpoint_last.pt") for run in ("whole", "parts"))
+    assert whole["extra_state"]["b2t_loss_scaling"]["scale"] == 128 * 2**3
+    assert_same_run(whole, resumed)
