@@ -1,5 +1,6 @@
 """Puts this checkout first on the path and registers the plugin; holds the fixtures that several folders share."""
 
+import gc
 import logging
 import os
 import signal
@@ -12,6 +13,7 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # test processes run side by side
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as scripts/lib.sh has it
 
+import composition  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from longest import LONGEST  # noqa: E402
@@ -21,6 +23,7 @@ from wmt import prepare, write_archives, write_cache, write_table  # noqa: E402
 import b2t_fairseq  # noqa: E402, F401
 
 torch.set_num_threads(1)
+composition.install()
 # A job in the background ignores SIGINT, and so would all processes that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -67,6 +70,12 @@ def prepared(world):
     """The folder of the binary data that scripts/prepare_wmt14_en_de.sh makes of the archives."""
     prepare(world, world / "prepared")
     return world / "prepared"
+
+
+def pytest_collection_finish():
+    """Keep the hundreds of thousands of objects of the imports out of all later collections of garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):
