@@ -20,6 +20,7 @@ from . import (
     devices,
     epoch_position,
     fixes,
+    mapped,
     one_wait,
     parallel,
     precision,
@@ -179,6 +180,13 @@ PATCHES: tuple[Patch | Setting, ...] = (
         precision.with_optimizer_state_for_trainer,
         "path arg_overrides load_on_all_ranks",
         "A run continues in another precision, as on another kind of GPU; the optimizer's state is converted.",
+    ),
+    Patch(
+        "fairseq.checkpoint_utils",
+        "load_model_ensemble_and_task",
+        mapped.with_mapped_files,
+        "filenames arg_overrides task strict suffix num_shards state",
+        "A model is read from a memory-mapped checkpoint, the optimizer's state not at all.",
     ),
     Patch(
         "fairseq.trainer.Trainer",

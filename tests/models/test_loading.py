@@ -4,12 +4,14 @@ import hashlib
 
 import pytest
 import torch
+from fairseq import checkpoint_utils
 from helpers import make_model, randomize
 from training import SHARED, train
 
 from b2t_cli import main as b2t
 from b2t_cli.train import main as b2t_train
 from b2t_common.errors import InputError
+from b2t_fairseq.upstream.patches import ORIGINALS
 
 THREE = {"encoder_unique_layers": 3, "decoder_unique_layers": 3}
 ONE = {"encoder_unique_layers": 1, "decoder_unique_layers": 1}
@@ -106,3 +108,24 @@ def test_the_folder_of_another_run_is_left_alone(corpus, tmp_path, capsys):
     assert f"--save-dir {tmp_path} holds another run" in message
     assert "layer_sharing cycle_rev there, none here" in message
     assert {file.name: file.read_bytes() for file in tmp_path.glob("*.pt")} == before
+
+
+def test_models_are_read_from_mapped_files(data, tmp_path, monkeypatch):
+    """They are what fairseq reads, and need their files no longer."""
+    train(data, tmp_path, *SHARED, "--max-update", "1")
+    path, read, is_mapped = tmp_path / "checkpoint_last.pt", torch.load, []
+    monkeypatch.setattr(
+        torch, "load", lambda *args, **kwargs: is_mapped.append(kwargs.get("mmap")) or read(*args, **kwargs)
+    )
+    arguments = [str(path), str(path)], {"max_source_positions": 77}
+    fairseqs, fairseqs_cfg, _ = ORIGINALS["fairseq.checkpoint_utils.load_model_ensemble_and_task"](*arguments)
+    assert not any(is_mapped)
+    is_mapped.clear()
+    ours, cfg, _ = checkpoint_utils.load_model_ensemble_and_task(*arguments)
+    assert is_mapped == [True, True]
+    path.write_bytes(b"")
+    assert cfg == fairseqs_cfg
+    assert cfg.model.max_source_positions == 77
+    for model, fairseqs_model in zip(ours, fairseqs, strict=True):
+        for name, tensor in model.state_dict().items():
+            assert tensor.equal(fairseqs_model.state_dict()[name]), name
