@@ -19,9 +19,11 @@ results that the documentation shows are in ``benchmarks/results``.
 * ``kept_memory``: what it gives to keep freed memory, and what it costs
 * ``busy_machine``: what waiting threads cost beside other work
 * ``command_startup``: how long the commands take that need no model
+* ``first_result``: how long until the first update and the first translation
 * ``prepare_at_scale``: preparing as much text as WMT14 has
 * ``activation_memory``: counts what a model keeps for its backward pass, for ``scripts/train.sh``
 * ``gpu_checks``, ``gpu_summary``: parts of ``benchmarks/gpu.sh``, the first hour on a GPU
+* ``cpu_summary``: the page of ``benchmarks/any_cpu.sh``, which runs all that says how fast a processor is
 * ``long_sentences``: translations of sentences longer than those of training, by positions
 * ``rewrite_tables``: writes the tables of ``benchmarks/results`` again from their numbers
 

@@ -24,14 +24,7 @@
 # the reason, which the summary shows; the other parts go on. The exit status is 1 if a check or a part failed.
 # Nothing is installed: the Python in PYTHON (default: python3) must have the packages of scripts/setup.sh, or on a
 # machine without a network those of fairseq-fixed beside PyTorch. The project itself need not be installed.
-set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-export PYTHONUTF8=1 PYTHONUNBUFFERED=1 PYTHONWARNINGS=${PYTHONWARNINGS:-ignore} PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
-
-die() {
-    echo "error: $*" >&2
-    exit 1
-}
+. "$(dirname "${BASH_SOURCE[0]}")/run_parts.sh"
 
 checks=(parity compile resume parallel memory)
 parts=("${checks[@]}" training_6l training_18l training_shared_18 decoding ctranslate2)
@@ -42,17 +35,12 @@ while [ $# -gt 0 ]; do
         --out) out=${2:?--out needs a folder} && shift ;;
         --device) device=${2:?--device needs cuda or cpu} && shift ;;
         --tiny) tiny=1 ;;
-        -h | --help)
-            sed -n '2,/^[^#]/s/^# \{0,1\}//p' "benchmarks/gpu.sh"
-            exit
-            ;;
+        -h | --help) show_help benchmarks/gpu.sh ;;
         *) die "unknown option $1; see --help" ;;
     esac
     shift
 done
-for part in "${only[@]}"; do
-    [[ " ${parts[*]} summary " == *" $part "* ]] || die "--only $part: choose one of ${parts[*]} summary"
-done
+check_parts
 case $device in cpu | cuda) ;; *) die "--device $device: choose cuda or cpu" ;; esac
 "$python" -c 'import fairseq, torch' 2>/dev/null || die "$python has no fairseq; run bash scripts/setup.sh and activate its" \
     "environment; on a machine without a network install the wheels of fairseq-fixed, hydra-core, omegaconf, bitarray," \
@@ -61,7 +49,6 @@ case $device in cpu | cuda) ;; *) die "--device $device: choose cuda or cpu" ;; 
     "$python" scripts/gpu_driver.py >&2
     die "PyTorch sees no GPU here; --device cpu --tiny tries the script"
 }
-mkdir -p "$out"
 
 # the arguments of each part's benchmark
 arguments() {
@@ -102,35 +89,4 @@ arguments() {
     esac
 }
 
-# run_part PART: run its benchmark; a benchmark whose checks failed has a result too
-run_part() {
-    local words status=0
-    if [ "$1" = ctranslate2 ] && ! "$python" -c 'import ctranslate2' 2>/dev/null; then
-        echo "not run: CTranslate2 is not installed" >"$out/$1.failed"
-        return
-    fi
-    read -ra words <<<"$(arguments "$1")"
-    rm -f "$out/$1.json" "$out/$1.md" "$out/$1.failed"
-    "$python" -m "benchmarks.${words[0]}" "${words[@]:1}" --output "$out/$1" >"$out/$1.log" 2>&1 || status=$?
-    if [ ! -f "$out/$1.json" ]; then
-        { echo "exit status $status" && tail -n 3 "$out/$1.log"; } >"$out/$1.failed"
-        tail -n 20 "$out/$1.log" >&2
-    fi
-    [ ! -f "$out/$1.md" ] || cat "$out/$1.md"
-    return "$status"
-}
-
-failed=()
-for part in "${parts[@]}"; do
-    if [ ${#only[@]} -gt 0 ]; then
-        [[ " ${only[*]} " == *" $part "* ]] || continue
-    elif [ -f "$out/$part.json" ]; then
-        echo "$part: done before; --only $part runs it again"
-        continue
-    fi
-    printf '\n== %s\n' "$part"
-    run_part "$part" || failed+=("$part")
-    "$python" -m benchmarks.gpu_summary "$out" >/dev/null
-done
-"$python" -m benchmarks.gpu_summary "$out"
-[ ${#failed[@]} -eq 0 ] || die "failed: ${failed[*]}; the logs are in $out"
+run_all gpu_summary

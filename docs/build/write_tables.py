@@ -23,7 +23,7 @@ from claims import tables as tables_claims
 from claims.study import records
 from claims.study import tables as tables_study
 
-from . import tables_architecture, tables_gpus, tables_methods, tables_reproduction, tables_results
+from . import tables_architecture, tables_cpus, tables_gpus, tables_methods, tables_reproduction, tables_results
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -107,7 +107,7 @@ def speed_parts() -> dict[str, str]:
     names += ["decoding speed avx512", "decoding speed avx2", "ctranslate2 speed avx512"]
     files |= {name: name.replace(" ", "_") for name in names}
     parts = {name: included(f"benchmarks/results/{file}.md") for name, file in files.items()}
-    return {**parts, "gpu": tables_gpus.measured()}
+    return {**parts, "processors": tables_cpus.headlines_table(), "gpu": tables_gpus.measured()}
 
 
 def results_parts() -> dict[str, str]:

@@ -1,0 +1,28 @@
+"""What benchmarks/any_cpu.sh measured on processors of both kinds, side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from b2t_cli.tables import markdown_table
+from benchmarks.cpu_summary import HEADLINES, measured
+
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks/results/cpu"
+KINDS = {"avx2": "without AVX-512", "avx512": "with AVX-512"}
+
+
+def headlines_table() -> str:
+    """Return a table of the goals and of what was measured, by kind of processor."""
+    rows = [
+        [
+            headline.name,
+            *(
+                cell
+                for kind, goal in zip(KINDS, headline.goals, strict=True)
+                for cell in (measured(RESULTS / kind, headline), str(goal))
+            ),
+        ]
+        for headline in HEADLINES
+    ]
+    header = ["times as fast", *(cell for name in KINDS.values() for cell in (name, "goal"))]
+    return markdown_table(header, rows, "lrrrr")
