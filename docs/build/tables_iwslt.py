@@ -1,0 +1,28 @@
+"""The generated table of docs/reproduction.md about IWSLT14: configurations and published results."""
+
+from __future__ import annotations
+
+from b2t_cli.scoring import published
+from b2t_cli.scoring.layout import millions
+from b2t_cli.scoring.matching import matching
+from b2t_cli.tables import markdown_table, number
+
+from .tables_reproduction import ROOT, describe_model, link, read
+
+FOLDER = "configs/iwslt14_de_en"
+VOCABULARY = 10_000
+
+
+def configurations_table() -> str:
+    """Return every configuration with its command and the tokenized BLEU that a paper reports."""
+    configurations = [read(path, VOCABULARY) for path in (ROOT / FOLDER).glob("[!_]*.sh")]
+    configurations.sort(key=lambda c: (c.settings.encoder_layers, c.parameters, c.name))
+    rows = []
+    for c in configurations:
+        known = matching(vars(c.settings), kinds=(published.IWSLT14,))
+        score = number(known[0]["tokenized_bleu"] if known else None)
+        command = f"`bash scripts/train.sh {FOLDER}/{c.name}.sh`"
+        rows.append([link(c), describe_model(c), command, millions(c.parameters), score])
+    header = ["configuration", "model", "command", "parameters", f"published {published.TOKENIZED}"]
+    about = f"Parameters with a dictionary of {VOCABULARY:,} symbols. Published: {published.about(published.IWSLT14)}."
+    return f"{markdown_table(header, rows, 'lllrr')}\n\n{about}"
