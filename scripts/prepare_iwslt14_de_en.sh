@@ -56,7 +56,7 @@ program=$PROJECT/scripts/corpus/iwslt14.py
 
 download() { download_archives; }
 
-tokenize() { python "$PROJECT/scripts/corpus/moses_bpe.py" tokenize "$1" "$2" "$3" --keep-dashes --workers "$workers"; }
+tokenize() { python "$PROJECT/scripts/corpus/moses_bpe.py" tokenize "$1" "$2" "$3" --as-perl --workers "$workers"; }
 
 # The papers leave pairs out by their numbers of Moses tokens, so all text is tokenized, also for SentencePiece.
 clean() {

@@ -70,7 +70,7 @@ def unit(log: Log) -> str:
 
 
 def score_tables(runs: Sequence[Run]) -> list[Table]:
-    """Return the scores on the test sets, one table per language pair and kind of sets, with the papers' results of the same models."""
+    """Return the scores, one table per language pair and kind of sets, with the papers' results of the same models."""
     groups: dict[tuple[str, bool], list[dict]] = {}
     for run in runs:
         if run.scores:

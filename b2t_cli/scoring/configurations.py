@@ -123,7 +123,9 @@ def build_table(rows: list[dict[str, Any]]) -> Table:
     tokenized, names = "tokenized_bleu" in rows[0], list(rows[0]["bleu"])
     sets = ", ".join(names) if tokenized else f"{names[0]} to {names[-1]}"
     title = f"BLEU on {sets}: mean ± sample standard deviation over seeds"
-    columns = [f"{name} {metric}" for metric in (TOKENIZED, "BLEU") for name in names] if tokenized else [*YEARS, "average"]
+    columns = [*YEARS, "average"]
+    if tokenized:
+        columns = [f"{name} {metric}" for metric in (TOKENIZED, "BLEU") for name in names]
     header = ["configuration", "seeds", "parameters", "speed", *columns]
     speed = (
         f"speed: median of the target tokens per second in {run_folder.LOG}, relative to {rows[0]['configuration']}; "

@@ -99,9 +99,7 @@ def _average(sets: dict[str, dict[str, Any]], names: Sequence[str]) -> dict[str,
     return {metric: mean(scored["metrics"][metric]["score"] for scored in sets.values()) for metric in metrics}
 
 
-def _published(
-    settings: dict[str, Any], average: dict[str, float] | None, test_sets: TestSets
-) -> list[dict[str, Any]]:
+def _published(settings: dict[str, Any], average: dict[str, float] | None, test_sets: TestSets) -> list[dict[str, Any]]:
     """Return the papers' results of the same model, each with the difference of this average to that one.
 
     On other test sets than theirs there are none.

@@ -21,5 +21,6 @@ def score_table(runs: Sequence[dict[str, Any]], matching_only: bool = False) -> 
 
 
 def has_own_sets(run: dict[str, Any]) -> bool:
-    """Return whether the scores of a run are on test sets that came with its data; earlier versions had only newstest."""
+    """Return whether the scores of a run are on test sets that came with its data."""
+    # earlier versions did not write it
     return run.get("own_test_sets", False)

@@ -17,8 +17,8 @@ from b2t_common.files import read_lines
 
 from . import newstest
 from .generated import read_generated
+from .moses import PerlTokenizer
 from .published import TOKENIZED
-
 
 
 class TestSet(NamedTuple):
@@ -118,7 +118,8 @@ class OwnTestSets(TestSets):
         if self.lower_cased:
             tokens = read_generated(generated, references, tokens=True)
         else:
-            tokens = _moses_tokens(hypotheses, self.target)
+            tokenize = PerlTokenizer(self.target)
+            tokens = [tokenize(line).lower() for line in hypotheses]
         # force: without it, sacreBLEU warns that it got tokens
         metric = BLEU(tokenize="none", smooth_method="none", lowercase=True, force=True)
         result = metric.corpus_score(tokens, [references])
@@ -129,17 +130,6 @@ class OwnTestSets(TestSets):
         """Return whether scores on both can be compared."""
         same_case = self.lower_cased == other.lower_cased
         return same_case and self.names == other.names and all(self[name] == other[name] for name in self.names)
-
-
-def _moses_tokens(lines: Sequence[str], language: str) -> list[str]:
-    try:
-        from sacremoses import MosesTokenizer
-    except ImportError:
-        raise InputError(
-            f"{TOKENIZED} needs Moses tokens of the translations; install them: pip install sacremoses"
-        ) from None
-    tokenizer = MosesTokenizer(language)
-    return [tokenizer.tokenize(line, return_str=True).lower() for line in lines]
 
 
 def sets_of(runs: Sequence[Path], language_pair: str | None = None) -> TestSets:
@@ -158,7 +148,9 @@ def sets_of(runs: Sequence[Path], language_pair: str | None = None) -> TestSets:
     first = OwnTestSets(own[0])
     for run in runs:
         if run not in own or not first.is_like(OwnTestSets(run)):
-            raise InputError(f"{own[0]} and {run} are not scored on the same test sets in the same case; score them apart")
+            raise InputError(
+                f"{own[0]} and {run} are not scored on the same test sets in the same case; score them apart"
+            )
     if language_pair not in (None, first.language_pair):
         raise InputError(f"--language-pair {language_pair}: {own[0]} translates {first.language_pair}")
     return first

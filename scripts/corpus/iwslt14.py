@@ -97,12 +97,12 @@ def extract(archive: Path, folder: Path, expected: dict[str, int]) -> dict[str, 
             target, keep = ("train", training_text) if name == TRAINING else (TEST, segments)
             for language in LANGUAGES:
                 member = _member(name, language)
-                count = 0
-                for count, line in enumerate(keep(_decoded(members[member], archive, member)), start=1):
-                    written[folder / f"{target}.{language}"].write(f"{line}\n".encode())
-                if count != expected[name]:
+                lines = [f"{line}\n".encode() for line in keep(_decoded(members[member], archive, member))]
+                written[folder / f"{target}.{language}"].writelines(lines)
+                if len(lines) != expected[name]:
                     raise UnusableArchive(
-                        f"{archive}: {member} has {count:,} lines of text, not {expected[name]:,}: not the published text"
+                        f"{archive}: {member} has {len(lines):,} lines of text, not {expected[name]:,}: "
+                        "this is not the published text"
                     )
             counts[name] = expected[name]
     return counts
@@ -181,7 +181,11 @@ def _assigned(sources: dict[str, list[Path]]) -> Iterator[tuple[str, tuple[str, 
 
 
 def _check(counts: dict[str, int], expected: dict[str, int]) -> None:
-    wrong = [f"{name} has {count:,} pairs, not {expected[name]:,}" for name, count in counts.items() if count != expected[name]]
+    wrong = [
+        f"{name} has {count:,} pairs, not {expected[name]:,}"
+        for name, count in counts.items()
+        if count != expected[name]
+    ]
     if wrong:
         raise InputError(f"{'; '.join(wrong)}: this is not the split of the papers")
 

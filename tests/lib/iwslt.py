@@ -38,7 +38,9 @@ def training_pairs() -> list[tuple[str, str]]:
 
 def held_out_pairs() -> list[tuple[str, str]]:
     """Return all pairs of the five test sets, German and English, in the order of the papers."""
-    return [(german, english) for seed, count in enumerate(SETS.values()) for english, german in pairs(count, 300 + seed)]
+    return [
+        (german, english) for seed, count in enumerate(SETS.values()) for english, german in pairs(count, 300 + seed)
+    ]
 
 
 def members(folder: str = "de-en") -> dict[str, str]:
