@@ -62,7 +62,10 @@ class TestExtract:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            (lambda files: files.pop("de-en/IWSLT14.TEDX.dev2012.de-en.en.xml"), r"not hold .*TEDX\.dev2012.*\.en\.xml"),
+            (
+                lambda files: files.pop("de-en/IWSLT14.TEDX.dev2012.de-en.en.xml"),
+                r"not hold .*TEDX\.dev2012.*\.en\.xml",
+            ),
             (lambda files: [files.pop(n) for n in list(files)], "it has no file"),
             (
                 lambda files: files.update({"de-en/train.tags.de-en.en": "<title>One</title>\n"}),
@@ -169,7 +172,9 @@ class TestSplit:
     def test_another_number_of_pairs_is_refused(self, raw, tmp_path):
         """Nothing is written."""
         expected = expected_lines(tmp_path, train=FIT, iwslt14=6750)
-        with pytest.raises(InputError, match=rf"train has {FIT - FIT // 23} pairs, not {FIT}; iwslt14 has 25 .* 6,750:"):
+        with pytest.raises(
+            InputError, match=rf"train has {FIT - FIT // 23} pairs, not {FIT}; iwslt14 has 25 .* 6,750:"
+        ):
             iwslt14.split(raw, tmp_path, expected)
         assert not [path for path in tmp_path.glob("*/train.*") if path.parent != raw]
 
