@@ -56,8 +56,10 @@ def make_own_run(folder, seed, lower=True, drop=0.2, **flags):
     """
     references = folder / "evaluation/references"
     references.mkdir(parents=True)
-    text = [f"The talk no. {number}, it's well-known (really), ends here." for number in range(SEGMENTS)]
-    tokens = [f"the talk no. {number} , it &apos;s well-known ( really ) , ends here ." for number in range(SEGMENTS)]
+    text = [f"The talk number {number}, it's well-known (really), ends here." for number in range(SEGMENTS)]
+    tokens = [
+        f"the talk number {number} , it &apos;s well-known ( really ) , ends here ." for number in range(SEGMENTS)
+    ]
     generator = random.Random(seed)
     output = []
     for number in range(SEGMENTS):
