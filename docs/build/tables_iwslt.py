@@ -14,15 +14,14 @@ VOCABULARY = 10_000
 
 
 def configurations_table() -> str:
-    """Return every configuration with its command and the tokenized BLEU that a paper reports."""
+    """Return every configuration with the tokenized BLEU that a paper reports."""
     configurations = [read(path, VOCABULARY) for path in (ROOT / FOLDER).glob("[!_]*.sh")]
-    configurations.sort(key=lambda c: (c.settings.encoder_layers, c.parameters, c.name))
+    configurations.sort(key=lambda c: (c.settings.encoder_layers, -c.plan.stack("encoder").num_sets, c.name))
     rows = []
     for c in configurations:
         known = matching(vars(c.settings), kinds=(published.IWSLT14,))
         score = number(known[0]["tokenized_bleu"] if known else None)
-        command = f"`bash scripts/train.sh {FOLDER}/{c.name}.sh`"
-        rows.append([link(c), describe_model(c), command, millions(c.parameters), score])
-    header = ["configuration", "model", "command", "parameters", f"published {published.TOKENIZED}"]
+        rows.append([link(c), describe_model(c), millions(c.parameters), score])
+    header = ["configuration", "model", "parameters", f"published {published.TOKENIZED}"]
     about = f"Parameters with a dictionary of {VOCABULARY:,} symbols. Published: {published.about(published.IWSLT14)}."
-    return f"{markdown_table(header, rows, 'lllrr')}\n\n{about}"
+    return f"{markdown_table(header, rows, 'llrr')}\n\n{about}"
