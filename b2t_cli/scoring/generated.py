@@ -9,7 +9,7 @@ from pathlib import Path
 from b2t_common.errors import InputError
 from b2t_common.files import read_lines
 
-_LINE = re.compile(r"([SDH])-(\d+)\t")
+_LINE = re.compile(r"([SD])-(\d+)\t")
 
 # what is left in text that was not put together again, and the flag of fairseq-generate that does so
 _LEFTOVERS = {
@@ -22,19 +22,18 @@ _SHARE = 0.05
 """The share of lines that have leftovers where a text is in pieces."""
 
 
-def read_generated(path: Path, references: Sequence[str], tokens: bool = False) -> list[str]:
+def read_generated(path: Path, references: Sequence[str]) -> list[str]:
     """Return the best translation of each sentence, from fairseq's lines D-NUMBER, in the order of the corpus.
 
     Args:
         path: the output.
         references: the reference translations that the translations will be compared with.
-        tokens: return the tokens from which fairseq made the text, from its lines H-NUMBER.
 
     Raises:
         InputError: translations are missing or there are too many, the file has two outputs, or the translations are
             in pieces and the references are not.
     """
-    best = _best(path, "H" if tokens else "D")
+    best = _best(path)
     expected = len(references)
     missing = [str(i) for i in range(expected) if i not in best]
     if not best:
@@ -57,8 +56,8 @@ def read_generated(path: Path, references: Sequence[str], tokens: bool = False) 
     return hypotheses
 
 
-def _best(path: Path, wanted: str) -> dict[int, str]:
-    """Return the first of the lines of each sentence that are of a wanted kind, D or H, by the number of the sentence.
+def _best(path: Path) -> dict[int, str]:
+    """Return the first of the translations of each sentence, by the number of the sentence.
 
     In one output all lines of a sentence, also those of ``--nbest``, follow each other.
 
@@ -66,15 +65,15 @@ def _best(path: Path, wanted: str) -> dict[int, str]:
         InputError: a sentence is there twice.
     """
     best: dict[int, str] = {}
-    begun: dict[str, set[int]] = {"S": set(), wanted: set()}
-    last: dict[str, int | None] = {"S": None, wanted: None}
+    begun: dict[str, set[int]] = {"S": set(), "D": set()}
+    last: dict[str, int | None] = {"S": None, "D": None}
     for line in read_lines(path):
         match = _LINE.match(line)
         # the last line of a process that was killed may be incomplete
-        if not match or match[1] not in begun or (match[1] == wanted and line.count("\t") < 2):
+        if not match or (match[1] == "D" and line.count("\t") < 2):
             continue
         kind, number = match[1], int(match[2])
-        # each sentence has one line S-, and one or more of the wanted lines
+        # each sentence has one line S-, and one or more lines D-
         if number in begun[kind] and (kind == "S" or number != last[kind]):
             raise InputError(
                 f"{path} has sentence {number} twice, so it has more than one output of fairseq-generate; give a file "
@@ -82,7 +81,7 @@ def _best(path: Path, wanted: str) -> dict[int, str]:
             )
         begun[kind].add(number)
         last[kind] = number
-        if kind == wanted:
+        if kind == "D":
             best.setdefault(number, line.split("\t", 2)[2])
     return best
 
@@ -98,3 +97,27 @@ def _refuse_pieces(path: Path, hypotheses: Sequence[str], references: Sequence[s
                 f"the reference of {path} has {name} ({reference[0]!r}), but the translations are text; give the "
                 "reference as it was before it was split"
             )
+
+
+_TOKENS = re.compile(r"H-(\d+)\t[^\t]*\t(.*)")
+
+
+def read_tokens(path: Path, references: Sequence[str]) -> list[str]:
+    """Return the tokens from which the text of each best translation was made, from fairseq's lines H-NUMBER.
+
+    Args:
+        path: the output, of which :func:`read_generated` has read the translations.
+        references: tokens of the reference translations.
+
+    Raises:
+        InputError: a sentence has no such line, or only one of the two texts is in pieces.
+    """
+    tokens: dict[int, str] = {}
+    for match in filter(None, map(_TOKENS.match, read_lines(path))):
+        tokens.setdefault(int(match[1]), match[2])
+    missing = [str(number) for number in range(len(references)) if number not in tokens]
+    if missing:
+        raise InputError(f"{path} has no line H-{missing[0]} with tokens; give all that fairseq-generate printed")
+    hypotheses = [tokens[number] for number in range(len(references))]
+    _refuse_pieces(path, hypotheses, references)
+    return hypotheses

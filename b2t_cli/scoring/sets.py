@@ -16,7 +16,7 @@ from b2t_common.errors import InputError
 from b2t_common.files import read_lines
 
 from . import newstest
-from .generated import read_generated
+from .generated import read_tokens
 from .moses import PerlTokenizer
 from .published import TOKENIZED
 
@@ -116,7 +116,7 @@ class OwnTestSets(TestSets):
         """
         references = self.tokens(name)
         if self.lower_cased:
-            tokens = read_generated(generated, references, tokens=True)
+            tokens = read_tokens(generated, references)
         else:
             tokenize = PerlTokenizer(self.target)
             tokens = [tokenize(line).lower() for line in hypotheses]

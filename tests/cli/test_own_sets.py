@@ -116,12 +116,12 @@ class TestRefusals:
             (["damaged"], "about.json is missing or damaged"),
             (["short"], f"has {SEGMENTS} sources, {SEGMENTS - 1} references and {SEGMENTS} tokenized references"),
             (["none"], "has none of iwslt14.generated.txt; make them with"),
+            (["text"], "iwslt14.generated.txt has no line H-0 with tokens"),
         ],
     )
     def test_what_cannot_be_scored_is_named(self, tmp_path, sacrebleu_cache, capsys, flags, message):
-        for name, lower in (("lower", True), ("upper", False), ("damaged", True), ("short", True), ("none", True)):
-            if name in flags:
-                folder = make_own_run(tmp_path / name, 1, lower=lower)
+        for name in {"lower", "upper", "damaged", "short", "none", "text"} & set(flags):
+            folder = make_own_run(tmp_path / name, 1, lower=name != "upper")
         if "newstest" in flags:
             make_run(tmp_path / "newstest", 1, ["newstest2010"])
         if flags == ["damaged"]:
@@ -129,6 +129,9 @@ class TestRefusals:
         if flags == ["short"]:
             path = folder / "evaluation/references/iwslt14.en"
             path.write_text("".join(f"{line}\n" for line in read_lines(path)[1:]))
+        if flags == ["text"]:
+            path = folder / "evaluation/iwslt14.generated.txt"
+            path.write_text("".join(f"{line}\n" for line in read_lines(path) if not line.startswith("H-")))
         if flags == ["none"]:
             (folder / "evaluation/iwslt14.generated.txt").unlink()
         assert b2t(["score", *flags]) == 1
