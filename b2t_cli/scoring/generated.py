@@ -10,6 +10,7 @@ from b2t_common.errors import InputError
 from b2t_common.files import read_lines
 
 _LINE = re.compile(r"([SD])-(\d+)\t")
+_TOKENS = re.compile(r"H-(\d+)\t[^\t]*\t(.*)")
 
 # what is left in text that was not put together again, and the flag of fairseq-generate that does so
 _LEFTOVERS = {
@@ -97,9 +98,6 @@ def _refuse_pieces(path: Path, hypotheses: Sequence[str], references: Sequence[s
                 f"the reference of {path} has {name} ({reference[0]!r}), but the translations are text; give the "
                 "reference as it was before it was split"
             )
-
-
-_TOKENS = re.compile(r"H-(\d+)\t[^\t]*\t(.*)")
 
 
 def read_tokens(path: Path, references: Sequence[str]) -> list[str]:
