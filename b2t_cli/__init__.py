@@ -17,7 +17,7 @@ COMMANDS = {
     "average": "average the last checkpoints of a run",
     "convert": "checkpoints of the papers' releases into this plugin's; this plugin's into stock fairseq, safetensors",
     "grow": "a deeper model that starts from the layers of a trained one, or a shared model untied",
-    "score": "score the output of fairseq-generate, or whole runs on newstest2010 to 2016",
+    "score": "score the output of fairseq-generate, or whole runs on their test sets",
     "table": "one row per configuration, over its seeds: parameters, speed, BLEU",
     "report": "curves, states and scores of runs, in training or ended, as text, one HTML page and figures",
     "analyze": "gradients and activations by depth, of checkpoints and fresh models, as table, figures and JSON",

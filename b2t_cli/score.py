@@ -19,7 +19,8 @@ DEFAULT_SAMPLES = 1000
 def main(argv: list[str]) -> None:
     """Put translations back into the order of the text, check that none is missing, and score them.
 
-    With --reference, one output of fairseq-generate is scored.  Without it, runs are scored on newstest2010 to
+    With --reference, one output of fairseq-generate is scored.  Without it, runs are scored on the test sets of their
+    data, if scripts/evaluate.sh has put these into RUN/evaluation/references, otherwise on newstest2010 to
     newstest2016: RUN/evaluation/newstest2010.generated.txt and so on are read, and RUN/evaluation/averaged.pt.  The
     scores of each run are written, beside those of the papers, to RUN/evaluation/scores.json, .md and .tex.  If there
     are several runs, each is compared with the first by paired bootstrap resampling.  With --by-length the scores of
@@ -135,7 +136,7 @@ def _scores(hypotheses: list[str], references: list[str]) -> list[str]:
 def _score_runs(args: argparse.Namespace) -> None:
     from .scoring.side_by_side import score_runs
 
-    pair, samples = args.language_pair or PAPERS_PAIR, args.bootstrap_samples or DEFAULT_SAMPLES
+    samples = args.bootstrap_samples or DEFAULT_SAMPLES
     bounds = () if args.by_length is None else parse_bounds(args.by_length)
-    tables = score_runs(args.inputs, pair, args.comet, samples, args.output, bounds)
+    tables = score_runs(args.inputs, args.language_pair, args.comet, samples, args.output, bounds)
     print("\n\n".join(table.text() for table in tables))

@@ -33,6 +33,8 @@ GROWN = "grown.pt"
 # what scripts/evaluate.sh, b2t average, b2t generate and b2t score write
 EVALUATION = "evaluation"
 AVERAGED = f"{EVALUATION}/averaged.pt"
+REFERENCES = f"{EVALUATION}/references"
+"""The test sets of the data, if they came with it: about.json, NAME.LANGUAGE and NAME.tokens.LANGUAGE."""
 SCORES = f"{EVALUATION}/scores"
 """Without its ending: .json, .md or .tex."""
 COMPARISON = f"{EVALUATION}/comparison"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Average the last checkpoints of a run, translate newstest2010 to 2016, score, and print the papers' rows next to it.
+# Average the last checkpoints of a run, translate the test sets of its data, score, and print the papers' rows next to it.
 #
 #   bash scripts/evaluate.sh RUN [--data DIR] [--last N] [--sets "NAME ..."] [--comet] [fairseq-generate flags]
 #
@@ -12,8 +12,8 @@
 #
 # All results are written to RUN/evaluation: averaged.pt; for each test set the output of fairseq-generate and the
 # translations; scores.json, scores.md, scores.tex. A second call continues where the first one stopped. The length
-# penalty is 0.6 for newstest2014 and 1.0 for the other sets, as in the papers. The variable SACREBLEU is the folder of
-# sacreBLEU's cache of test sets.
+# penalty is 0.6 for newstest2014 and 1.0 for the other sets, as in the papers. References come with the data, or from
+# sacreBLEU for newstest2010 to 2016; the variable SACREBLEU is the folder of its cache of test sets.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 case ${1:-} in
@@ -41,7 +41,8 @@ done
 [ -n "$data" ] || [ ! -f "$run/data.txt" ] || data=$(cat "$run/data.txt")
 [ -n "$data" ] || die "$run does not say which data it was trained on; give --data"
 [ -f "$data/test_sets.txt" ] ||
-    die "--data $data: there is no test_sets.txt; make data with the newstest sets by scripts/prepare_wmt14_en_de.sh"
+    die "--data $data: there is no test_sets.txt; make data with test sets by scripts/prepare_wmt14_en_de.sh" \
+        "or scripts/prepare_iwslt14_de_en.sh"
 data=$(cd "$data" && pwd)
 use_environment
 
@@ -51,6 +52,8 @@ average=(--by epochs --last 10) generation=(--beam 4)
 [ ! -f "$run/settings.sh" ] || . "$run/settings.sh"
 mapfile -t names <"$data/test_sets.txt"
 mapfile -t detokenize <"$data/detokenize.txt"
+languages=(en de) # of data that do not say it
+[ ! -f "$data/languages.txt" ] || read -ra languages <"$data/languages.txt"
 for name in "${sets[@]}"; do
     printf '%s\n' "${names[@]}" | grep -qx -- "$name" || die "--sets $name: $data has ${names[*]}"
 done
@@ -74,6 +77,12 @@ fi
 mkdir -p "$evaluation"
 remove_unfinished "$evaluation"
 printf '%s\n' "$settings" >"$evaluation/settings.txt"
+# b2t score finds them there, also where the data are not
+if [ -d "$data/references" ] && [ ! -d "$evaluation/references" ]; then
+    rm -rf "$evaluation/references.tmp"
+    cp -r "$data/references" "$evaluation/references.tmp"
+    mv "$evaluation/references.tmp" "$evaluation/references"
+fi
 
 say "average"
 if [ -e "$evaluation/averaged.pt" ]; then
@@ -109,7 +118,8 @@ if [ ${#subsets[@]} -eq 0 ]; then
 else
     echo "${wanted[*]}"
     # without processes that load data: they need five seconds to end, for each test set
-    quietly "$evaluation/generate.log" b2t generate "$data" -s en -t de --path "$evaluation/averaged.pt" --num-workers 0 \
+    quietly "$evaluation/generate.log" b2t generate "$data" -s "${languages[0]}" -t "${languages[1]}" \
+        --path "$evaluation/averaged.pt" --num-workers 0 \
         --gen-subset "$(IFS=, && echo "${subsets[*]}")" --results-path "$evaluation" \
         --required-batch-size-multiple 1 --max-tokens 8000 "${detokenize[@]}" "${generation[@]}" \
         --lenpen 1.0 "${lenpen[@]}" "${extra_flags[@]}"

@@ -8,7 +8,7 @@
 #   --grid "..."    a flag of fairseq and its values; each configuration is trained with each of them. Several --grid:
 #                   with each combination
 #   --seeds "..."   seeds (default: 1)
-#   --train-only    translate and score nothing; data without newstest sets needs this
+#   --train-only    translate and score nothing; data without test sets needs this
 #   --out DIR       folder of the runs (default: runs/sweep): DIR/CONFIG/seedN, or DIR/CONFIG,lr=1e-3/seedN with a grid
 #   --data DIR      fairseq's binary data (default: data/NAME/bin, NAME being the configuration's folder)
 #   --slurm         submit the runs as one SLURM array, and the table as a job after it, instead of running them here;

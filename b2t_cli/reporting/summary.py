@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from ..runs.curves import Log
 from ..runs.run import Run
-from ..scoring.layout import millions, of_both_stacks, score_table
+from ..scoring.layout import millions, of_both_stacks
+from ..scoring.score_tables import has_own_sets, score_table
 from ..tables import Table
 
 
@@ -34,7 +35,7 @@ def table(runs: Sequence[Run]) -> Table:
     notes.append(f"losses: {', '.join(dict.fromkeys(unit(run.log) for run in runs))}; loss: the last one in training")
     notes.append("valid loss: the lowest one, valid ppl: 2 ** nll_loss of that validation, without label smoothing")
     notes.append("clipped: the share of the updates whose gradient was longer than --clip-norm")
-    notes.append("tokens/s: median of the target tokens per second; BLEU: average over newstest2010 to newstest2016")
+    notes.append("tokens/s: median of the target tokens per second; BLEU: of text, average over all test sets")
     return Table("Runs", list(rows[0]), [list(row.values()) for row in rows], notes, left=4)
 
 
@@ -69,12 +70,13 @@ def unit(log: Log) -> str:
 
 
 def score_tables(runs: Sequence[Run]) -> list[Table]:
-    """Return the scores on the test sets, one table per language pair, with the papers' results of the same models."""
-    pairs: dict[str, list[dict]] = {}
+    """Return the scores, one table per language pair and kind of sets, with the papers' results of the same models."""
+    groups: dict[tuple[str, bool], list[dict]] = {}
     for run in runs:
         if run.scores:
-            pairs.setdefault(run.scores["language_pair"], []).append({**run.scores, "run": run.name})
-    return [score_table(scores, matching_only=True) for scores in pairs.values()]
+            kind = run.scores["language_pair"], has_own_sets(run.scores)
+            groups.setdefault(kind, []).append({**run.scores, "run": run.name})
+    return [score_table(scores, matching_only=True) for scores in groups.values()]
 
 
 def _size(parameters: int | None) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from b2t_common.errors import InputError
 
 from ..tables import Table, number
+
+if TYPE_CHECKING:
+    from sacrebleu.metrics.base import Metric
 
 BOUNDS = (10, 20, 30, 40, 50)
 """The largest number of words in each group of sentences but the last."""
@@ -47,7 +50,7 @@ def score_by_length(
     references: Sequence[str],
     sources: Sequence[str],
     bounds: Sequence[int] = BOUNDS,
-    language: str = "",
+    metrics: Sequence[Metric] = (),
 ) -> list[dict[str, Any]]:
     """Return the scores of each group of sentences, shortest first; groups without sentences are left out.
 
@@ -56,14 +59,15 @@ def score_by_length(
         references: the reference translations.
         sources: the source sentences.
         bounds: as :func:`group_by_length` takes them.
-        language: the target language, if sacreBLEU has a tokenizer of its own for it.
+        metrics: BLEU and chrF of sacreBLEU, if not with their defaults.
     """
     from sacrebleu.metrics import BLEU, CHRF
 
+    bleu_metric, chrf_metric = metrics or (BLEU(), CHRF())
     rows = []
     for words, sentences in group_by_length(sources, bounds).items():
         ours, theirs = ([lines[sentence] for sentence in sentences] for lines in (hypotheses, references))
-        bleu, chrf = (metric.corpus_score(ours, [theirs]) for metric in (BLEU(trg_lang=language), CHRF()))
+        bleu, chrf = (metric.corpus_score(ours, [theirs]) for metric in (bleu_metric, chrf_metric))
         row = {"words": words, "sentences": len(sentences)}
         rows.append({**row, "BLEU": bleu.score, "chrF2": chrf.score, "length_ratio": bleu.ratio})
     return rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, median, stdev
@@ -19,6 +19,8 @@ from ..runs.run import read
 from ..tables import Table, labels, number
 from .layout import YEARS, millions
 from .newstest import NEWSTESTS
+from .published import TOKENIZED
+from .score_tables import has_own_sets
 
 
 @dataclass
@@ -45,8 +47,10 @@ def compare(folders: Iterable[Path]) -> list[dict[str, Any]]:
     by_path = {os.path.abspath(folder): folder for folder in folders}
     for (path, folder), name in zip(by_path.items(), labels(by_path, 2), strict=True):
         groups.setdefault(_configuration(Path(path)), []).append(read_run(folder, name))
-    _refuse_mixed_scores([run for runs in groups.values() for run in runs])
-    rows = [summarize(name, runs) for name, runs in zip(labels(groups), groups.values(), strict=True)]
+    everything = [run for runs in groups.values() for run in runs]
+    _refuse_mixed_scores(everything)
+    own = _own_names(everything)
+    rows = [summarize(name, runs, own) for name, runs in zip(labels(groups), groups.values(), strict=True)]
     reference = rows[0]["words_per_second"]
     for row in rows:
         speed = row["words_per_second"]
@@ -80,8 +84,13 @@ def read_run(folder: Path, name: str) -> Outcome:
     return Outcome(folder, name, run.scores or {}, speeds, fault)
 
 
-def summarize(name: str, runs: list[Outcome]) -> dict[str, Any]:
+def summarize(name: str, runs: list[Outcome], own: Sequence[str] = ()) -> dict[str, Any]:
     """Return the row of a configuration.
+
+    Args:
+        name: the configuration.
+        runs: its runs.
+        own: the names of the test sets, if they came with the data; then there is tokenized BLEU too.
 
     Raises:
         InputError: its runs are of different models.
@@ -89,10 +98,6 @@ def summarize(name: str, runs: list[Outcome]) -> dict[str, Any]:
     scored = [run for run in runs if run.scores]
     for run in scored[1:]:
         _refuse_other_model(scored[0], run)
-    bleu = {}
-    for test_set in NEWSTESTS:
-        results = [run.scores["sets"].get(test_set) for run in scored]
-        bleu[test_set] = _spread([result and result["metrics"]["BLEU"]["score"] for result in results])
     averages = [run.scores["average"] for run in scored]
     speeds = [speed for run in runs for speed in run.speeds]
     return {
@@ -103,8 +108,9 @@ def summarize(name: str, runs: list[Outcome]) -> dict[str, Any]:
         "missing": {run.name: run.scores["missing"] for run in scored if run.scores["missing"]},
         "parameters": scored[0].scores["parameters"] if scored else None,
         "words_per_second": median(speeds) if speeds else None,
-        "bleu": bleu,
+        "bleu": _by_set(scored, own or NEWSTESTS, "BLEU"),
         "average": _spread([average and average["BLEU"] for average in averages]),
+        **({"tokenized_bleu": _by_set(scored, own, TOKENIZED)} if own else {}),
     }
 
 
@@ -114,8 +120,13 @@ def build_table(rows: list[dict[str, Any]]) -> Table:
     Args:
         rows: what :func:`compare` has returned.
     """
-    title = "BLEU on newstest2010 to newstest2016: mean ± sample standard deviation over seeds"
-    header = ["configuration", "seeds", "parameters", "speed", *YEARS, "average"]
+    tokenized, names = "tokenized_bleu" in rows[0], list(rows[0]["bleu"])
+    sets = ", ".join(names) if tokenized else f"{names[0]} to {names[-1]}"
+    title = f"BLEU on {sets}: mean ± sample standard deviation over seeds"
+    columns = [*YEARS, "average"]
+    if tokenized:
+        columns = [f"{name} {metric}" for metric in (TOKENIZED, "BLEU") for name in names]
+    header = ["configuration", "seeds", "parameters", "speed", *columns]
     speed = (
         f"speed: median of the target tokens per second in {run_folder.LOG}, relative to {rows[0]['configuration']}; "
         "comparable only on one kind of machine"
@@ -126,7 +137,9 @@ def build_table(rows: list[dict[str, Any]]) -> Table:
 
 def _cells(row: dict[str, Any]) -> list[str]:
     seeds, left_out = len(row["runs"]), len(row["diverged"]) + len(row["failed"])
-    scores = [_show(score) for score in (*row["bleu"].values(), row["average"])]
+    tokenized = row.get("tokenized_bleu")
+    last = [] if tokenized else [row["average"]]
+    scores = [_show(score) for score in (*(tokenized or {}).values(), *row["bleu"].values(), *last)]
     if left_out == seeds:
         scores = ["failed" if row["failed"] else DIVERGED] * len(scores)
     return [
@@ -161,6 +174,30 @@ def _refuse_other_model(first: Outcome, run: Outcome) -> None:
                 f"{run.folder} is not another seed of {first.folder}: {name} is {theirs.get(name)} there and "
                 f"{ours.get(name)} in the first; put them into folders of their own"
             )
+
+
+def _by_set(runs: list[Outcome], names: Iterable[str], metric: str) -> dict[str, Any]:
+    results = {name: [run.scores["sets"].get(name) for run in runs] for name in names}
+    return {
+        name: _spread([result and result["metrics"][metric]["score"] for result in found])
+        for name, found in results.items()
+    }
+
+
+def _own_names(runs: list[Outcome]) -> list[str]:
+    """Return the names of the test sets that came with the data of the runs, none if these are scored on newstest.
+
+    Raises:
+        InputError: some are scored on the one, some on the other.
+    """
+    scored = [run for run in runs if run.scores]
+    for run in scored:
+        if has_own_sets(run.scores) != has_own_sets(scored[0].scores):
+            raise InputError(
+                f"{run.folder} and {scored[0].folder} are scored on different test sets; make a table of each"
+            )
+    own = [run.scores for run in scored if has_own_sets(run.scores)]
+    return list(dict.fromkeys(name for scores in own for name in [*scores["sets"], *scores["missing"]]))
 
 
 def _refuse_mixed_scores(runs: list[Outcome]) -> None:

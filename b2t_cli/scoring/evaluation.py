@@ -1,16 +1,16 @@
-"""The scores of one run on the papers' test sets: BLEU, chrF and COMET of its translations."""
+"""The scores of one run on its test sets: BLEU, chrF and COMET of its translations."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
-from typing import Any, NamedTuple
+from typing import Any
 
 import sacrebleu
 import torch
-from sacrebleu.metrics import BLEU, CHRF
-from sacrebleu.metrics.base import Metric
+from sacrebleu.metrics import BLEU
 
 from b2t_common import run_folder
 from b2t_common.errors import InputError
@@ -20,43 +20,11 @@ from b2t_common.versions import installed_version
 from b2t_fairseq import __version__, checkpoints
 
 from ..runs.checkpoint_model import describe
-from . import comet, newstest
+from . import comet, newstest, published
 from .generated import read_generated
 from .matching import matching
-
-
-class TestSet(NamedTuple):
-    """Sentences and their reference translations."""
-
-    sources: list[str]
-    references: list[str]
-
-
-class TestSets(dict[str, TestSet]):
-    """The papers' test sets in one language pair, by name; each is read when it is used for the first time.
-
-    Raises:
-        InputError: sacreBLEU does not have it, or its cache is damaged.
-    """
-
-    def __init__(self, language_pair: str) -> None:
-        super().__init__()
-        self.language_pair = language_pair
-        self.target = language_pair.split("-")[-1]
-
-    def __missing__(self, name: str) -> TestSet:
-        sources, references = (read(name, self.language_pair) for read in (newstest.sources, newstest.references))
-        if len(sources) != len(references):
-            raise InputError(
-                f"sacreBLEU's cache {sacrebleu.utils.SACREBLEU_DIR} has {len(sources)} sources and {len(references)} "
-                f"references of {name}: delete its folder {newstest.NEWSTESTS[name]} there"
-            )
-        self[name] = TestSet(sources, references)
-        return self[name]
-
-    def metrics(self) -> list[Metric]:
-        """Return BLEU, with the tokenizer that sacreBLEU's command uses for the target language, and chrF."""
-        return [BLEU(trg_lang=self.target), CHRF()]
+from .published import TOKENIZED
+from .sets import OwnTestSets, TestSets
 
 
 @dataclass
@@ -78,25 +46,29 @@ def evaluate(run: Path, name: str, test_sets: TestSets, comet_model: str | None 
         comet_model: ``None`` for no COMET, empty for its default model.
 
     Raises:
-        InputError: there is no translation, one is incomplete, or there is no model.
+        InputError: there is no translation, one is incomplete, there is no model, or COMET is asked for translations
+            in lower case.
     """
-    generated = _generated(run)
+    if comet_model is not None and test_sets.lower_cased:
+        raise InputError(f"--comet: the translations of {run} are in lower case, for which COMET's scores mean nothing")
+    generated = _generated(run, test_sets.names)
     description = describe(checkpoints.load(run / run_folder.AVERAGED))
     hypotheses = {key: read_generated(file, test_sets[key].references) for key, file in generated.items()}
     sets = {}
     for key, lines in hypotheses.items():
         write_lines(run / run_folder.translations(key, test_sets.target), lines)
         sets[key] = _score(lines, key, test_sets, comet_model)
-    average = _average(sets)
-    in_papers = test_sets.language_pair == newstest.PAPERS_PAIR
+        sets[key]["metrics"] |= test_sets.further_scores(key, generated[key], lines)
+    average = _average(sets, test_sets.names)
     scores = {
         "run": name,
         "language_pair": test_sets.language_pair,
+        "own_test_sets": isinstance(test_sets, OwnTestSets),
         **description,
         "sets": sets,
         "average": average,
-        "missing": [key for key in newstest.NEWSTESTS if key not in sets],
-        "published": _published(description["settings"], average) if in_papers else [],
+        "missing": [key for key in test_sets.names if key not in sets],
+        "published": _published(description["settings"], average, test_sets),
         "versions": {
             "b2t_fairseq": __version__,
             "sacrebleu": sacrebleu.__version__,
@@ -107,31 +79,40 @@ def evaluate(run: Path, name: str, test_sets: TestSets, comet_model: str | None 
     return Evaluation(hypotheses, scores)
 
 
-def _generated(run: Path) -> dict[str, Path]:
+def _generated(run: Path, names: Sequence[str]) -> dict[str, Path]:
     """Return the output of ``fairseq-generate`` for each test set for which there is one."""
-    files = {key: run / run_folder.generated(key) for key in newstest.NEWSTESTS}
+    files = {key: run / run_folder.generated(key) for key in names}
     existing = {key: file for key, file in files.items() if file.exists()}
     if not existing:
+        ends = " to ".join(dict.fromkeys(files[key].name for key in (names[0], names[-1])))
         raise InputError(
-            f"{run / run_folder.EVALUATION} has none of newstest2010.generated.txt to newstest2016.generated.txt; "
-            f"make them with {script_command('evaluate.sh', run)}"
+            f"{run / run_folder.EVALUATION} has none of {ends}; make them with {script_command('evaluate.sh', run)}"
         )
     return existing
 
 
-def _average(sets: dict[str, dict[str, Any]]) -> dict[str, float] | None:
-    """Return the mean of each metric over the test sets, ``None`` unless all seven of the papers are there."""
-    if len(sets) < len(newstest.NEWSTESTS):
+def _average(sets: dict[str, dict[str, Any]], names: Sequence[str]) -> dict[str, float] | None:
+    """Return the mean of each metric over the test sets, ``None`` unless all of them are there."""
+    if len(sets) < len(names):
         return None
     metrics = next(iter(sets.values()))["metrics"]
     return {metric: mean(scored["metrics"][metric]["score"] for scored in sets.values()) for metric in metrics}
 
 
-def _published(settings: dict[str, Any], average: dict[str, float] | None) -> list[dict[str, Any]]:
-    """Return the papers' results of the same model, each with the difference of this average to that one."""
+def _published(settings: dict[str, Any], average: dict[str, float] | None, test_sets: TestSets) -> list[dict[str, Any]]:
+    """Return the papers' results of the same model, each with the difference of this average to that one.
+
+    On other test sets than theirs there are none.
+    """
+    if isinstance(test_sets, OwnTestSets):
+        rows = matching(settings, kinds=(published.IWSLT14,)) if published.is_iwslt14(test_sets.names) else []
+        metric, key = TOKENIZED, "tokenized_bleu"
+    else:
+        rows = matching(settings) if test_sets.language_pair == newstest.PAPERS_PAIR else []
+        metric, key = "BLEU", "average"
     matches = []
-    for row in matching(settings):
-        difference = average["BLEU"] - row["average"] if average and row["average"] is not None else None
+    for row in rows:
+        difference = average[metric] - row[key] if average and row[key] is not None else None
         matches.append({"row": row, "difference": difference})
     return matches
 
@@ -147,4 +128,4 @@ def _score(hypotheses: list[str], name: str, test_sets: TestSets, comet_model: s
     if comet_model is not None:
         score = comet.system_score(sources, hypotheses, references, comet_model)
         metrics["COMET"] = {"score": score, "signature": f"model:{comet_model or 'default'}"}
-    return {"sacrebleu": newstest.NEWSTESTS[name], "segments": len(hypotheses), "metrics": metrics}
+    return {"sacrebleu": newstest.NEWSTESTS.get(name, name), "segments": len(hypotheses), "metrics": metrics}

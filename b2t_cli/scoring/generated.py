@@ -10,6 +10,7 @@ from b2t_common.errors import InputError
 from b2t_common.files import read_lines
 
 _LINE = re.compile(r"([SD])-(\d+)\t")
+_TOKENS = re.compile(r"H-(\d+)\t[^\t]*\t(.*)")
 
 # what is left in text that was not put together again, and the flag of fairseq-generate that does so
 _LEFTOVERS = {
@@ -97,3 +98,24 @@ def _refuse_pieces(path: Path, hypotheses: Sequence[str], references: Sequence[s
                 f"the reference of {path} has {name} ({reference[0]!r}), but the translations are text; give the "
                 "reference as it was before it was split"
             )
+
+
+def read_tokens(path: Path, references: Sequence[str]) -> list[str]:
+    """Return the tokens from which the text of each best translation was made, from fairseq's lines H-NUMBER.
+
+    Args:
+        path: the output, of which :func:`read_generated` has read the translations.
+        references: tokens of the reference translations.
+
+    Raises:
+        InputError: a sentence has no such line, or only one of the two texts is in pieces.
+    """
+    tokens: dict[int, str] = {}
+    for match in filter(None, map(_TOKENS.match, read_lines(path))):
+        tokens.setdefault(int(match[1]), match[2])
+    missing = [str(number) for number in range(len(references)) if number not in tokens]
+    if missing:
+        raise InputError(f"{path} has no line H-{missing[0]} with tokens; give all that fairseq-generate printed")
+    hypotheses = [tokens[number] for number in range(len(references))]
+    _refuse_pieces(path, hypotheses, references)
+    return hypotheses

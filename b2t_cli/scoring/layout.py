@@ -14,7 +14,7 @@ from .newstest import NEWSTESTS, PAPERS_PAIR
 YEARS = [name.removeprefix("newstest") for name in NEWSTESTS]
 
 
-def score_table(runs: Sequence[dict[str, Any]], matching_only: bool = False) -> Table:
+def newstest_score_table(runs: Sequence[dict[str, Any]], matching_only: bool = False) -> Table:
     """Return the scores of runs, with the papers' results below them.
 
     A result of the papers that has the settings of a run is marked, and a note gives the difference of the averages.
@@ -32,7 +32,7 @@ def score_table(runs: Sequence[dict[str, Any]], matching_only: bool = False) -> 
         papers = [row for row in papers if row in matched]
     rows = [cells for run in runs for cells in _run_rows(run)] + ([RULE] if papers else [])
     rows += [_paper_row(row, row in matched) for row in papers]
-    notes = [_description(run) for run in runs] + [_match(run, match) for run, match in matches] + _signatures(runs)
+    notes = [describe_run(run) for run in runs] + [_match(run, match) for run, match in matches] + list_signatures(runs)
     if papers:
         notes.append(f"papers: {published.about()}")
     header = ["system", "metric", "source", "M", "N", "parameters", *YEARS, "average"]
@@ -67,7 +67,8 @@ def _run_rows(run: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def _description(run: dict[str, Any]) -> str:
+def describe_run(run: dict[str, Any]) -> str:
+    """Return the sentence that says what model a run has, and which test sets it lacks."""
     # fairseq's own transformer has neither of the two
     flags = [("--residual", run["settings"].get("residual")), ("--layer-sharing", sharing_flags(run["settings"]))]
     model = " ".join(f"{name} {value}" for name, value in flags if value) or "fairseq's transformer"
@@ -84,7 +85,8 @@ def _match(run: dict[str, Any], match: dict[str, Any]) -> str:
     return note + (f"; {row['note']}" if "note" in row else "")
 
 
-def _signatures(runs: Sequence[dict[str, Any]]) -> list[str]:
+def list_signatures(runs: Sequence[dict[str, Any]]) -> list[str]:
+    """Return how the scores of runs were measured: a line for each metric with its settings."""
     sets: dict[str, list[str]] = {}
     for run in runs:
         for scored in run["sets"].values():

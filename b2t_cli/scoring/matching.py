@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from b2t_common.names import STACKS
@@ -17,14 +17,17 @@ from . import published
 _RECIPE = {"encoder_word_dropout": 0, "decoder_word_dropout": 0, "init": DEFAULT, "positions": positions.DEFAULT}
 
 
-def matching(settings: Mapping[str, Any], arxiv: str | None = None) -> list[dict[str, Any]]:
+def matching(
+    settings: Mapping[str, Any], arxiv: str | None = None, kinds: Sequence[str] = ("rows", "averages")
+) -> list[dict[str, Any]]:
     """Return the results of models with these settings: with scores by test set if there are any, otherwise averages.
 
     Args:
         settings: the settings of a model as its checkpoint has them.
         arxiv: number of the only paper to look in; both papers have 6-6-layer Post-LN models, trained differently.
+        kinds: which results, see :func:`.published.results`; those of the first kind that has some.
     """
-    for kind in ("rows", "averages"):
+    for kind in kinds:
         known = [row for row in published.results(kind) if arxiv in (None, row["arxiv"])]
         matches = [row for row in known if _belongs(row, settings)]
         if matches:

@@ -11,24 +11,26 @@ from .. import tables
 from ..tables import Table
 from . import comet
 from .by_length import build_table, score_by_length
-from .evaluation import Evaluation, TestSets, evaluate
-from .layout import bootstrap_table, score_table
+from .evaluation import Evaluation, evaluate
+from .layout import bootstrap_table
+from .score_tables import score_table
+from .sets import TestSets, sets_of
 from .significance import paired_bootstrap
 
 
 def score_runs(
     runs: Sequence[Path],
-    language_pair: str,
+    language_pair: str | None,
     comet_model: str | None,
     samples: int,
     output: Path | None,
     bounds: Sequence[int] = (),
 ) -> list[Table]:
-    """Score runs on the papers' test sets, write the scores into their folders, and return the tables to print.
+    """Score runs on their test sets, write the scores into their folders, and return the tables to print.
 
     Args:
         runs: the runs' folders; with several of them each is compared with the first.
-        language_pair: source and target, such as ``en-de``.
+        language_pair: of the test sets that sacreBLEU has, such as ``en-de`` (default: that of the papers).
         comet_model: ``None`` for no COMET, empty for its default model.
         samples: number of samples of the paired bootstrap.
         output: where to write the comparison, without an ending (default: beside the scores of the first run).
@@ -36,11 +38,12 @@ def score_runs(
             :func:`~b2t_cli.scoring.by_length.score_by_length`, over all test sets of a run.
 
     Raises:
-        InputError: a run lacks its translations or its model, or COMET or a test set is missing.
+        InputError: a run lacks its translations or its model, COMET or a test set is missing, or the runs have
+            different test sets.
     """
     if comet_model is not None:
         comet.require()
-    test_sets = TestSets(language_pair)
+    test_sets = sets_of(runs, language_pair)
     evaluations, shown = [], []
     for run, name in zip(runs, tables.labels(runs, 2), strict=True):
         evaluations.append(evaluate(run, name, test_sets, comet_model))
@@ -56,7 +59,7 @@ def _by_length(evaluation: Evaluation, test_sets: TestSets, bounds: Sequence[int
     hypotheses = [line for lines in evaluation.hypotheses.values() for line in lines]
     references = [line for name in evaluation.hypotheses for line in test_sets[name].references]
     sources = [line for name in evaluation.hypotheses for line in test_sets[name].sources]
-    rows = score_by_length(hypotheses, references, sources, bounds, test_sets.target)
+    rows = score_by_length(hypotheses, references, sources, bounds, test_sets.metrics())
     return build_table(rows, evaluation.scores["run"])
 
 

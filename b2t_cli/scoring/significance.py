@@ -7,7 +7,8 @@ from typing import Any, cast
 
 from sacrebleu.significance import PairedTest
 
-from .evaluation import Evaluation, TestSets
+from .evaluation import Evaluation
+from .sets import TestSets
 
 
 def paired_bootstrap(evaluations: Sequence[Evaluation], test_sets: TestSets, samples: int) -> dict[str, Any]:

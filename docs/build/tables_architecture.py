@@ -32,6 +32,7 @@ def run_folder_table() -> str:
         (run_folder.GROWN, "a deeper model that starts from this one", "`b2t grow`"),
         ("tensorboard/", "curves for TensorBoard", train),
         (run_folder.AVERAGED, "the average of the last checkpoints", f"{evaluate}, `b2t average`"),
+        (f"{run_folder.REFERENCES}/", "the test sets, if they came with the data", evaluate),
         (run_folder.generated(newest), "what `fairseq-generate` printed", f"{evaluate}, `b2t generate`"),
         (run_folder.translations(newest, german), "the translations, one a line", f"{evaluate}, `b2t score`"),
         (f"{run_folder.SCORES}.json", "scores; `.md` and `.tex` are the same as tables", f"{evaluate}, `b2t score`"),

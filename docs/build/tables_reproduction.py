@@ -42,9 +42,10 @@ MACHINES = {  # FLOP/s of all GPUs together
 
 @dataclass(frozen=True)
 class Configuration:
-    """A file of ``configs/wmt14_en_de``, parsed.
+    """A configuration of a paper's model, parsed.
 
     Attributes:
+        folder: its folder in the project.
         name: the file's name without ``.sh``.
         arxiv: the paper whose recipe it sources.
         settings: all of fairseq's settings, as its flags give them.
@@ -54,6 +55,7 @@ class Configuration:
         parameters: number of parameters; tied ones count once.
     """
 
+    folder: str
     name: str
     arxiv: str
     settings: Namespace
@@ -90,18 +92,24 @@ def configurations() -> list[Configuration]:
     return sorted(all_files, key=lambda c: (c.arxiv, c.settings.encoder_layers, c.settings.encoder_embed_dim))
 
 
-def read(path: Path) -> Configuration:
-    """Return a configuration as ``scripts/train.sh`` and fairseq read it."""
+def read(path: Path, vocabulary: int = VOCABULARY) -> Configuration:
+    """Return a configuration as ``scripts/train.sh`` and fairseq read it.
+
+    Args:
+        path: the file.
+        vocabulary: symbols of the dictionary.
+    """
     shell = '. "$1"; printf "%s\\0" "$max_update" "$tokens_per_update" "${model[@]}" "${training[@]}"'
     command = ["bash", "-euc", shell, "bash", str(path)]
     max_update, tokens, *flags = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
     settings = as_namespace(options.parse_args_and_arch(options.get_training_parser(), ["data", *flags[:-1]]))
-    recipe = re.search(r"/(_\w+_paper\.sh)", path.read_text(encoding="utf-8"))[1]
+    recipe = re.search(r'/(_\w+\.sh)"', path.read_text(encoding="utf-8"))[1]
     arxiv = re.search(r"arXiv ([\d.]+\d)", path.with_name(recipe).read_text(encoding="utf-8"))[1]
     # on the meta device tensors have no memory
     with torch.device("meta"):
-        model = build_without_data(vars(settings), VOCABULARY)
+        model = build_without_data(vars(settings), vocabulary)
     return Configuration(
+        folder=path.parent.relative_to(ROOT).as_posix(),
         name=path.stem,
         arxiv=arxiv,
         settings=settings,
@@ -117,7 +125,7 @@ def configurations_table() -> str:
     rows = []
     for c in configurations():
         command = f"`bash scripts/train.sh {FOLDER}/{c.name}.sh`"
-        rows.append([_link(c), _model(c), _recipe(c), command, millions(c.parameters), _average(c)])
+        rows.append([link(c), describe_model(c), _recipe(c), command, millions(c.parameters), _average(c)])
     header = ["configuration", "model", "recipe", "command", "parameters", "published BLEU"]
     return markdown_table(header, rows, "llllrr")
 
@@ -130,7 +138,7 @@ def published_table() -> str:
         if row is not None:
             scores = [*row.get("bleu", [None] * len(YEARS)), row["average"]]
             paper = f"[{row['arxiv']}](https://arxiv.org/abs/{row['arxiv']})"
-            rows.append([_link(c), paper, row["model"], *map(number, scores), row.get("note", "")])
+            rows.append([link(c), paper, row["model"], *map(number, scores), row.get("note", "")])
     header = ["configuration", "arXiv", "model there", *YEARS, "average", "remark"]
     columns = "lll" + "r" * (len(YEARS) + 1) + "l"
     return f"{markdown_table(header, rows, columns)}\n\n{published.about()}."
@@ -145,7 +153,7 @@ def cost_table() -> str:
         # besides those of the last epochs there are checkpoint_last and checkpoint_best
         kept = c.settings.keep_last_epochs + 2
         disk = [f"{c.checkpoint_bytes() / 1e9:.2f}", f"{kept * c.checkpoint_bytes() / 1e9:.0f}"]
-        rows.append([_link(c), *flops, *times, *disk])
+        rows.append([link(c), *flops, *times, *disk])
     header = ["configuration", "TFLOP an update", "updates", "EFLOP a run"]
     header += [f"hours, {machine}" for machine in MACHINES]
     header += ["GB a checkpoint", "GB a run"]
@@ -169,14 +177,15 @@ def speed_table() -> str:
     speeds = [(c, (c.published() or {}).get("training_speed")) for c in configurations()]
     base = next(c for c, speed in speeds if speed == 1)
     rows = [
-        [_link(c), number(base.update_flops() / c.update_flops()), number(speed)]
+        [link(c), number(base.update_flops() / c.update_flops()), number(speed)]
         for c, speed in speeds
         if speed is not None
     ]
     return markdown_table(["configuration", "speed by FLOPs", "speed in the paper"], rows, "lrr")
 
 
-def _model(c: Configuration) -> str:
+def describe_model(c: Configuration) -> str:
+    """Return the model of a configuration in words."""
     args, encoder = c.settings, c.plan.stack("encoder")
     text = f"{encoder.scheme.title}, {args.encoder_layers}-{args.decoder_layers} layers"
     if args.layer_sharing != NO_SHARING:
@@ -213,5 +222,6 @@ def _pairs() -> int:
     return sum(int(row[3]) for row in rows if row[3] != "-")
 
 
-def _link(c: Configuration) -> str:
-    return f"[{c.name}](../{FOLDER}/{c.name}.sh)"
+def link(c: Configuration) -> str:
+    """Return the link to a configuration, for a page in docs."""
+    return f"[{c.name}](../{c.folder}/{c.name}.sh)"

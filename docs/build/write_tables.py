@@ -23,7 +23,15 @@ from claims import tables as tables_claims
 from claims.study import records
 from claims.study import tables as tables_study
 
-from . import tables_architecture, tables_cpus, tables_gpus, tables_methods, tables_reproduction, tables_results
+from . import (
+    tables_architecture,
+    tables_cpus,
+    tables_gpus,
+    tables_iwslt,
+    tables_methods,
+    tables_reproduction,
+    tables_results,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -93,6 +101,7 @@ def reproduction_parts() -> dict[str, str]:
         "published": tables_reproduction.published_table(),
         "cost": tables_reproduction.cost_table(),
         "speed": tables_reproduction.speed_table(),
+        "iwslt": tables_iwslt.configurations_table(),
         "small run": included("docs/results/mix.md"),
         "scale": included("benchmarks/results/prepare_at_scale.md"),
     }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make Moses tokens and BPE (subword-nmt), as in the papers; every output is complete or absent.
 
-moses_bpe.py tokenize LANGUAGE INPUT OUTPUT
+moses_bpe.py tokenize LANGUAGE INPUT OUTPUT [--as-perl]
 moses_bpe.py learn CODES --merges N FILE...      from tokenized files together
 moses_bpe.py apply CODES INPUT OUTPUT            of a tokenized file
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import streams
 
+from b2t_cli.scoring.moses import PerlTokenizer
 from b2t_common import programs
 from b2t_common.errors import InputError
 
@@ -33,6 +34,11 @@ def _load_tokenizer(language: str) -> None:
     _worker = MosesTokenizer(language)
 
 
+def _load_perl_tokenizer(language: str) -> None:
+    global _worker
+    _worker = PerlTokenizer(language)
+
+
 def _load_codes(codes: str) -> None:
     global _worker
     from subword_nmt.apply_bpe import BPE
@@ -48,6 +54,10 @@ def _tokenize(block: list[str]) -> bytes:
     # the settings of fairseq's --tokenizer moses, which later turns the tokens back into text
     lines = (_worker.tokenize(line, aggressive_dash_splits=True, return_str=True) for line in block)
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _tokenize_as_perl(block: list[str]) -> bytes:
+    return "".join(f"{_worker(line)}\n" for line in block).encode()
 
 
 def _apply(block: list[str]) -> bytes:
@@ -89,6 +99,8 @@ def main() -> None:
         command.add_argument(first)
         command.add_argument("source", type=Path)
         command.add_argument("target", type=Path)
+    exactly = "the tokens of Moses' own tokenizer.perl: words with dashes stay whole"
+    commands.choices["tokenize"].add_argument("--as-perl", action="store_true", help=exactly)
     learner = commands.add_parser("learn")
     learner.add_argument("codes", type=Path)
     learner.add_argument("files", type=Path, nargs="+")
@@ -98,7 +110,8 @@ def main() -> None:
     args = parser.parse_args()
     try:
         if args.command == "tokenize":
-            convert(_tokenize, _load_tokenizer, args.language, args.source, args.target, args.workers)
+            kind = (_tokenize_as_perl, _load_perl_tokenizer) if args.as_perl else (_tokenize, _load_tokenizer)
+            convert(*kind, args.language, args.source, args.target, args.workers)
         elif args.command == "learn":
             learn(args.codes, args.files, args.merges, args.workers)
         else:

@@ -13,7 +13,9 @@ import gzip
 import sys
 import tarfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import streams
 
@@ -40,25 +42,10 @@ def unpack(archive: Path, member: str, output: Path, languages: list[str], pairs
         UnusableArchive: it is truncated or damaged, a side is missing, or the numbers of lines are wrong.
         OSError: the archive is missing, or the disk is full.
     """
-    wanted = {f"{member}.{language}": i for i, language in enumerate(languages)}
-    counts: dict[str, int] = {}
     outputs = [Path(f"{output}.{language}") for language in languages]
     with streams.whole_files(*outputs) as files:
-        try:
-            # through gzip, because tarfile's own reader of packed files does not verify their checksum
-            with gzip.open(archive) as unpacked:
-                with tarfile.open(fileobj=unpacked, mode="r|") as tar:
-                    for info in tar:
-                        name = info.name.removeprefix("./")
-                        if info.isfile() and name in wanted:
-                            counts[name] = _copy(tar.extractfile(info), files[wanted[name]])
-                while unpacked.read(1 << 20):
-                    pass
-        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise UnusableArchive(f"{archive} is cut short or damaged ({error})") from error
-        missing = [name for name in wanted if name not in counts]
-        if missing:
-            raise UnusableArchive(f"{archive} does not hold {' and '.join(missing)}")
+        wanted = {f"{member}.{language}": file for language, file in zip(languages, files, strict=True)}
+        counts = copy_members(archive, wanted)
         first, second = (counts[name] for name in wanted)
         if first != second:
             raise UnusableArchive(
@@ -67,6 +54,40 @@ def unpack(archive: Path, member: str, output: Path, languages: list[str], pairs
         if pairs is not None and first != pairs:
             raise UnusableArchive(f"{archive}: {member} has {first} pairs, not {pairs}: not the published text")
     return first
+
+
+def copy_members(archive: Path, wanted: Mapping[str, BinaryIO]) -> dict[str, int]:
+    """Copy files of an archive, byte by byte; return the number of lines of each.
+
+    Args:
+        archive: a tar file packed with gzip.
+        wanted: for each path inside the archive the file to write.
+
+    Raises:
+        UnusableArchive: it is truncated or damaged, or a file is missing; the message says which folders there are.
+        OSError: the archive is missing, or the disk is full.
+    """
+    counts: dict[str, int] = {}
+    folders = set()
+    try:
+        # through gzip, because tarfile's own reader of packed files does not verify their checksum
+        with gzip.open(archive) as unpacked:
+            with tarfile.open(fileobj=unpacked, mode="r|") as tar:
+                for info in tar:
+                    name = info.name.removeprefix("./")
+                    if info.isfile():
+                        folders.add(str(Path(name).parent))
+                    if info.isfile() and name in wanted:
+                        counts[name] = _copy(tar.extractfile(info), wanted[name])
+            while unpacked.read(1 << 20):
+                pass
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UnusableArchive(f"{archive} is cut short or damaged ({error})") from error
+    missing = [name for name in wanted if name not in counts]
+    if missing:
+        present = f"; it has files in {', '.join(sorted(folders))}" if folders else "; it has no file"
+        raise UnusableArchive(f"{archive} does not hold {' and '.join(missing)}{present}")
+    return counts
 
 
 def _copy(source, target) -> int:

@@ -16,7 +16,7 @@ BIN = Path(sys.executable).parent
 
 def environment(**variables: str) -> dict[str, str]:
     """Return the environment of a user who has activated the virtual environment of the tests, outside a cluster."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SACREBLEU", "WMT_"))}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SACREBLEU", "WMT_", "IWSLT_"))}
     path = f"{BIN}:{kept['PATH']}"
     return {**kept, "PATH": path, "VIRTUAL_ENV": str(BIN.parent), "OMP_NUM_THREADS": "1", **variables}
 

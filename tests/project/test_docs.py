@@ -64,6 +64,7 @@ class TestCommands:
             "python -m docs.build.write_tables --chek",
             "bash scripts/quickstart.sh --corpuss multi30k",
             "bash scripts/prepare_wmt14_en_de.sh --vocabulry 8000",
+            "bash scripts/prepare_iwslt14_de_en.sh --tokenisation sentencepiece",
             "bash scripts/evaluate.sh runs/run --cmet",
             "bash scripts/sweep.sh --seed 1 configs/wmt14_en_de/vanilla.sh",
             "bash scripts/sweep.sh configs/wmt14_en_de/vanila.sh",
@@ -107,7 +108,8 @@ class TestCommands:
             ["generate", "a", "--path", "b"],
         ):
             known |= set(parser_of(["b2t", *words])._option_string_actions)
-        scripts = [f"scripts/{name}.sh" for name in ("quickstart", "prepare_wmt14_en_de", "train", "evaluate", "sweep")]
+        names = ("quickstart", "prepare_wmt14_en_de", "prepare_iwslt14_de_en", "train", "evaluate", "sweep")
+        scripts = [f"scripts/{name}.sh" for name in names]
         for script in [*scripts, "scripts/setup.sh", "scripts/test.sh", "claims/run.sh"]:
             known |= set(re.findall(r"(?<!\w)--[a-z][\w-]*", help_of(script)))
         for page, text in PAGES.items():

@@ -47,6 +47,17 @@ def test_published_result_is_what_the_configuration_says(name):
         assert shown == expected.get(name, "not tried by the papers")
 
 
+def test_iwslt14_table_is_what_the_configurations_say():
+    """All of them are in it; the comment at a configuration's head and published.json were written independently."""
+    paths = [path for path in ROOT.glob("configs/iwslt14_de_en/*.sh") if not path.name.startswith("_")]
+    comments = {path.stem: path.read_text(encoding="utf-8") for path in paths}
+    stated = {name: re.search(r"Published: ([\d.]+\d)", comment) for name, comment in comments.items()}
+    assert {name: row[-1] for name, row in rows("iwslt").items()} == {
+        name: match[1] if match else "-" for name, match in stated.items()
+    }
+    assert sum(map(bool, stated.values())) == 2
+
+
 def test_summary_of_a_run(tmp_path, monkeypatch):
     """The files of docs/results: the scores, and which text, model and training they are of."""
     run = tmp_path / "run"
