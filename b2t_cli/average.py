@@ -21,11 +21,14 @@ def main(argv: list[str]) -> None:
     parser = command_parser(
         "average",
         main,
-        epilog="The papers average the last 10 epochs: b2t average RUN --last 10 --output RUN/averaged.pt",
+        epilog="The papers average the last 10 epochs: b2t average RUN --last 10 --output RUN/averaged.pt.  --best "
+        "takes the checkpoints whose validation was best by the --best-checkpoint-metric of the run; of equal ones, "
+        "the later.",
     )
     parser.add_argument("inputs", nargs="+", type=Path, help="the folder of one run, or checkpoint files")
     parser.add_argument("--output", type=Path, required=True, help="file to write")
     parser.add_argument("--last", type=int, metavar="N", help=f"the last N of a folder (default: {DEFAULT_COUNT})")
+    parser.add_argument("--best", type=int, metavar="K", help="the K of a folder with the best validations")
     parser.add_argument(
         "--by", choices=list(NUMBERED_CHECKPOINTS), help=f"which checkpoints of a folder (default: {DEFAULT_BY})"
     )
@@ -34,21 +37,29 @@ def main(argv: list[str]) -> None:
     from b2t_fairseq import checkpoints
 
     from .runs.averaging import average
-    from .runs.selection import last_checkpoints
+    from .runs.selection import best_checkpoints, last_checkpoints
 
     files = args.inputs
-    if files[0].is_dir():
+    if files[0].is_dir() and args.best is not None:
+        files = best_checkpoints(files[0], args.best)
+    elif files[0].is_dir():
         files = last_checkpoints(files[0], DEFAULT_COUNT if args.last is None else args.last, args.by or DEFAULT_BY)
     checkpoints.save(average(files), args.output)
-    told = f"average of {len(files)} checkpoints ({files[0].name} to {files[-1].name}): {args.output}"
+    named = f"{files[0].name} to {files[-1].name}" if args.best is None else ", ".join(file.name for file in files)
+    told = f"average of {len(files)} checkpoints ({named}): {args.output}"
     print(told, file=messages_beside(args.output))
 
 
 def _check(args: argparse.Namespace) -> None:
     require_file(args.output)
+    if args.best is not None and (args.last is not None or args.by is not None):
+        other = "last" if args.last is not None else "by"
+        raise InputError(
+            f"--best {args.best} and {flag(other)} {getattr(args, other)} choose differently; give one of them"
+        )
     if len(args.inputs) == 1 and args.inputs[0].is_dir():
         return
-    for name in ("last", "by"):
+    for name in ("last", "best", "by"):
         if getattr(args, name) is not None:
             raise InputError(
                 f"{flag(name)} {getattr(args, name)} chooses from one folder, but {len(args.inputs)} files or folders "

@@ -26,6 +26,8 @@ UNFINISHED_CHECKPOINTS = "checkpoint*.pt.tmp*"
 """Pattern of the files that a killed process has left; each is as large as a checkpoint."""
 NUMBERED_CHECKPOINTS = {"epochs": r"checkpoint(\d+)\.pt", "updates": r"checkpoint_\d+_(\d+)\.pt"}
 """Regular expressions of those that fairseq keeps by epoch and by number of updates; the group is the number."""
+KEPT_BEST = r"checkpoint\.best_.+_[-\d.]+\.pt"
+"""Regular expression of those that ``--keep-best-checkpoints`` keeps."""
 
 # what b2t grow writes
 GROWN = "grown.pt"

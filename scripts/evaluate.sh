@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Average the last checkpoints of a run, translate the test sets of its data, score, and print the papers' rows next to it.
 #
-#   bash scripts/evaluate.sh RUN [--data DIR] [--last N] [--sets "NAME ..."] [--comet] [fairseq-generate flags]
+#   bash scripts/evaluate.sh RUN [--data DIR] [--last N | --best K] [--sets "NAME ..."] [--comet] [fairseq-generate flags]
 #
 #   RUN               a run's folder, written by scripts/train.sh
 #   --data DIR        fairseq's binary data (default: what the run was trained on)
 #   --last N          how many checkpoints to average (default: the configuration's number)
+#   --best K          average the K checkpoints with the best validations instead, see b2t average --help
 #   --sets "NAME ..." only these test sets, for instance "newstest2014 newstest2016"
 #   --comet           also compute COMET; needs its command comet-score
 #   flags             passed to b2t generate, for instance --fp16, --max-tokens 8000, or on a CPU --int8
@@ -23,11 +24,12 @@ esac
 [ -d "$1" ] || die "$1: no such run"
 run=$(cd "$1" && pwd)
 shift
-data='' last=() sets=() comet=() extra_flags=()
+data='' last=() best=() sets=() comet=() extra_flags=()
 while [ $# -gt 0 ]; do
     case $1 in
         --data) need_value "$@" && data=$2 && shift ;;
         --last) need_value "$@" && last=(--last "$2") && shift ;;
+        --best) need_value "$@" && best=(--best "$2") && shift ;;
         --sets) need_value "$@" && read -ra sets <<<"$2" && shift ;;
         --comet) comet=(--comet) ;;
         --path | --path=* | --gen-subset | --gen-subset=* | --results-path | --results-path=*)
@@ -50,6 +52,7 @@ use_environment
 average=(--by epochs --last 10) generation=(--beam 4)
 # shellcheck disable=SC1091
 [ ! -f "$run/settings.sh" ] || . "$run/settings.sh"
+[ ${#best[@]} -eq 0 ] || average=("${best[@]}")
 mapfile -t names <"$data/test_sets.txt"
 mapfile -t detokenize <"$data/detokenize.txt"
 languages=(en de) # of data that do not say it

@@ -18,6 +18,7 @@ import composition  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from longest import LONGEST  # noqa: E402
+from pieces import binarize_pieces, write_words  # noqa: E402
 from training import binarize, write_corpus  # noqa: E402
 from wmt import prepare, write_archives, write_cache, write_table  # noqa: E402
 
@@ -54,6 +55,20 @@ def corpus(tmp_path_factory):
 def data(corpus):
     """The binary data of ``corpus``, as fairseq's commands take it."""
     return str(corpus / "bin")
+
+
+@pytest.fixture(scope="session")
+def words(tmp_path_factory):
+    """A folder with a small corpus of words made of syllables, as text."""
+    folder = tmp_path_factory.mktemp("words")
+    write_words(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def unigram_data(words):
+    """The binary data of ``words`` in pieces of a unigram model of SentencePiece, which lies in it."""
+    return binarize_pieces(words, "unigram")
 
 
 @pytest.fixture(scope="session")

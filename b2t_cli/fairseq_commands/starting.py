@@ -145,9 +145,6 @@ def warn_of_flags_without_effect(cfg: FairseqConfig) -> None:
     """Log each flag that was given and that another one leaves without effect."""
     for given, because in _without_effect(cfg):
         logger.warning(f"{given} has no effect {because}")
-    metric = cfg.checkpoint.best_checkpoint_metric
-    if metric in ("bleu", "accuracy") and not cfg.checkpoint.maximize_best_checkpoint_metric:
-        logger.warning(f"the lowest {metric} is taken for the best: add --maximize-best-checkpoint-metric")
 
 
 def refuse_missing_files(cfg: FairseqConfig, start: resuming.Start) -> None:

@@ -28,7 +28,7 @@ from b2t_fairseq.upstream import patches, resuming, run_state, stopping
 
 from ..path import with_plugin
 from ..runs.lock import Lock, locked
-from . import starting
+from . import starting, validation_bleu
 
 # the format of fairseq-train, which b2t report reads
 _LOG_FORMAT = "%(asctime)s | %(levelname)s | %(name)s | %(message)s"
@@ -61,6 +61,8 @@ def run(argv: list[str]) -> int:
     cfg = convert_namespace_to_omegaconf(args)
     cfg.common.tpu = args.tpu
     starting.refuse_what_cannot_work(cfg)
+    validation_bleu.refuse_worst_checkpoints(cfg)
+    validation_bleu.complete(cfg, argv)
     starting.refuse_separate_runs(cfg, argv)
     # tells which process is the first one of the run
     distributed_utils.infer_init_method(cfg.distributed_training)

@@ -46,6 +46,7 @@ class Plot(NamedTuple):
 PLOTS = (
     Plot("training_loss", "Training loss", "", "loss"),
     Plot("validation_loss", "Validation loss", "", "loss", validation=True),
+    Plot("validation_bleu", "Validation BLEU", "BLEU", "bleu", validation=True),
     Plot("learning_rate", "Learning rate", "learning rate", "lr"),
     Plot("gradient_norm", "Gradient norm, before clipping", "norm (log scale)", "gnorm", scale="log", max_points=120),
     Plot("tokens_per_second", "Speed", "target tokens per second", "wps", max_points=120),

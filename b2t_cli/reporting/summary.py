@@ -13,8 +13,15 @@ from ..tables import Table
 
 
 def table(runs: Sequence[Run]) -> Table:
-    """Return one row per run; a cell is empty if the files of the run do not have the value."""
+    """Return one row per run; a cell is empty if the files of the run do not have the value.
+
+    The column of BLEU in validation is there only if some run has it.
+    """
     rows = [cells(run) for run in runs]
+    shown_bleu = any(row["valid BLEU"] for row in rows)
+    if not shown_bleu:
+        for row in rows:
+            del row["valid BLEU"]
     notes = [
         f"{run.name}: diverged at update {run.divergence.update:,}: {run.divergence.reason}"
         for run in runs
@@ -34,6 +41,8 @@ def table(runs: Sequence[Run]) -> Table:
     ]
     notes.append(f"losses: {', '.join(dict.fromkeys(unit(run.log) for run in runs))}; loss: the last one in training")
     notes.append("valid loss: the lowest one, valid ppl: 2 ** nll_loss of that validation, without label smoothing")
+    if shown_bleu:
+        notes.append("valid BLEU: the highest one of --eval-bleu")
     notes.append("clipped: the share of the updates whose gradient was longer than --clip-norm")
     notes.append("tokens/s: median of the target tokens per second; BLEU: of text, average over all test sets")
     return Table("Runs", list(rows[0]), [list(row.values()) for row in rows], notes, left=4)
@@ -56,6 +65,7 @@ def cells(run: Run) -> dict[str, str]:
         "loss": _decimals(run.log.training().last("loss"), 3),
         "valid loss": _decimals(best["loss"] if best else None, 3),
         "valid ppl": _decimals(best["ppl"] if best else None, 2),
+        "valid BLEU": _decimals(run.best_bleu(), 2),
         "clipped": "" if (clipped := run.clipped()) is None else f"{clipped:.0%}",
         "tokens/s": f"{run.speed():,.0f}" if run.speed() else "",
         "BLEU": _decimals(average["BLEU"] if average else None, 2),

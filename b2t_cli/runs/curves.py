@@ -11,7 +11,7 @@ import numpy as np
 
 from b2t_common.model_line import ModelLine
 
-COLUMNS = ("loss", "nll_loss", "ppl", "lr", "gnorm", "clip", "wps", "wall", "train_wall")
+COLUMNS = ("loss", "nll_loss", "ppl", "bleu", "lr", "gnorm", "clip", "wps", "wall", "train_wall")
 
 
 class Curve:

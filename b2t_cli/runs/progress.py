@@ -32,7 +32,9 @@ def short(line: str, total: int) -> str | None:
         subset, report = summary
         if subset == TRAINING:
             return None
-        return f"    validation perplexity {report.get('ppl', math.nan):.2f} after {report['num_updates']:.0f} updates"
+        bleu = f", BLEU {report['bleu']:.2f}" if "bleu" in report else ""
+        perplexity = report.get("ppl", math.nan)
+        return f"    validation perplexity {perplexity:.2f}{bleu} after {report['num_updates']:.0f} updates"
     if parse_model_line(line) or re.search(r"[Ee]rror", line):
         return line.split(" | ")[-1].rstrip()
     return None

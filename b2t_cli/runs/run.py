@@ -119,6 +119,12 @@ class Run:
         best = finite[np.argmin(curve["loss"][finite])]
         return {column: float(curve[column][best]) for column in ("update", "loss", "ppl")}
 
+    def best_bleu(self) -> float | None:
+        """Return the highest BLEU of a validation, ``None`` if BLEU was not computed (``--eval-bleu``)."""
+        scores = self.log.validation()["bleu"]
+        finite = scores[np.isfinite(scores)]
+        return float(finite.max()) if len(finite) else None
+
 
 def read_all(paths: Iterable[Path]) -> list[Run]:
     """Read runs, each once; their names are the ends of their paths, long enough to be different.

@@ -133,8 +133,10 @@ def why_it_ended(cfg, start: Start) -> str | None:
     epoch = 1 if "reset_dataloader" in start.resets else position.get("epoch", 1)
     if 0 < cfg.optimization.max_epoch < epoch:
         return f"has its {cfg.optimization.max_epoch} epochs"
+    saved = run_state.of_checkpoint(start.state)
     is_counted = not {"reset_optimizer", "reset_meters"}.intersection(start.resets)
-    without = run_state.of_checkpoint(start.state).get("patience", {}).get("num_runs", 0) if is_counted else 0
+    is_counted &= saved.get("metric") in (None, run_state.metric_of(cfg.checkpoint))
+    without = saved.get("patience", {}).get("num_runs", 0) if is_counted else 0
     if 0 < cfg.checkpoint.patience <= without:
         return f"has not improved for {without} validations (--patience {cfg.checkpoint.patience})"
     return None

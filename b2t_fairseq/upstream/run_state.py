@@ -14,6 +14,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from fairseq import checkpoint_utils
+
 from b2t_common import run_folder
 
 from . import stopping
@@ -27,6 +29,7 @@ def of_checkpoint(state: Mapping[str, Any]) -> dict[str, Any]:
 
     Keys:
         origin: absolute path of the checkpoint with which the run began, ``None`` if it began with random weights.
+        metric: ``--best-checkpoint-metric`` and whether it is maximized: what the best value so far is a value of.
         resets: the names of the ``--reset-*`` flags of the command that wrote the checkpoint.
         patience: ``best`` and ``num_runs`` of ``--patience``; absent if nothing was validated.
         epoch_loss: what the validation at the end of the last epoch gave; absent within an epoch.
@@ -40,6 +43,7 @@ def with_run_state(save_checkpoint):
     @functools.wraps(save_checkpoint)
     def wrapper(self, filename, extra_state):
         state = dict(getattr(self, "_b2t_run", {}))
+        state["metric"] = metric_of(self.cfg.checkpoint)
         if (patience := _patience()) is not None:
             state["patience"] = patience
         loss = getattr(self, "_b2t_epoch_loss", None)
@@ -68,12 +72,22 @@ def restore(trainer, checkpoint_settings, extra_state: Mapping[str, Any] | None,
     """
     state = of_checkpoint({"extra_state": extra_state})
     goes_on = trainer.get_num_updates() > 0
-    _set_patience(state.get("patience") if goes_on and not checkpoint_settings.reset_meters else None)
+    same_metric = state.get("metric") in (None, metric_of(checkpoint_settings))
+    counts_on = goes_on and same_metric and not checkpoint_settings.reset_meters
+    _set_patience(state.get("patience") if counts_on else None)
+    if not same_metric:
+        # fairseq would compare a BLEU with a loss
+        vars(checkpoint_utils.save_checkpoint).pop("best", None)
     if epoch_itr.iterations_in_epoch > 0:
         _finish_epoch_with_any_rate(trainer)
     elif goes_on and not checkpoint_settings.reset_lr_scheduler:
         # At the end of an epoch fairseq saves before the schedule of learning rates has made its step.
         trainer.lr_step(epoch_itr.epoch - 1, state.get("epoch_loss"))
+
+
+def metric_of(checkpoint_settings) -> list[Any]:
+    """Return by what checkpoints are compared: the name of a number, and whether a larger one is better."""
+    return [checkpoint_settings.best_checkpoint_metric, bool(checkpoint_settings.maximize_best_checkpoint_metric)]
 
 
 def _finish_epoch_with_any_rate(trainer) -> None:
@@ -92,8 +106,6 @@ def _finish_epoch_with_any_rate(trainer) -> None:
 
 def forget_other_runs() -> None:
     """Let a run start to count, whatever ran before it in this process."""
-    from fairseq import checkpoint_utils
-
     vars(checkpoint_utils.save_checkpoint).pop("best", None)
     _set_patience(None)
 

@@ -13,6 +13,9 @@ from training import SHARED, train
 from b2t_cli.conversion import modern
 from b2t_cli.scoring.newstest import NEWSTESTS
 
+BRIEFLY = '{"beam": 1, "max_len_a": 0, "max_len_b": 5}'
+"""How to translate in validation, where the result does not matter."""
+
 
 @pytest.fixture(scope="session")
 def translated_settings():
@@ -36,10 +39,11 @@ def settings_translated_once(translated_settings, monkeypatch):
 
 @pytest.fixture(scope="session")
 def logged_runs(data, tmp_path_factory):
-    """A folder with the same training twice: ``simple`` in that log format, ``a<b>&c`` in JSON and in two parts."""
+    """The same training twice: ``simple`` in that log format and with BLEU, ``a<b>&c`` in JSON and in two parts."""
     folder = tmp_path_factory.mktemp("report")
     with logged(folder / "simple/train.log"):
-        train(data, folder / "simple", *SHARED, "--log-format", "simple", "--max-update", "13")
+        flags = ["--log-format", "simple", "--max-update", "13", "--eval-bleu", "--eval-bleu-args", BRIEFLY]
+        train(data, folder / "simple", *SHARED, *flags)
     for updates in ("8", "13"):
         with logged(folder / "a<b>&c/train.log"):
             train(data, folder / "a<b>&c", *SHARED, "--log-format", "json", "--max-update", updates)

@@ -123,7 +123,6 @@ def test_missing_files_are_refused_before_training(cfg, data, tmp_path, setting,
         ({"checkpoint.keep_last_epochs": 2, "checkpoint.no_epoch_checkpoints": True}, "--keep-last-epochs 2 has no"),
         ({"task.eval_bleu_args": '{"beam": 4}'}, '--eval-bleu-args {"beam": 4} has no effect without --eval-bleu'),
         ({"ema.ema_decay": 0.99}, "--ema-decay 0.99 has no effect without --store-ema"),
-        ({"checkpoint.best_checkpoint_metric": "bleu"}, "the lowest bleu is taken for the best"),
     ],
 )
 def test_flags_without_effect_are_named(cfg, caplog, settings, message):

@@ -46,12 +46,17 @@ def write_corpus(folder: Path) -> None:
 
 def binarize(folder: Path) -> str:
     """Run fairseq-preprocess on the corpus in ``folder``; return the folder of the binary data."""
-    return _preprocess(folder, "", "-s", "en", "-t", "de", "--joined-dictionary")
+    return preprocess_pieces(folder)
 
 
 def binarize_source(folder: Path) -> str:
     """Binarize the source side alone, as data for language models; return their folder."""
     return _preprocess(folder, ".en", "--only-source")
+
+
+def preprocess_pieces(folder: Path, *flags: str) -> str:
+    """Run fairseq-preprocess with a joined dictionary and more flags; return the folder of the binary data."""
+    return _preprocess(folder, "", "-s", "en", "-t", "de", "--joined-dictionary", *flags)
 
 
 def _preprocess(folder: Path, suffix: str, *flags: str) -> str:
