@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 TABLE = Path(__file__).resolve().parent / "batch_memory.tsv"
@@ -34,11 +34,13 @@ TRANSIENT_TENSORS = 4
 _WITHOUT_EFFECT = re.compile(
     r"--(adam-|best-|clip-norm|(encoder|decoder)-word-dropout|depth-scaled|disable-valid|dropout|eval-|finetune-|"
     r"fixed-valid|keep-|label-smoothing|log-|lr|max-epoch|max-update|maximize-|min-l|no-epoch|no-last|no-save|"
-    r"patience|power|report-accuracy|restore-file|save-|seed|stop-|tensorboard|total-num|train-subset|valid|warmup-|"
-    r"wandb|weight-decay|end-learning)"
+    r"patience|power|r-drop|rdrop-|report-accuracy|restore-file|save-|seed|stop-|(target-)?subword-|tensorboard|total-num|"
+    r"train-subset|valid|warmup-|wandb|weight-decay|end-learning)"
 )
 # The blocks of a text have one length, so that all batches are alike.
 _BLOCKS = re.compile(r"--sample-break-mode (none|complete)\b")
+# R-Drop computes each batch twice at the same time.
+_TWO_PASSES = re.compile(r"--(r-drop|rdrop-alpha)[ =](?!0*\.?0*( |$))")
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ def choose(args: argparse.Namespace, table: dict[str, Row]) -> tuple[int, str]:
     row = table.get(args.model)
     if row is None:
         return own, "the configuration's, because scripts/batch_memory.tsv has no line for its model"
+    if _TWO_PASSES.search(" ".join([args.training, *args.flags])):
+        row = replace(row, token_bytes=2 * row.token_bytes, widest_bytes=2 * row.widest_bytes)
     changing = [flag for flag in args.flags if flag.startswith("--") and not _WITHOUT_EFFECT.match(flag)]
     if changing:
         return own, f"the configuration's, because {changing[0]} may change how much memory a token needs"

@@ -6,14 +6,17 @@ The output layer and the loss are computed for some tokens at a time, together w
 
 from __future__ import annotations
 
+import math
+
 import torch
 from fairseq.criterions import label_smoothed_cross_entropy, register_criterion
-from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterionConfig
+from fairseq.logging import metrics
 from torch import Tensor, nn
 
 from b2t_common.errors import InputError
 
 from .linear import matmul
+from .r_drop import FusedCriterionConfig, fused_r_drop_loss
 
 # How many logits are computed at a time: few enough for a CPU's caches, enough to fill a GPU.  But never so few tokens
 # that it takes longer to read the output layer's weight than to compute with it.
@@ -37,7 +40,7 @@ class _FusedLoss(torch.autograd.Function):
             weight_gradient = torch.zeros_like(weight, dtype=torch.float32)
         # The sum of all logits of a token, (tokens, 1), without the logits.
         totals = (features.float() * weight.sum(dim=0, dtype=torch.float32)).sum(dim=1, keepdim=True)
-        rows = max(_LEAST_TOKENS, _LOGITS_AT_ONCE.get(features.device.type, _OTHERWISE) // vocabulary)
+        rows = _tokens_at_once(features, vocabulary)
         for start in range(0, len(target), rows):
             part = slice(start, start + rows)
             goal = target[part].unsqueeze(1)
@@ -74,6 +77,10 @@ class _FusedLoss(torch.autograd.Function):
         return features_gradient * gradient, weight_gradient * gradient, None, None, None
 
 
+def _tokens_at_once(features: Tensor, vocabulary: int) -> int:
+    return max(_LEAST_TOKENS, _LOGITS_AT_ONCE.get(features.device.type, _OTHERWISE) // vocabulary)
+
+
 def fused_label_smoothed_loss(
     features: Tensor, weight: Tensor, target: Tensor, epsilon: float, padding: int
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -98,13 +105,21 @@ def fused_label_smoothed_loss(
 
 
 # fairseq goes on from a checkpoint if the class of its criterion has the same name
-@register_criterion("label_smoothed_cross_entropy_fused", dataclass=LabelSmoothedCrossEntropyCriterionConfig)
+@register_criterion("label_smoothed_cross_entropy_fused", dataclass=FusedCriterionConfig)
 class LabelSmoothedCrossEntropyCriterion(label_smoothed_cross_entropy.LabelSmoothedCrossEntropyCriterion):
     """fairseq's ``label_smoothed_cross_entropy``: same flags, same numbers, less memory.
 
     In fp16 the gradient of the logits is rounded before the loss scale is applied, not after: what is below 6e-8, as of
     very improbable symbols, is lost.  bf16 has float32's range.
     """
+
+    def __init__(
+        self, task, sentence_avg, label_smoothing, ignore_prefix_size=0, report_accuracy=False, r_drop=0.0
+    ) -> None:
+        super().__init__(task, sentence_avg, label_smoothing, ignore_prefix_size, report_accuracy)
+        if not 0 <= r_drop < math.inf:
+            raise InputError(f"--r-drop {r_drop}: give a positive number, or 0 for no R-Drop")
+        self.r_drop = r_drop
 
     def forward(self, model, sample, reduce=True):
         """Return the summed loss, its sample size, and what is logged, as fairseq's criterion does.
@@ -117,30 +132,47 @@ class LabelSmoothedCrossEntropyCriterion(label_smoothed_cross_entropy.LabelSmoot
         Raises:
             InputError: the model has another output layer, or one that ``--find-unused-parameters`` cannot follow.
         """
-        features = model(**sample["net_input"], features_only=True)[0]
+        is_twice = self.r_drop > 0 and self.training
+        net_input = _doubled(sample["net_input"]) if is_twice else sample["net_input"]
+        features = model(**net_input, features_only=True)[0]
         target = model.get_targets(sample, None)
         if self.ignore_prefix_size > 0:
             features, target = features[:, self.ignore_prefix_size :], target[:, self.ignore_prefix_size :]
-        loss, nll, correct = fused_label_smoothed_loss(
-            features.flatten(0, 1),
-            _output_weight(model),
-            target.flatten(),
-            self.eps,
-            self.padding_idx,
-        )
+        features, weight, target = features.flatten(0, 1), _output_weight(model), target.flatten()
         sample_size = sample["target"].size(0) if self.sentence_avg else sample["ntokens"]
         logging_output = {
-            "loss": loss.data,
-            "nll_loss": nll,
             "ntokens": sample["ntokens"],
             "nsentences": sample["target"].size(0),
             "sample_size": sample_size,
         }
+        if is_twice:
+            rows = max(1, _tokens_at_once(features, len(weight)) // 2)
+            sums = fused_r_drop_loss(features, weight, target, self.eps, self.padding_idx, self.r_drop, rows)
+            loss, nll, correct = sums.loss, sums.nll, sums.correct
+            logging_output |= {"loss": sums.cross_entropy, "rdrop_kl_loss": sums.divergence}
+        else:
+            loss, nll, correct = fused_label_smoothed_loss(features, weight, target, self.eps, self.padding_idx)
+            logging_output["loss"] = loss.data
+        logging_output["nll_loss"] = nll
         if self.report_accuracy:
             # These stay on the device: to read a number makes the host wait.
             logging_output["n_correct"] = correct
-            logging_output["total"] = target.ne(self.padding_idx).sum()
+            logging_output["total"] = target.ne(self.padding_idx).sum() * (2 if is_twice else 1)
         return loss, sample_size, logging_output
+
+    @classmethod
+    def reduce_metrics(cls, logging_outputs) -> None:
+        """Log what fairseq's criterion logs and, with R-Drop, the mean of the two divergences, in bits for a token."""
+        super().reduce_metrics(logging_outputs)
+        divergence = sum(log.get("rdrop_kl_loss", 0) for log in logging_outputs)
+        if any("rdrop_kl_loss" in log for log in logging_outputs):
+            tokens = sum(log.get("ntokens", 0) for log in logging_outputs)
+            metrics.log_scalar("rdrop_kl_loss", divergence / tokens / math.log(2), tokens, round=3)
+
+
+def _doubled(net_input: dict) -> dict:
+    """Return the input of a model with each sentence twice, once for each pass; ``net_input`` stays as it is."""
+    return {name: torch.cat([x, x]) if isinstance(x, Tensor) else x for name, x in net_input.items()}
 
 
 def _output_weight(model: nn.Module) -> Tensor:

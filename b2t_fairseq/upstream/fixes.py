@@ -213,3 +213,28 @@ def with_reason(load_checkpoint):
             raise
 
     return wrapper
+
+
+def with_r_drop_in_training_only(forward):
+    """Return ``forward`` of fairseq's criterion for R-Drop that validates one pass, and logs numbers of one pass.
+
+    fairseq doubles each batch in validation too, so that the losses are twice as large, and leaves the doubled batch in
+    the sample, of which BLEU is computed afterwards.
+    """
+
+    @functools.wraps(forward)
+    def wrapper(self, model, sample, reduce=True, net_output=None):
+        alpha = self.rdrop_alpha
+        self.rdrop_alpha = alpha if self.training else 0.0
+        try:
+            sample = {**sample, "net_input": dict(sample["net_input"])}
+            loss, sample_size, logged = forward(self, model, sample, reduce, net_output)
+        finally:
+            self.rdrop_alpha = alpha
+        if self.training and alpha > 0:
+            # the cross entropy of both passes, without the divergence
+            logged["loss"] = (logged["loss"] - alpha * logged["rdrop_kl_loss"]) / 2
+            logged["nll_loss"] = logged["nll_loss"] / 2
+        return loss, sample_size, logged
+
+    return wrapper

@@ -247,6 +247,13 @@ PATCHES: tuple[Patch | Setting, ...] = (
         "A run that is resumed in a later epoch uses the batches of the run that it resumes.",
     ),
     Patch(
+        "fairseq.criterions.label_smoothed_cross_entropy_with_rdrop.RdropLabelSmoothedCrossEntropyCriterion",
+        "forward",
+        fixes.with_r_drop_in_training_only,
+        "self model sample reduce net_output",
+        "`--rdrop-alpha` of fairseq's own criterion has no effect in validation, which fairseq would double.",
+    ),
+    Patch(
         "fairseq.models.ema.ema.EMA",
         "_step_internal",
         fixes.with_tied_parameters_once,

@@ -228,15 +228,15 @@ def _check_training(config: str, *flags: str) -> None:
 def known_options(command: str) -> frozenset[str]:
     """Return the options of a command of fairseq's, with the flags of this plugin's models."""
     options: set[str] = set()
-    for arch, task in (
-        ("b2t_transformer", "translation"),
-        ("b2t_transformer_lm", "language_modeling"),
-        ("b2t_s2t_transformer", "speech_to_text"),
+    for arch, task, criterion in (
+        ("b2t_transformer", "translation", "label_smoothed_cross_entropy_fused"),
+        ("b2t_transformer_lm", "language_modeling", "cross_entropy"),
+        ("b2t_s2t_transformer", "speech_to_text", "label_smoothed_cross_entropy_with_rdrop"),
     ):
         words = [command]
         if command != "fairseq-preprocess":
             words += ["DATA", "--task", task]
         if command == "fairseq-train":
-            words += ["--arch", arch]
+            words += ["--arch", arch, "--criterion", criterion]
         options |= set(parser_of(words)._option_string_actions)
     return frozenset(options)

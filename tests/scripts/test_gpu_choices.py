@@ -88,6 +88,13 @@ class TestChoice:
         assert choose(H100, own=3072, update=73_728, training="--sample-break-mode none --lr 1")[0] == 73_728
         assert choose(H100, own=3072, update=73_728, training="--sample-break-mode eos")[0] == 3072
 
+    @pytest.mark.parametrize("flag", ["--r-drop", "--rdrop-alpha"])
+    def test_r_drop_computes_two_passes_at_a_time(self, choose, flag):
+        """A batch needs the memory of one twice as large, whoever gives the flag."""
+        for given in ({"training": f"--lr 1 {flag} 5"}, {"flags": [flag, "5", "--lr", "1"]}):
+            assert choose(16_384, **given)[0] <= choose(16_384)[0] / 2
+        assert choose(16_384, flags=[flag, "0.0"])[0] == choose(16_384)[0]
+
     @pytest.mark.parametrize(
         ("change", "reason"),
         [
