@@ -17,6 +17,9 @@ CHOSEN = "chosen.txt"
 # what b2t train writes
 LOCK = ".lock"
 
+# what b2t train writes with --wandb-project: by which name Weights & Biases knows the run
+WANDB_ID = "wandb_id.txt"
+
 # what fairseq writes
 LAST_CHECKPOINT = "checkpoint_last.pt"
 BEST_CHECKPOINT = "checkpoint_best.pt"

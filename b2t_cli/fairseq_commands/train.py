@@ -28,7 +28,7 @@ from b2t_fairseq.upstream import patches, resuming, run_state, stopping
 
 from ..path import with_plugin
 from ..runs.lock import Lock, locked
-from . import starting, validation_bleu
+from . import starting, validation_bleu, weights_and_biases
 
 # the format of fairseq-train, which b2t report reads
 _LOG_FORMAT = "%(asctime)s | %(levelname)s | %(name)s | %(message)s"
@@ -93,7 +93,8 @@ def _run(cfg: FairseqConfig, folder: Path, lock: Lock | None) -> int:
     _tell(start)
     cfg.optimization.stop_time_hours = resuming.hours_until_stop(cfg, start)
     patches.apply(patches.IN_TRAINING)
-    with stopping.forwarded_to_spawned(), _profiled(cfg), _refusals_of_spawned():
+    one_curve = weights_and_biases.identified(cfg, folder, start.is_own)
+    with one_curve, stopping.forwarded_to_spawned(), _profiled(cfg), _refusals_of_spawned():
         distributed_utils.call_main(cfg, train, lock=lock)
     return _how_it_ended(cfg, folder, resuming.updates(start.state) if start.is_own else 0)
 
@@ -127,7 +128,7 @@ def train(cfg: FairseqConfig, lock: Lock | None = None) -> None:
     # a spawned process has applied only what comes with the import of the plugin
     patches.apply(patches.IN_TRAINING)
     run_state.forget_other_runs()
-    with stopping.stopping_when_asked():
+    with stopping.stopping_when_asked(), weights_and_biases.ended(cfg):
         fairseq_train.main(cfg)
 
 

@@ -21,7 +21,7 @@ from b2t_common.errors import InputError
 from b2t_common.names import flag
 
 from .. import checkpoints
-from . import epoch_position, fixes, precision, run_state, stopping
+from . import epoch_position, fixes, loggers, precision, run_state, stopping
 
 RESETS = ("reset_optimizer", "reset_lr_scheduler", "reset_dataloader", "reset_meters")
 _NAMES_OF_ORIGIN = ("restore_file", "finetune_from_model", "continue_once")
@@ -170,6 +170,7 @@ def with_own_checkpoint(load_checkpoint):
             cfg = start.settings(cfg)
         extra_state, epoch_itr = load_checkpoint(cfg, trainer, **passthrough_args)
         run_state.restore(trainer, cfg, extra_state, epoch_itr)
+        loggers.begin_after(trainer.get_num_updates())
         if start is not None:
             trainer._b2t_run = {"origin": start.origin, "resets": list(start.given)}
             if not start.is_own:

@@ -31,6 +31,7 @@ def run_folder_table() -> str:
         ("checkpoint_3_1500.pt", "that after 1,500 updates, in epoch 3", "fairseq"),
         (run_folder.GROWN, "a deeper model that starts from this one", "`b2t grow`"),
         ("tensorboard/", "curves for TensorBoard", train),
+        (run_folder.WANDB_ID, "the identifier of the run in Weights & Biases", "`b2t train`"),
         (run_folder.AVERAGED, "the average of the last checkpoints", f"{evaluate}, `b2t average`"),
         (f"{run_folder.REFERENCES}/", "the test sets, if they came with the data", evaluate),
         (run_folder.generated(newest), "what `fairseq-generate` printed", f"{evaluate}, `b2t generate`"),
