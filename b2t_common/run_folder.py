@@ -47,6 +47,7 @@ COMPARISON = f"{EVALUATION}/comparison"
 
 # what lies beside a model that is meant for translating
 SENTENCEPIECE = "spm.model"
+BPE_CODES = "bpe.codes"
 DICTIONARIES = "dict.*.txt"
 """Pattern, for ``glob``."""
 BEST_FIRST = (AVERAGED, "averaged.pt", "model.pt", BEST_CHECKPOINT, LAST_CHECKPOINT)

@@ -22,7 +22,15 @@ from .. import checkpoints
 logger = logging.getLogger(__name__)
 
 _BATCH_SETTINGS = {
-    "task": ("max_source_positions", "max_target_positions", "tokens_per_sample", "sample_break_mode"),
+    "task": (
+        "max_source_positions",
+        "max_target_positions",
+        "tokens_per_sample",
+        "sample_break_mode",
+        "subword_sampling",
+        "subword_model",
+        "target_subword_model",
+    ),
     "dataset": (
         "max_tokens",
         "batch_size",

@@ -14,6 +14,7 @@ from typing import Any
 
 from .. import admin_profile, decoding, normalization
 from ..kernels import attention, half_precision
+from ..subwords import task as subword_task
 from . import (
     amp,
     compatibility,
@@ -109,6 +110,18 @@ PATCHES: tuple[Patch | Setting, ...] = (
         "torch.serialization.add_safe_globals",
         compatibility.allow_checkpoint_types,
         "Checkpoints of fairseq hold plain data types that `torch.load(weights_only=True)` refuses otherwise.",
+    ),
+    Setting(
+        "fairseq.tasks.TASK_DATACLASS_REGISTRY",
+        subword_task.add_flags,
+        "The task `translation` has the flags of `--subword-sampling`.",
+    ),
+    Patch(
+        "fairseq.tasks.translation.TranslationTask",
+        "load_dataset",
+        subword_task.with_sampled_training_data,
+        "self split epoch combine kwargs",
+        "With `--subword-sampling` the training data has other pieces in every epoch.",
     ),
     Patch(
         "fairseq.tasks.FairseqTask",
