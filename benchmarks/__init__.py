@@ -25,6 +25,7 @@ results that the documentation shows are in ``benchmarks/results``.
 * ``gpu_checks``, ``gpu_summary``: parts of ``benchmarks/gpu.sh``, the first hour on a GPU
 * ``cpu_summary``: the page of ``benchmarks/any_cpu.sh``, which runs all that says how fast a processor is
 * ``long_sentences``: translations of sentences longer than those of training, by positions
+* ``subword_sampling``: sentences and batches whose pieces are drawn, and the time for it
 * ``rewrite_tables``: writes the tables of ``benchmarks/results`` again from their numbers
 
 The programs share these modules: ``arguments`` (command lines), ``measuring`` (times, ratios, memory), ``write_result``

@@ -81,6 +81,7 @@ def runs_parts() -> dict[str, str]:
         "quickstart result": included(tables_results.QUICKSTART, "docs/runs.md"),
         "multi30k result": included(tables_results.MULTI30K, "docs/runs.md"),
         "batch sizes": tables_gpus.batch_sizes_table(),
+        "subword sampling": included("benchmarks/results/subword_sampling.md", "docs/runs.md"),
     }
 
 
