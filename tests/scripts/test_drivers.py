@@ -119,3 +119,20 @@ def test_flags_that_a_script_would_have_to_ignore_are_refused(tmp_path, argument
     result = script(*(names.get(argument, argument) for argument in arguments), check=False)
     assert result.returncode == 1
     assert message in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "chosen"), [([], "--by updates --last 3"), (["--best", "2"], "--best 2")], ids=["configuration", "best"]
+)
+def test_evaluation_averages_the_checkpoints_that_are_asked_for(tmp_path, flags, chosen):
+    """--best takes the place of what the configuration says."""
+    run, data = tmp_path / "run", tmp_path / "data"
+    run.mkdir()
+    data.mkdir()
+    (run / "settings.sh").write_text("average=(--by updates --last 3)\n")
+    (run / "checkpoint_last.pt").touch()
+    (data / "test_sets.txt").write_text("newstest2014\n")
+    (data / "detokenize.txt").touch()
+    path = stand_in(tmp_path / "bin", "b2t", 'echo "b2t $*"; [ "$1" != generate ] || exit 1')
+    result = script("evaluate.sh", run, "--data", data, *flags, check=False, PATH=path)
+    assert f"b2t average {run} {chosen} --output {run}/evaluation/averaged.pt" in result.stdout
