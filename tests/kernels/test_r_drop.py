@@ -177,6 +177,7 @@ class TestRuns:
         assert training[0] == pytest.approx(training[1], abs=2e-3)
         assert states[0]["extra_state"]["val_loss"] == pytest.approx(states[1]["extra_state"]["val_loss"], abs=2e-3)
 
+    @pytest.mark.slow
     def test_a_run_in_bfloat16_continues_bit_by_bit(self, data, tmp_path):
         flags = [*FUSED, "--r-drop", "2", *SHARED, "--bf16", "--max-update"]
         assert_same_run(*whole_and_resumed(data, tmp_path, *flags, command=b2t_train))

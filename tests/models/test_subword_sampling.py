@@ -28,7 +28,7 @@ SMALL = ["--encoder-layers", "1", "--decoder-layers", "1"]
 STRENGTHS = {"unigram": 0.1, "bpe": 0.3, "subword_nmt": 0.4}
 SCORES = {piece: math.log(p) for piece, p in {"a": 0.3, "b": 0.2, "ab": 0.25, "ba": 0.15, "aba": 0.1}.items()}
 INDICES = dict(zip(SCORES, range(4, 9), strict=True))
-DRAWN = ["--subword-sampling", "0.2", *SMALL, "--max-tokens", "300"]
+DRAWN = ["--subword-sampling", "0.2", *SMALL, "--max-tokens", "600"]
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +287,7 @@ class TestRuns:
 
     def test_a_run_in_parts_is_the_run_in_one(self, unigram_data, tmp_path, monkeypatch):
         """It is stopped in its second epoch."""
-        flags = [*DRAWN, "--max-epoch", "2", "--no-epoch-checkpoints"]
+        flags = [*DRAWN, "--max-epoch", "2", "--no-epoch-checkpoints", "--disable-validation"]
         whole = train(unigram_data, tmp_path / "whole", *flags, command=b2t_train)
         updates = whole["optimizer_history"][-1]["num_updates"]
         stopped_at(updates - 1, monkeypatch, unigram_data, tmp_path / "parts", *flags)
