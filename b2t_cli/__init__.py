@@ -15,7 +15,7 @@ COMMANDS = {
     "train": "fairseq-train with this plugin loaded, --bf16 fixed and runs protected",
     "generate": "fairseq-generate for several test sets in one process",
     "average": "average the last checkpoints of a run",
-    "convert": "checkpoints of the papers' releases into this plugin's; this plugin's into stock fairseq, safetensors",
+    "convert": "checkpoints of the papers' releases into this plugin's; this plugin's into stock fairseq, transformers",
     "grow": "a deeper model that starts from the layers of a trained one, or a shared model untied",
     "score": "score the output of fairseq-generate, or whole runs on their test sets",
     "table": "one row per configuration, over its seeds: parameters, speed, BLEU",

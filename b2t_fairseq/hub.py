@@ -41,15 +41,13 @@ def from_pretrained(
         (model.parent, [model.name]) if model.is_file() else (model, checkpoint_names(model, checkpoint_file))
     )
     task = checkpoints.flat_settings((checkpoints.load(folder / files[0]).get("cfg") or {}).get("task") or {})
-    data = Path(data) if data is not None else _trained_on(folder, folder / files[0], task)
-    if not list(data.glob(DICTIONARIES)):
-        raise InputError(f"{data} has no dictionaries (dict.en.txt, ...); give the folder that has them as data")
+    data = dictionaries_of(folder, folder / files[0], task, None if data is None else Path(data))
     pieces = [
         path for path in (data / SENTENCEPIECE, data.parent / SENTENCEPIECE, folder / SENTENCEPIECE) if path.is_file()
     ]
     if "bpe" not in overrides and pieces:
         overrides |= {"bpe": "sentencepiece", "sentencepiece_model": str(pieces[0].resolve())}
-    _require_languages(folder / files[0], data, {**task, **overrides})
+    languages(folder / files[0], data, {**task, **overrides})
     loaded = hub_utils.from_pretrained(
         str(folder.resolve()), checkpoint_file=":".join(files), data_name_or_path=str(data.resolve()), **overrides
     )
@@ -77,12 +75,38 @@ def checkpoint_names(folder: Path, asked: str | None = None) -> list[str]:
     return present if asked else present[:1]
 
 
-def _require_languages(checkpoint: Path, data: Path, known: dict[str, Any]) -> None:
-    """Check that it is known, or can be seen from the names of the data, from which language into which."""
-    if not (known.get("source_lang") and known.get("target_lang")) and None in data_utils.infer_language_pair(data):
+def languages(checkpoint: Path, data: Path, known: dict[str, Any]) -> tuple[str, str]:
+    """Return from which language into which, as it is known or as the names of the data say.
+
+    Raises:
+        InputError: neither says it.
+    """
+    given = known.get("source_lang"), known.get("target_lang")
+    source, target = given if all(given) else data_utils.infer_language_pair(data)
+    if source is None or target is None:
         raise InputError(
-            f'{checkpoint} does not say its languages; give source_lang="en", target_lang="de", for instance'
+            f'{checkpoint} does not say its languages; give source_lang="en", target_lang="de", for instance, or with '
+            "b2t convert --source-lang en --target-lang de"
         )
+    return source, target
+
+
+def dictionaries_of(folder: Path, checkpoint: Path, task: dict[str, Any], data: Path | None = None) -> Path:
+    """Return the folder of a model's dictionaries.
+
+    Args:
+        folder: the folder of the model.
+        checkpoint: its checkpoint.
+        task: the settings of the task in it.
+        data: the folder, if it is given; ``None``: the model's own, or that of the data that it was trained on.
+
+    Raises:
+        InputError: there are no dictionaries.
+    """
+    data = data if data is not None else _trained_on(folder, checkpoint, task)
+    if not list(data.glob(DICTIONARIES)):
+        raise InputError(f"{data} has no dictionaries (dict.en.txt, ...); give the folder that has them as data")
+    return data
 
 
 def _trained_on(folder: Path, checkpoint: Path, task: dict[str, Any]) -> Path:

@@ -1,6 +1,7 @@
 """Shared by the tests of the commands."""
 
 import random
+import sys
 from copy import deepcopy
 
 import pytest
@@ -15,6 +16,16 @@ from b2t_cli.scoring.newstest import NEWSTESTS
 
 BRIEFLY = '{"beam": 1, "max_len_a": 0, "max_len_b": 5}'
 """How to translate in validation, where the result does not matter."""
+
+
+@pytest.fixture(scope="session")
+def copied_code(tmp_path_factory):
+    """Let transformers copy the code of models into a folder of the tests; it keeps to one folder in a process."""
+    modules = pytest.importorskip("transformers").dynamic_module_utils
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(modules, "HF_MODULES_CACHE", str(tmp_path_factory.mktemp("code")))
+        patch.setattr(sys, "path", [*sys.path])
+        yield
 
 
 @pytest.fixture(scope="session")

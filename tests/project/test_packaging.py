@@ -116,7 +116,8 @@ def test_metadata(site):
     assert not any(re.split(r"[^\w.-]", requirement)[0] == "fairseq" for requirement in requirements)
     assert "torch>=2.6" in requirements
     extras = set(distribution.metadata.get_all("Provides-Extra"))
-    assert extras == {"fairseq", "report", "tensorboard", "wandb", "moses-bpe", "convert", "dev"}
+    extras_of_setup = {"fairseq", "report", "tensorboard", "moses-bpe", "convert"}
+    assert extras == {*extras_of_setup, "wandb", "transformers", "dev"}
     assert [entry.value for entry in distribution.entry_points if entry.name == "b2t"] == ["b2t_cli:main"]
 
 

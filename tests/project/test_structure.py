@@ -165,7 +165,7 @@ class TestRegistries:
             *PLUGIN.glob("residual/*.py"),
             *PLUGIN.glob("normalization/*.py"),
             PLUGIN / "sharing.py",
-            *ROOT.glob("b2t_cli/conversion/*.py"),
+            *ROOT.glob("b2t_cli/conversion/**/*.py"),
         }
         owners |= {PLUGIN / name for name in ("admin_profile.py", "initialization.py", "positions.py")}
         names = {*SCHEMES, *NORMS, *POSITIONS, *STRATEGIES, *INITIALIZATIONS}
