@@ -104,11 +104,13 @@ class TestWholeFolders:
             assert splitter.decode(target, skip_special_tokens=True) == ours.decode(torch.tensor(target))
         assert splitter("", return_tensors="pt").input_ids.tolist() == [[2]]
 
-    def test_moses_and_bpe_are_those_of_the_preparation(self, tmp_path):
-        """The files of a run with ``bpe.codes`` in place of ``spm.model``."""
+    @pytest.mark.parametrize("lower_case", [False, True], ids=["cased", "lower case"])
+    def test_moses_and_bpe_are_those_of_the_preparation(self, tmp_path, lower_case):
+        """The files of a run with ``bpe.codes`` in place of ``spm.model``; IWSLT14 is prepared in lower case."""
         pytest.importorskip("sacremoses")
         pytest.importorskip("subword_nmt")
-        lines = [source.replace(".", "-day's & co.") for source, _ in PAIRS]
+        given = [source.replace(".", "-day's & co.") for source, _ in PAIRS]
+        lines = [line.lower() for line in given] if lower_case else given
         (tmp_path / "tokens").write_text("".join(f"{line}\n" for line in lines))
         (tmp_path / "model").mkdir()
         moses_bpe.learn(tmp_path / "bpe.codes", [tmp_path / "tokens"], 40, workers=1)
@@ -123,14 +125,15 @@ class TestWholeFolders:
         state = {"model": model.state_dict()}
         files, report = tokenizer.tokenizer_files(checkpoint, state, model, tmp_path, **languages)
         assert str(tmp_path / "bpe.codes") in report
+        assert report.endswith(", in lower case") == lower_case
         for name, content in files.items():
             (tmp_path / "model" / name).write_bytes(content)
         splitter = AutoTokenizer.from_pretrained(tmp_path / "model", trust_remote_code=True)
         moses = encoders.build_tokenizer(hub_settings(_name="moses", source_lang="en", target_lang="de"))
         bpe = encoders.build_bpe(hub_settings(_name="subword_nmt", bpe_codes=str(tmp_path / "bpe.codes")))
-        for line in [*lines[:4], ""]:
+        for line, text in [*zip(lines[:4], given, strict=False), ("", "")]:
             expected = symbols.encode_line(bpe.encode(moses.encode(line)), add_if_not_exist=False)
-            assert splitter(line).input_ids == expected.tolist()
+            assert splitter(text).input_ids == expected.tolist()
             decoded = moses.decode(bpe.decode(symbols.string(expected)))
             assert splitter.decode(expected.tolist(), skip_special_tokens=True) == decoded
 

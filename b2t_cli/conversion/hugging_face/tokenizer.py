@@ -44,22 +44,25 @@ def tokenizer_files(
         for stack, language in zip(STACKS, pair, strict=True)
     )
     name, subwords = _subwords(data, checkpoint.parent)
+    # IWSLT14 in the papers' preparation is lower-cased, and nothing but the words of the dictionary says so.
+    lower_case = name == BPE_CODES and not any(symbol != symbol.lower() for symbol in source.symbols)
     files = {
-        "tokenizer_config.json": json_bytes(tokenizer_config(pair, model.encoder.max_positions())),
+        "tokenizer_config.json": json_bytes(tokenizer_config(pair, model.encoder.max_positions(), lower_case)),
         "source_symbols.json": json_bytes(source.symbols),
         "target_symbols.json": json_bytes(target.symbols),
         name: subwords.read_bytes(),
         _CODE.name: _CODE.read_bytes(),
     }
-    return files, f"tokenizer: {subwords} with the dictionaries in {data}"
+    return files, f"tokenizer: {subwords} with the dictionaries in {data}" + (", in lower case" if lower_case else "")
 
 
-def tokenizer_config(languages: tuple[str, str], max_length: int) -> dict[str, Any]:
+def tokenizer_config(languages: tuple[str, str], max_length: int, lower_case: bool) -> dict[str, Any]:
     """Return the content of ``tokenizer_config.json``.
 
     Args:
         languages: those of sources and of targets.
         max_length: the most symbols of a source.
+        lower_case: whether Moses tokens are made lower-case.
     """
     return {
         "tokenizer_class": "B2TTokenizer",
@@ -67,6 +70,7 @@ def tokenizer_config(languages: tuple[str, str], max_length: int) -> dict[str, A
         "source_lang": languages[0],
         "target_lang": languages[1],
         "model_max_length": max_length,
+        "lower_case": lower_case,
     }
 
 

@@ -22,6 +22,7 @@ class B2TTokenizer(PreTrainedTokenizer):
         codes_file: codes of subword-nmt, applied to Moses tokens; in place of ``pieces_file``.
         source_lang: language of the sources, such as ``en``, for Moses.
         target_lang: language of the targets, for Moses.
+        lower_case: make Moses tokens lower-case.
         **kwargs: settings of all tokenizers of transformers.
     """
 
@@ -41,6 +42,7 @@ class B2TTokenizer(PreTrainedTokenizer):
         codes_file: str | None = None,
         source_lang: str | None = None,
         target_lang: str | None = None,
+        lower_case: bool = False,
         **kwargs: Any,
     ) -> None:
         self.files = {"source_file": source_file, "target_file": target_file}
@@ -50,9 +52,17 @@ class B2TTokenizer(PreTrainedTokenizer):
         self.languages = {"source_file": source_lang, "target_file": target_lang}
         subwords = {"pieces_file": pieces_file, "codes_file": codes_file}
         self.files |= {name: path for name, path in subwords.items() if path is not None}
-        self.splitter: Any = SentencePiece(pieces_file) if pieces_file else MosesBPE(codes_file, self.languages)
+        self.lower_case = lower_case
+        self.splitter = self.build_splitter()
         special = {"bos_token": BEGIN, "pad_token": PADDING, "eos_token": END, "unk_token": "<unk>"}
-        super().__init__(**{**special, "source_lang": source_lang, "target_lang": target_lang, **kwargs})
+        own = {"source_lang": source_lang, "target_lang": target_lang, "lower_case": lower_case}
+        super().__init__(**{**special, **own, **kwargs})
+
+    def build_splitter(self) -> Any:
+        """Return what splits text into subwords and joins them."""
+        if "pieces_file" in self.files:
+            return SentencePiece(self.files["pieces_file"])
+        return MosesBPE(self.files.get("codes_file"), self.languages, self.lower_case)
 
     @property
     def vocab_size(self) -> int:
@@ -114,8 +124,7 @@ class B2TTokenizer(PreTrainedTokenizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        pieces, codes = self.files.get("pieces_file"), self.files.get("codes_file")
-        self.splitter = SentencePiece(pieces) if pieces else MosesBPE(codes, self.languages)
+        self.splitter = self.build_splitter()
 
 
 class SentencePiece:
@@ -136,7 +145,7 @@ class SentencePiece:
 class MosesBPE:
     """Makes tokens as Moses does, then subwords as subword-nmt does."""
 
-    def __init__(self, codes: str | None, languages: dict[str, str | None]) -> None:
+    def __init__(self, codes: str | None, languages: dict[str, str | None], lower_case: bool) -> None:
         try:
             from sacremoses import MosesDetokenizer, MosesTokenizer
             from subword_nmt.apply_bpe import BPE
@@ -147,10 +156,12 @@ class MosesBPE:
         with open(codes, encoding="utf-8") as file:
             self.bpe = BPE(file)
         self.tokenizers = {side: MosesTokenizer(language) for side, language in languages.items()}
+        self.lower_case = lower_case
         self.detokenizer = MosesDetokenizer(languages["target_file"])
 
     def split(self, text: str, side: str) -> str:
-        return self.bpe.segment(self.tokenizers[side].tokenize(text, aggressive_dash_splits=True, return_str=True))
+        tokens = self.tokenizers[side].tokenize(text, aggressive_dash_splits=True, return_str=True)
+        return self.bpe.segment(tokens.lower() if self.lower_case else tokens)
 
     def join(self, subwords: str) -> str:
         words = f"{subwords} ".replace("@@ ", "").rstrip()
