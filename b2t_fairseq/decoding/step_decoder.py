@@ -34,12 +34,12 @@ class StepDecoder:
         self.source_mask = None
         # Speech encoders return no mask if nothing is padded.
         if masks and decoder.needs_mask(masks[0]):
-            self.source_mask = _as_added(~masks[0][:, None, None, :], source.dtype)
+            self.source_mask = _minus_infinity_at(masks[0][:, None, :], source.dtype)
         sentences, slots = source.size(1), beam * expected_steps
         packed = _Packed()
-        self.layers = [_LayerCache(layer, source, sentences, slots, packed) for layer in decoder.layer_list()]
-        # Whether a hypothesis sees what was written into a slot: (sentences, beam, slots).
-        self.visible = torch.zeros(sentences, beam, slots, dtype=torch.bool, device=source.device)
+        self.layers = [_LayerCache(layer, source, slots, packed) for layer in decoder.layer_list()]
+        # 0 where a hypothesis sees what was written into a slot, else minus infinity: (sentences, beam, slots).
+        self.mask = source.new_full((sentences, beam, slots), float("-inf"))
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """Return the features after the last token, ``(sentences * beam, output_dim)``.
@@ -48,17 +48,15 @@ class StepDecoder:
             tokens: all tokens so far of each hypothesis, ``(sentences, beam, steps)``.
         """
         decoder, written = self.decoder, self.steps * self.beam
-        if written + self.beam > self.visible.size(2):
+        end = written + self.beam
+        if end > self.mask.size(2):
             self._grow()
         # Not an assignment by index, because assigning a Python number by index synchronizes with the GPU.
-        self.visible[:, :, written : written + self.beam].diagonal(dim1=1, dim2=2).fill_(True)
-        mask = None
+        self.mask[:, :, written:end].diagonal(dim1=1, dim2=2).zero_()
+        attend = _Attention(self.beam, written, self.mask[:, :, :end], self.source_mask)
 
         def call(depth: int, layer: DecoderLayer, x: Tensor) -> Tensor:
-            nonlocal mask
-            if mask is None:
-                mask = _as_added(self.visible[:, None, :, : written + self.beam], x.dtype)
-            return self.layers[depth](layer, x, written, self.beam, mask, self.source_mask)
+            return self.layers[depth](layer, x, attend)
 
         x = decoder.forward_embedding(tokens.flatten(0, 1), {}).transpose(0, 1)
         x = decoder.run_layers(x, call)
@@ -71,19 +69,19 @@ class StepDecoder:
         Args:
             parents: the hypotheses of the last step that these continue, ``(sentences, beam)``.
         """
-        used = self.visible[:, :, : self.steps * self.beam]
+        used = self.mask[:, :, : self.steps * self.beam]
         used.copy_(used.gather(1, parents.unsqueeze(2).expand_as(used)))
 
     def keep(self, sentences: Tensor) -> None:
         """Go on with some of the sentences only, given their places, ``(kept,)``."""
-        self.visible = self.visible[sentences]
+        self.mask = self.mask[sentences]
         self.source_mask = None if self.source_mask is None else self.source_mask[sentences]
         for layer in self.layers:
             layer.keep(sentences, self.steps * self.beam)
 
     def _grow(self) -> None:
-        more = max(self.beam, self.visible.size(2) // 2 // self.beam * self.beam)
-        self.visible = F.pad(self.visible, (0, more))
+        more = max(self.beam, self.mask.size(2) // 2 // self.beam * self.beam)
+        self.mask = F.pad(self.mask, (0, more), value=float("-inf"))
         for layer in self.layers:
             layer.grow(more)
 
@@ -104,14 +102,62 @@ class _Packed:
         return self.made[parameters]
 
 
-class _LayerCache:
-    """Keys and values of one layer, ``(sentences, heads, slots, head_dim)``, and its projections in one."""
+class _Attention:
+    """What the attentions of one step have in common.
 
-    def __init__(self, layer: DecoderLayer, source: Tensor, sentences: int, slots: int, packed: _Packed) -> None:
+    Args:
+        beam: hypotheses for each sentence.
+        written: slots that are in use.
+        mask: whose keys a hypothesis sees, to be added to scores, ``(sentences, beam, written + beam)``.
+        source_mask: where the source is padded, likewise, ``(sentences, 1, src_len)``.
+    """
+
+    def __init__(self, beam: int, written: int, mask: Tensor, source_mask: Tensor | None) -> None:
+        self.beam, self.written, self.end = beam, written, written + beam
+        self.masks = {True: mask, False: source_mask}
+        self.for_heads: dict[bool, Tensor] = {}
+
+    def __call__(self, attention: FusedMultiheadAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Return what the hypotheses attend to, projected, ``(1, sentences * beam, embed_dim)``.
+
+        Args:
+            attention: the attention, for its output projection.
+            queries: ``(sentences, heads, beam, head_dim)``.
+            keys: ``(sentences, heads, slots, head_dim)``.
+            values: as ``keys``.
+        """
+        is_self = attention.self_attention
+        if queries.is_cpu and queries.dtype == torch.float32:
+            # PyTorch's fused attention is slower on a CPU for so few queries.
+            mask = self._for_heads(is_self, queries)
+            queries, keys, values = (x.flatten(0, 1) for x in (queries, keys, values))
+            scores = torch.baddbmm(mask, queries, keys.transpose(1, 2), alpha=attention.scaling)
+            attended = torch.bmm(scores.softmax(dim=-1), values)  # (sentences * heads, beam, head_dim)
+            attended = attended.unflatten(0, (-1, attention.num_heads))
+        else:
+            mask = self.masks[is_self]
+            mask = None if mask is None else mask.unsqueeze(1)
+            attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+        return linear_layer(attention.out_proj, attended.transpose(1, 2).reshape(1, -1, attention.embed_dim))
+
+    def _for_heads(self, is_self: bool, queries: Tensor) -> Tensor:
+        """Return a mask that can be added to ``(sentences * heads, beam, slots)``, made once for all layers."""
+        if is_self not in self.for_heads:
+            mask = self.masks[is_self]
+            if mask is None:
+                self.for_heads[is_self] = queries.new_zeros(1, 1, 1)
+            else:
+                self.for_heads[is_self] = mask.unsqueeze(1).expand(-1, queries.size(1), -1, -1).flatten(0, 1)
+        return self.for_heads[is_self]
+
+
+class _LayerCache:
+    """Keys and values of one layer, ``(2, sentences, heads, slots, head_dim)``, and its projections in one."""
+
+    def __init__(self, layer: DecoderLayer, source: Tensor, slots: int, packed: _Packed) -> None:
         attention = layer.self_attn
         self.projection = packed(attention, "q", "k", "v")
-        shape = (sentences, attention.num_heads, slots, attention.head_dim)
-        self.keys, self.values = source.new_empty(shape), source.new_empty(shape)
+        self.written = source.new_empty(2, source.size(1), attention.num_heads, slots, attention.head_dim)
         self.source_keys: Any = None
         self.source_values: Any = None
         if layer.encoder_attn is not None:
@@ -120,74 +166,46 @@ class _LayerCache:
                 layer.encoder_attn.split_heads(x).contiguous() for x in (keys, values)
             )
 
-    def __call__(
-        self, layer: DecoderLayer, x: Tensor, written: int, beam: int, mask: Tensor, source_mask: Tensor | None
-    ) -> Tensor:
+    def __call__(self, layer: DecoderLayer, x: Tensor, attend: _Attention) -> Tensor:
         """Return the layer's output, ``(1, sentences * beam, embed_dim)``, and write this step's keys and values.
 
         Args:
             layer: the layer.
             x: its input, ``(1, sentences * beam, embed_dim)``.
-            written: slots that are in use.
-            beam: hypotheses for each sentence.
-            mask: whose keys a hypothesis sees, to be added to scores, ``(sentences, 1, beam, written + beam)``.
-            source_mask: where the source is padded, likewise, ``(sentences, 1, 1, src_len)``.
+            attend: the attention of this step.
         """
 
         def self_attention(x: Tensor) -> Tensor:
-            attention, end = layer.self_attn, written + beam
-            queries, keys, values = (_hypotheses(part, beam, attention) for part in self.projection(x).chunk(3, dim=-1))
-            self.keys[:, :, written:end], self.values[:, :, written:end] = keys, values
-            return _attend(attention, queries, self.keys[:, :, :end], self.values[:, :, :end], mask)
+            # (3, sentences, heads, beam, head_dim)
+            projected = _by_hypothesis(self.projection(x), 3, attend.beam, layer.self_attn).permute(2, 0, 3, 1, 4)
+            self.written[:, :, :, attend.written : attend.end] = projected[1:]
+            keys, values = self.written[:, :, :, : attend.end].unbind()
+            return attend(layer.self_attn, projected[0], keys, values)
 
         def cross_attention(x: Tensor) -> Tensor:
-            attention = layer.encoder_attn
-            queries = _hypotheses(linear_layer(attention.q_proj, x), beam, attention)
-            return _attend(attention, queries, self.source_keys, self.source_values, source_mask)
+            queries = _by_hypothesis(linear_layer(layer.encoder_attn.q_proj, x), 1, attend.beam, layer.encoder_attn)
+            return attend(layer.encoder_attn, queries.squeeze(2).transpose(1, 2), self.source_keys, self.source_values)
 
         return layer.connect_sublayers(x, *layer.sublayers(self_attention, cross_attention))
 
     def keep(self, sentences: Tensor, written: int) -> None:
-        slots = self.keys.size(2)
-        for name in ("keys", "values"):
-            old = getattr(self, name)
-            new = old.new_empty(len(sentences), old.size(1), slots, old.size(3))
-            new[:, :, :written] = old[:, :, :written].index_select(0, sentences)
-            setattr(self, name, new)
+        shape = list(self.written.shape)
+        shape[1] = len(sentences)
+        kept = self.written.new_empty(shape)
+        kept[:, :, :, :written] = self.written[:, :, :, :written].index_select(1, sentences)
+        self.written = kept
         if self.source_keys is not None:
             self.source_keys, self.source_values = self.source_keys[sentences], self.source_values[sentences]
 
     def grow(self, more: int) -> None:
-        self.keys, self.values = (F.pad(x, (0, 0, 0, more)) for x in (self.keys, self.values))
+        self.written = F.pad(self.written, (0, 0, 0, more))
 
 
-def _hypotheses(x: Tensor, beam: int, attention: FusedMultiheadAttention) -> Tensor:
-    """Return ``(1, sentences * beam, embed_dim)`` as ``(sentences, heads, beam, head_dim)``."""
-    return x.view(-1, beam, attention.num_heads, attention.head_dim).transpose(1, 2)
+def _by_hypothesis(x: Tensor, parts: int, beam: int, attention: FusedMultiheadAttention) -> Tensor:
+    """Return ``(1, sentences * beam, parts * embed_dim)`` as ``(sentences, beam, parts, heads, head_dim)``."""
+    return x.view(-1, beam, parts, attention.num_heads, attention.head_dim)
 
 
-def _attend(
-    attention: FusedMultiheadAttention, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
-) -> Tensor:
-    """Return what the hypotheses attend to, projected, ``(1, sentences * beam, embed_dim)``.
-
-    Args:
-        attention: the attention, for its output projection.
-        queries: ``(sentences, heads, beam, head_dim)``.
-        keys: ``(sentences, heads, slots, head_dim)``.
-        values: as ``keys``.
-        mask: added to the scores, ``(sentences, 1, beam or 1, slots)``.
-    """
-    if queries.device.type == "cpu" and queries.dtype == torch.float32:
-        # PyTorch's fused attention on a CPU computes queries in blocks of 32, and there are fewer.
-        scores = (queries * attention.scaling) @ keys.transpose(2, 3)
-        weights = (scores if mask is None else scores.add_(mask)).softmax(dim=-1)
-        attended = weights @ values
-    else:
-        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-    return linear_layer(attention.out_proj, attended.transpose(1, 2).reshape(1, -1, attention.embed_dim))
-
-
-def _as_added(visible: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a mask to add to scores: 0 where it is true, minus infinity elsewhere."""
-    return torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, float("-inf"))
+def _minus_infinity_at(hidden: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a mask to add to scores: minus infinity where it is true, 0 elsewhere."""
+    return torch.zeros_like(hidden, dtype=dtype).masked_fill_(hidden, float("-inf"))

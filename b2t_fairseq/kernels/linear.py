@@ -7,6 +7,7 @@ functions are PyTorch's own.  Results agree within rounding.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TypeGuard
@@ -42,7 +43,22 @@ def matmul(first: Tensor, second: Tensor) -> Tensor:
 
 def linear_layer(module: nn.Module, x: Tensor) -> Tensor:
     """Return ``module(x)``, through :func:`linear` if the module is a linear layer and nothing more."""
+    product = reordered_product(module)
+    if product is not None:
+        return product(x)
     return linear(x, module.weight, module.bias) if is_plain(module) else module(x)
+
+
+def reordered_product(module: nn.Module, *names: str) -> Callable[[Tensor], Tensor] | None:
+    """Return a product of a module whose weights :mod:`.reordered` has reordered, ``None`` if it may not be used.
+
+    Args:
+        module: a linear layer, or an attention.
+        *names: the projections of an attention that the product joins.
+    """
+    products = vars(module).get("reordered")
+    product = None if products is None else products.get(names)
+    return product if product is not None and product.is_usable() else None
 
 
 def is_plain(module: nn.Module) -> TypeGuard[nn.Linear]:
