@@ -16,6 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# Products of fewer multiplications take less time than oneDNN needs to begin one.
+_FEWEST = 2**19
+
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return ``x weight^T + bias``, ``(..., out_dim)``, as ``torch.nn.functional.linear`` does.
@@ -25,7 +28,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         weight: ``(out_dim, in_dim)``.
         bias: ``(out_dim,)``.
     """
-    if not _is_for_onednn(x):
+    if not _is_for_onednn(x, weight.size(0)):
         return F.linear(x, weight, bias)
     rows = x.reshape(-1, x.size(-1))
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (rows, weight, bias)):
@@ -38,7 +41,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def matmul(first: Tensor, second: Tensor) -> Tensor:
     """Return ``first second``, ``(rows, columns)``, of two matrices; no gradient passes through it."""
-    return _onednn(first, second.t(), None) if _is_for_onednn(first) else first @ second
+    return _onednn(first, second.t(), None) if _is_for_onednn(first, second.size(1)) else first @ second
 
 
 def linear_layer(module: nn.Module, x: Tensor) -> Tensor:
@@ -89,12 +92,12 @@ def _onednn(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
 
 
-def _is_for_onednn(x: Tensor) -> bool:
+def _is_for_onednn(x: Tensor, out_dim: int) -> bool:
     return (
         not torch.compiler.is_compiling()
         and x.dtype == torch.float32
         and x.device.type == "cpu"
-        and x.numel() > 0
+        and x.numel() * out_dim >= _FEWEST
         and onednn_is_faster()
         and not torch.is_autocast_enabled("cpu")
     )
