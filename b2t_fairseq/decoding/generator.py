@@ -54,7 +54,7 @@ class BeamSearchGenerator(SequenceGenerator):
     def _search(self, decoder: StepDecoder, beam: Beam, finished: Finished, max_len: int) -> None:
         """Run until every sentence has its hypotheses."""
         for step, rules in enumerate(self._rules(max_len)):
-            features = decoder(beam.tokens[:, :, : step + 1])
+            features = decoder(beam.tokens[:, :, step])
             scores, tokens, parents = candidates(self._logits(decoder, features), beam.scores(step), rules)
             ends = tokens.eq(self.eos) & scores.ne(float("-inf"))
             # A GPU is not asked, because the host would wait for its answer.

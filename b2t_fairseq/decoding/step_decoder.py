@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..kernels.attention import FusedMultiheadAttention
-from ..kernels.linear import linear_layer
+from ..kernels.linear import as_function
 from ..layers import DecoderLayer
 from ..stacks import Decoder
 
@@ -40,12 +40,13 @@ class StepDecoder:
         self.layers = [_LayerCache(layer, source, slots, packed) for layer in decoder.layer_list()]
         # 0 where a hypothesis sees what was written into a slot, else minus infinity: (sentences, beam, slots).
         self.mask = source.new_full((sentences, beam, slots), float("-inf"))
+        self.positions = decoder.step_positions(expected_steps)
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        """Return the features after the last token, ``(sentences * beam, output_dim)``.
+        """Return the features after the next token of each hypothesis, ``(sentences * beam, output_dim)``.
 
         Args:
-            tokens: all tokens so far of each hypothesis, ``(sentences, beam, steps)``.
+            tokens: those tokens, ``(sentences, beam)``.
         """
         decoder, written = self.decoder, self.steps * self.beam
         end = written + self.beam
@@ -58,7 +59,8 @@ class StepDecoder:
         def call(depth: int, layer: DecoderLayer, x: Tensor) -> Tensor:
             return self.layers[depth](layer, x, attend)
 
-        x = decoder.forward_embedding(tokens.flatten(0, 1), {}).transpose(0, 1)
+        positions = None if self.positions is None else self.positions[:, self.steps : self.steps + 1]
+        x = decoder.embed(tokens.reshape(-1, 1), positions).transpose(0, 1)
         x = decoder.run_layers(x, call)
         self.steps += 1
         return (x if decoder.project_out_dim is None else decoder.project_out_dim(x)).squeeze(0)
@@ -82,6 +84,7 @@ class StepDecoder:
     def _grow(self) -> None:
         more = max(self.beam, self.mask.size(2) // 2 // self.beam * self.beam)
         self.mask = F.pad(self.mask, (0, more), value=float("-inf"))
+        self.positions = self.decoder.step_positions(self.mask.size(2) // self.beam)
         for layer in self.layers:
             layer.grow(more)
 
@@ -118,27 +121,27 @@ class _Attention:
         self.for_heads: dict[bool, Tensor] = {}
 
     def __call__(self, attention: FusedMultiheadAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Return what the hypotheses attend to, projected, ``(1, sentences * beam, embed_dim)``.
+        """Return what the hypotheses attend to, before the output projection, ``(1, sentences * beam, embed_dim)``.
 
         Args:
-            attention: the attention, for its output projection.
+            attention: the attention.
             queries: ``(sentences, heads, beam, head_dim)``.
-            keys: ``(sentences, heads, slots, head_dim)``.
+            keys: ``(sentences * heads, slots, head_dim)``.
             values: as ``keys``.
         """
-        is_self = attention.self_attention
+        shape = queries.shape
         if queries.is_cpu and queries.dtype == torch.float32:
             # PyTorch's fused attention is slower on a CPU for so few queries.
-            mask = self._for_heads(is_self, queries)
-            queries, keys, values = (x.flatten(0, 1) for x in (queries, keys, values))
+            mask = self._for_heads(attention.self_attention, queries)
+            queries = queries.reshape(-1, *shape[2:])
             scores = torch.baddbmm(mask, queries, keys.transpose(1, 2), alpha=attention.scaling)
-            attended = torch.bmm(scores.softmax(dim=-1), values)  # (sentences * heads, beam, head_dim)
-            attended = attended.unflatten(0, (-1, attention.num_heads))
+            attended = torch.bmm(scores.softmax(dim=-1), values).view(shape)
         else:
-            mask = self.masks[is_self]
+            mask = self.masks[attention.self_attention]
+            keys, values = (x.view(*shape[:2], *x.shape[1:]) for x in (keys, values))
             mask = None if mask is None else mask.unsqueeze(1)
             attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-        return linear_layer(attention.out_proj, attended.transpose(1, 2).reshape(1, -1, attention.embed_dim))
+        return attended.transpose(1, 2).reshape(1, -1, attention.embed_dim)
 
     def _for_heads(self, is_self: bool, queries: Tensor) -> Tensor:
         """Return a mask that can be added to ``(sentences * heads, beam, slots)``, made once for all layers."""
@@ -152,19 +155,25 @@ class _Attention:
 
 
 class _LayerCache:
-    """Keys and values of one layer, ``(2, sentences, heads, slots, head_dim)``, and its projections in one."""
+    """Keys and values of one layer, and its products, as long as the weights do not change.
+
+    Attributes:
+        written: keys and values of the target, ``(2, sentences, heads, slots, head_dim)``.
+        source_keys: ``(sentences * heads, src_len, head_dim)``, ``None`` without cross-attention.
+        source_values: likewise.
+    """
+
+    source_keys: Any = None
+    source_values: Any = None
 
     def __init__(self, layer: DecoderLayer, source: Tensor, slots: int, packed: _Packed) -> None:
-        attention = layer.self_attn
-        self.projection = packed(attention, "q", "k", "v")
+        attention, cross = layer.self_attn, layer.encoder_attn
+        self.project, self.project_output = packed(attention, "q", "k", "v"), as_function(attention.out_proj)
         self.written = source.new_empty(2, source.size(1), attention.num_heads, slots, attention.head_dim)
-        self.source_keys: Any = None
-        self.source_values: Any = None
-        if layer.encoder_attn is not None:
-            keys, values = packed(layer.encoder_attn, "k", "v")(source).chunk(2, dim=-1)
-            self.source_keys, self.source_values = (
-                layer.encoder_attn.split_heads(x).contiguous() for x in (keys, values)
-            )
+        if cross is not None:
+            self.project_queries, self.project_source = as_function(cross.q_proj), as_function(cross.out_proj)
+            keys, values = packed(cross, "k", "v")(source).chunk(2, dim=-1)
+            self.source_keys, self.source_values = (cross.split_heads(x).flatten(0, 1) for x in (keys, values))
 
     def __call__(self, layer: DecoderLayer, x: Tensor, attend: _Attention) -> Tensor:
         """Return the layer's output, ``(1, sentences * beam, embed_dim)``, and write this step's keys and values.
@@ -176,34 +185,33 @@ class _LayerCache:
         """
 
         def self_attention(x: Tensor) -> Tensor:
-            # (3, sentences, heads, beam, head_dim)
-            projected = _by_hypothesis(self.projection(x), 3, attend.beam, layer.self_attn).permute(2, 0, 3, 1, 4)
-            self.written[:, :, :, attend.written : attend.end] = projected[1:]
-            keys, values = self.written[:, :, :, : attend.end].unbind()
-            return attend(layer.self_attn, projected[0], keys, values)
+            attention = layer.self_attn
+            projected = self.project(x).view(-1, attend.beam, 3, attention.num_heads, attention.head_dim)
+            queries, *new = projected.permute(2, 0, 3, 1, 4).unbind()  # each (sentences, heads, beam, head_dim)
+            for written, part in zip(self.written.narrow(3, attend.written, attend.beam), new, strict=True):
+                written.copy_(part)
+            keys, values = self.written.flatten(1, 2).narrow(2, 0, attend.end)
+            return self.project_output(attend(attention, queries, keys, values))
 
         def cross_attention(x: Tensor) -> Tensor:
-            queries = _by_hypothesis(linear_layer(layer.encoder_attn.q_proj, x), 1, attend.beam, layer.encoder_attn)
-            return attend(layer.encoder_attn, queries.squeeze(2).transpose(1, 2), self.source_keys, self.source_values)
+            attention = layer.encoder_attn
+            queries = self.project_queries(x).view(-1, attend.beam, attention.num_heads, attention.head_dim)
+            attended = attend(attention, queries.transpose(1, 2), self.source_keys, self.source_values)
+            return self.project_source(attended)
 
         return layer.connect_sublayers(x, *layer.sublayers(self_attention, cross_attention))
 
     def keep(self, sentences: Tensor, written: int) -> None:
-        shape = list(self.written.shape)
-        shape[1] = len(sentences)
-        kept = self.written.new_empty(shape)
-        kept[:, :, :, :written] = self.written[:, :, :, :written].index_select(1, sentences)
-        self.written = kept
+        before, self.written = self.written, self.written.new_empty(2, len(sentences), *self.written.shape[2:])
+        self.written[:, :, :, :written] = before[:, :, :, :written].index_select(1, sentences)
         if self.source_keys is not None:
-            self.source_keys, self.source_values = self.source_keys[sentences], self.source_values[sentences]
+            heads = self.written.size(2)
+            self.source_keys, self.source_values = (
+                x.unflatten(0, (-1, heads))[sentences].flatten(0, 1) for x in (self.source_keys, self.source_values)
+            )
 
     def grow(self, more: int) -> None:
         self.written = F.pad(self.written, (0, 0, 0, more))
-
-
-def _by_hypothesis(x: Tensor, parts: int, beam: int, attention: FusedMultiheadAttention) -> Tensor:
-    """Return ``(1, sentences * beam, parts * embed_dim)`` as ``(sentences, beam, parts, heads, head_dim)``."""
-    return x.view(-1, beam, parts, attention.num_heads, attention.head_dim)
 
 
 def _minus_infinity_at(hidden: Tensor, dtype: torch.dtype) -> Tensor:

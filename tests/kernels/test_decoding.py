@@ -124,7 +124,7 @@ def test_shared_layers_share_packed_weights(monkeypatch):
     calls = []
     plain = FusedMultiheadAttention.packed
     monkeypatch.setattr(FusedMultiheadAttention, "packed", lambda *args: calls.append(args[1:]) or plain(*args))
-    weights = [layer.projection for layer in StepDecoder(decoder, source, 4, 8).layers]
+    weights = [layer.project for layer in StepDecoder(decoder, source, 4, 8).layers]
     assert decoder.indices == [0, 1, 0, 1, 1, 0]
     for first in range(6):
         for second in range(6):
