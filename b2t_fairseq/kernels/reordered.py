@@ -21,7 +21,7 @@ from .linear import is_plain
 logger = logging.getLogger(__name__)
 
 # oneDNN chooses the order for a number of rows; products of more or fewer rows read it too.
-_ROWS = 4
+_ROWS = 16
 # Smaller weights stay in the processor's cache, and MKL's products of them begin earlier than oneDNN's.
 _SMALLEST = 2**17
 
