@@ -29,7 +29,8 @@ def candidates(logits: Tensor, scores: Tensor, rules: dict) -> tuple[Tensor, Ten
         ended = logits.log_softmax(dim=1)[:, only].view(sentences, beam) + scores
         ended, parents = ended.sort(dim=1, descending=True)
         return ended, torch.full_like(parents, only), parents
-    parts = [_largest_log_probs(part, 2 * beam, rules) for part in logits.split(_ROWS if logits.is_cpu else len(logits))]
+    rows = _ROWS if logits.is_cpu else len(logits)
+    parts = [_largest_log_probs(part, 2 * beam, rules) for part in logits.split(rows)]
     values, symbols = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
     totals = values.view(sentences, beam, -1) + scores.unsqueeze(2)
     best, places = totals.flatten(1).topk(2 * beam)

@@ -44,10 +44,9 @@ class ReorderedLinear:
         return torch.ops.mkldnn._linear_pointwise.default(x, self.weight, self.bias, "none", [], "")
 
     def is_usable(self) -> bool:
-        """Return whether this may compute the maps of its layers: no gradient is needed, and the weights are the same."""
-        return not (
-            torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
-        ) and self.state == _state(self.layers)
+        """Return whether this may compute the maps: no gradient is needed, and the weights have not changed."""
+        is_special = torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
+        return not is_special and self.state == _state(self.layers)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy of the model is without the reordered weights, which can be neither copied nor stored.
