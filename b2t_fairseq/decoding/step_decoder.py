@@ -137,10 +137,10 @@ class _Attention:
             scores = torch.baddbmm(mask, queries, keys.transpose(1, 2), alpha=attention.scaling)
             attended = torch.bmm(scores.softmax(dim=-1), values).view(shape)
         else:
-            mask = self.masks[attention.self_attention]
+            of_kind = self.masks[attention.self_attention]
             keys, values = (x.view(*shape[:2], *x.shape[1:]) for x in (keys, values))
-            mask = None if mask is None else mask.unsqueeze(1)
-            attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+            added = None if of_kind is None else of_kind.unsqueeze(1)
+            attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=added)
         return attended.transpose(1, 2).reshape(1, -1, attention.embed_dim)
 
     def _for_heads(self, is_self: bool, queries: Tensor) -> Tensor:
