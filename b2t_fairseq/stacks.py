@@ -125,7 +125,16 @@ class Decoder(LayerStack, TransformerDecoderBase):
         if incremental_state is not None:
             prev_output_tokens = prev_output_tokens[:, -1:]
             positions = None if positions is None else positions[:, -1:]
-        x = self.embed_scale * self.word_dropout(self.embed_tokens(prev_output_tokens))
+        return self.embed(prev_output_tokens, positions)
+
+    def embed(self, tokens: Tensor, positions: Tensor | None) -> Tensor:
+        """Return the first layer's input, ``(batch, tgt_len, embed_dim)``.
+
+        Args:
+            tokens: ``(batch, tgt_len)``.
+            positions: embeddings of their positions, ``(batch or 1, tgt_len, embed_dim)``, ``None`` without positions.
+        """
+        x = self.embed_scale * self.word_dropout(self.embed_tokens(tokens))
         if self.quant_noise is not None:
             x = self.quant_noise(x)
         if self.project_in_dim is not None:
@@ -135,6 +144,15 @@ class Decoder(LayerStack, TransformerDecoderBase):
         if self.layernorm_embedding is not None:
             x = self.layernorm_embedding(x)
         return self.dropout_module(x)
+
+    def step_positions(self, steps: int) -> Tensor | None:
+        """Return the embeddings of the first positions, ``(1, steps, embed_dim)``, as in step-by-step decoding."""
+        if self.embed_positions is None:
+            return None
+        # A table of learned positions has an end.
+        steps = min(steps, int(self.embed_positions.max_positions))
+        tokens = torch.full((1, steps), self.padding_idx + 1, device=self.embed_tokens.weight.device)
+        return self.embed_positions(tokens)
 
     def extract_features(
         self,

@@ -23,9 +23,10 @@ import torch
 from b2t_cli.conversion.stock import to_stock
 from b2t_cli.scoring.layout import millions
 from b2t_common.errors import InputError
-from b2t_fairseq import checkpoints
+from b2t_fairseq import checkpoints, decoding
 from b2t_fairseq.kernels import linear
 from b2t_fairseq.kernels.quantized import engine_name
+from b2t_fairseq.kernels.reordered import can_reorder
 from benchmarks.arguments import (
     add_model_size,
     add_processor_time,
@@ -52,13 +53,13 @@ Program = Callable[[list[str]], "tuple[float, dict[int, str]]"]
 
 @contextmanager
 def without_onednn() -> Iterator[None]:
-    """Compute matrix products with what PyTorch calls for them, as this plugin does on Intel's processors."""
-    before = linear.onednn_is_faster
-    linear.onednn_is_faster = lambda: False
+    """Compute matrix products with what PyTorch calls for them, and leave the weights in their order."""
+    before = linear.onednn_is_faster, decoding.reorder_weights
+    linear.onednn_is_faster, decoding.reorder_weights = lambda: False, lambda model: 0
     try:
         yield
     finally:
-        linear.onednn_is_faster = before
+        linear.onednn_is_faster, decoding.reorder_weights = before
 
 
 def write_stock(model: Path, folder: Path) -> tuple[Path, list[str]]:
@@ -87,7 +88,7 @@ def programs(data: Path, model: Path, folder: Path, device: str) -> dict[str, Pr
         BASELINE: lambda flags: search(data, stock, folder, [*flags, *overrides]),
         OURS: lambda flags: search(data, model, folder, flags),
     }
-    if device == "cpu" and linear.onednn_is_faster():
+    if device == "cpu" and (linear.onednn_is_faster() or can_reorder()):
         compared[WITHOUT_ONEDNN] = search_without_onednn
     if device == "cpu" and engine_name() is not None:
         compared[INT8] = lambda flags: search(data, model, folder, flags, {"int8": True})

@@ -59,8 +59,10 @@ def child(program: str, folder: Path, started: float, args: argparse.Namespace) 
     torch.set_num_threads(args.threads)
     checkpoint = folder / f"{FAIRSEQ if program == FAIRSEQ else OURS}.pt"
     models, _, task = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], {"data": str(folder)})
-    search = {"beam": args.beam, "max_len_a": 1, "max_len_b": 0, "int8": program == INT8}
-    generator = task.build_generator([model.eval() for model in models], argparse.Namespace(**search))
+    search = argparse.Namespace(beam=args.beam, max_len_a=1, max_len_b=0, int8=program == INT8)
+    for model in models:
+        model.prepare_for_inference_(argparse.Namespace(generation=search))
+    generator = task.build_generator(models, search)
     seconds = [now() - (0 if args.processor_time else started)]
     task.load_dataset("test")
     data = task.dataset("test")

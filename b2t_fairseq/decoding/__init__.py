@@ -11,6 +11,7 @@ from fairseq.sequence_generator import SequenceGenerator
 from fairseq.tasks.speech_to_text import SpeechToTextTask
 
 from ..kernels.quantized import quantize
+from ..kernels.reordered import reorder_weights
 from ..layer_stack import layer_stacks
 from .generator import BeamSearchGenerator
 from .search_settings import check_search
@@ -22,7 +23,8 @@ def with_beam_search(build_generator):
     """Return ``FairseqTask.build_generator`` that builds our generator instead of fairseq's plain one.
 
     Settings that would be ignored are refused, if one of the models is this plugin's.  With the setting ``int8`` the
-    models and the language model get 8-bit weights first.
+    models and the language model get 8-bit weights first.  Without it the weights of models that fairseq has prepared
+    for inference, which can no longer be trained, are reordered for oneDNN.
     """
 
     @functools.wraps(build_generator)
@@ -31,6 +33,10 @@ def with_beam_search(build_generator):
             language_model = (kwargs.get("extra_gen_cls_kwargs") or {}).get("lm_model")
             for model in [*models, *([] if language_model is None else [language_model])]:
                 quantize(model)
+        else:
+            for model in models:
+                if layer_stacks(model) and getattr(model, "_is_generation_fast", False):
+                    reorder_weights(model)
         if any(layer_stacks(model) for model in models):
             check_search(args, len(self.target_dictionary), isinstance(self, SpeechToTextTask))
         generator = build_generator(self, models, args, *more, **kwargs)

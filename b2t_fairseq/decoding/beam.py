@@ -37,11 +37,22 @@ class Beam:
         scores[:, 0] = 0
         return scores
 
-    def extend(self, parents: Tensor, tokens: Tensor, scores: Tensor, step: int) -> None:
-        """Go on from ``parents`` with ``tokens`` of log-probabilities ``scores``, each ``(sentences, size)``."""
+    def is_reordered_by(self, parents: Tensor) -> bool:
+        """Return whether hypotheses change places if they continue ``parents``, ``(sentences, size)``.
+
+        On a GPU the answer is always yes, because the host would wait for another one.
+        """
+        places = torch.arange(parents.size(1), device=parents.device)
+        return parents.is_cuda or not torch.equal(parents, places.expand_as(parents))
+
+    def follow(self, parents: Tensor, step: int) -> None:
+        """Let each hypothesis, of ``step`` symbols, continue another one of its sentence, ``(sentences, size)``."""
         index = parents.unsqueeze(2)
         for history in (self.tokens[:, :, : step + 1], self.totals[:, :, :step]):
             history.copy_(history.gather(1, index.expand(-1, -1, history.size(2))))
+
+    def extend(self, tokens: Tensor, scores: Tensor, step: int) -> None:
+        """Add the symbols ``tokens``, up to which the log-probabilities are ``scores``, each ``(sentences, size)``."""
         self.tokens[:, :, step + 1] = tokens
         self.totals[:, :, step] = scores
 
@@ -86,8 +97,6 @@ class Finished:
             eos: that last symbol.
             penalty: what a log-probability is divided by.
         """
-        if not ends.is_cuda and not ends.any():
-            return
         size = ends.size(1)
         scores, parents = scores[:, :size], parents[:, :size]
         rank = self.count[beam.sentences].unsqueeze(1) + ends.cumsum(dim=1) - 1

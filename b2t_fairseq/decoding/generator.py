@@ -54,14 +54,17 @@ class BeamSearchGenerator(SequenceGenerator):
     def _search(self, decoder: StepDecoder, beam: Beam, finished: Finished, max_len: int) -> None:
         """Run until every sentence has its hypotheses."""
         for step, rules in enumerate(self._rules(max_len)):
-            features = decoder(beam.tokens[:, :, : step + 1])
+            features = decoder(beam.tokens[:, :, step])
             scores, tokens, parents = candidates(self._logits(decoder, features), beam.scores(step), rules)
             ends = tokens.eq(self.eos) & scores.ne(float("-inf"))
-            penalty = (step + 1) ** self.len_penalty if self.normalize_scores else 1
-            finished.add(beam, ends[:, : self.beam_size], scores, parents, step, self.eos, penalty)
+            # A GPU is not asked, because the host would wait for its answer.
+            some_end = ends.is_cuda or bool(ends.any())
+            if some_end:
+                penalty = (step + 1) ** self.len_penalty if self.normalize_scores else 1
+                finished.add(beam, ends[:, : self.beam_size], scores, parents, step, self.eos, penalty)
             if step == max_len:
                 break
-            if not ends.is_cuda or step % _STEPS_BETWEEN_CHECKS == _STEPS_BETWEEN_CHECKS - 1:
+            if some_end and (not ends.is_cuda or step % _STEPS_BETWEEN_CHECKS == _STEPS_BETWEEN_CHECKS - 1):
                 unfinished = finished.unfinished(beam.sentences)
                 if not len(unfinished):
                     break
@@ -70,11 +73,11 @@ class BeamSearchGenerator(SequenceGenerator):
                     decoder.keep(unfinished)
                     beam.keep(unfinished)
                     scores, tokens, parents, ends = (x[unfinished] for x in (scores, tokens, parents, ends))
-            # The best hypotheses that go on, in order.
-            chosen = ends.to(torch.uint8).sort(dim=1, stable=True).indices[:, : self.beam_size]
-            scores, tokens, parents = (x.gather(1, chosen) for x in (scores, tokens, parents))
-            decoder.follow(parents)
-            beam.extend(parents, tokens, scores, step)
+            scores, tokens, parents = _going_on(self.beam_size, ends if some_end else None, scores, tokens, parents)
+            if beam.is_reordered_by(parents):
+                decoder.follow(parents)
+                beam.follow(parents, step)
+            beam.extend(tokens, scores, step)
 
     def _logits(self, decoder: StepDecoder, features: Tensor) -> Tensor:
         logits = decoder.decoder.output_layer(features).float()
@@ -104,6 +107,20 @@ class BeamSearchGenerator(SequenceGenerator):
             and self.vocab_size >= 2 * self.beam_size + 8
         )
         return plain and is_supported(self.model.models[0])
+
+
+def _going_on(size: int, ends: Tensor | None, *candidates: Tensor) -> Iterator[Tensor]:
+    """Return what belongs to the best candidates that go on, in order, each ``(sentences, size)``.
+
+    Args:
+        size: how many go on in each sentence.
+        ends: which candidates end, ``(sentences, more)``; ``None``: none of them.
+        *candidates: their scores, symbols and so on, each ``(sentences, more)``, the best first.
+    """
+    if ends is None:
+        return (x[:, :size] for x in candidates)
+    chosen = ends.to(torch.uint8).sort(dim=1, stable=True).indices[:, :size]
+    return (x.gather(1, chosen) for x in candidates)
 
 
 def is_supported(model: torch.nn.Module) -> bool:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..kernels.attention import FusedMultiheadAttention
-from ..kernels.linear import linear_layer
+from ..kernels.linear import as_function
 from ..layers import DecoderLayer
 from ..stacks import Decoder
 
@@ -34,33 +34,33 @@ class StepDecoder:
         self.source_mask = None
         # Speech encoders return no mask if nothing is padded.
         if masks and decoder.needs_mask(masks[0]):
-            self.source_mask = _as_added(~masks[0][:, None, None, :], source.dtype)
+            self.source_mask = _minus_infinity_at(masks[0][:, None, :], source.dtype)
         sentences, slots = source.size(1), beam * expected_steps
         packed = _Packed()
-        self.layers = [_LayerCache(layer, source, sentences, slots, packed) for layer in decoder.layer_list()]
-        # Whether a hypothesis sees what was written into a slot: (sentences, beam, slots).
-        self.visible = torch.zeros(sentences, beam, slots, dtype=torch.bool, device=source.device)
+        self.layers = [_LayerCache(layer, source, slots, packed) for layer in decoder.layer_list()]
+        # 0 where a hypothesis sees what was written into a slot, else minus infinity: (sentences, beam, slots).
+        self.mask = source.new_full((sentences, beam, slots), float("-inf"))
+        self.positions = decoder.step_positions(expected_steps)
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        """Return the features after the last token, ``(sentences * beam, output_dim)``.
+        """Return the features after the next token of each hypothesis, ``(sentences * beam, output_dim)``.
 
         Args:
-            tokens: all tokens so far of each hypothesis, ``(sentences, beam, steps)``.
+            tokens: those tokens, ``(sentences, beam)``.
         """
         decoder, written = self.decoder, self.steps * self.beam
-        if written + self.beam > self.visible.size(2):
+        end = written + self.beam
+        if end > self.mask.size(2):
             self._grow()
         # Not an assignment by index, because assigning a Python number by index synchronizes with the GPU.
-        self.visible[:, :, written : written + self.beam].diagonal(dim1=1, dim2=2).fill_(True)
-        mask = None
+        self.mask[:, :, written:end].diagonal(dim1=1, dim2=2).zero_()
+        attend = _Attention(self.beam, written, self.mask[:, :, :end], self.source_mask)
 
         def call(depth: int, layer: DecoderLayer, x: Tensor) -> Tensor:
-            nonlocal mask
-            if mask is None:
-                mask = _as_added(self.visible[:, None, :, : written + self.beam], x.dtype)
-            return self.layers[depth](layer, x, written, self.beam, mask, self.source_mask)
+            return self.layers[depth](layer, x, attend)
 
-        x = decoder.forward_embedding(tokens.flatten(0, 1), {}).transpose(0, 1)
+        positions = None if self.positions is None else self.positions[:, self.steps : self.steps + 1]
+        x = decoder.embed(tokens.reshape(-1, 1), positions).transpose(0, 1)
         x = decoder.run_layers(x, call)
         self.steps += 1
         return (x if decoder.project_out_dim is None else decoder.project_out_dim(x)).squeeze(0)
@@ -71,19 +71,20 @@ class StepDecoder:
         Args:
             parents: the hypotheses of the last step that these continue, ``(sentences, beam)``.
         """
-        used = self.visible[:, :, : self.steps * self.beam]
+        used = self.mask[:, :, : self.steps * self.beam]
         used.copy_(used.gather(1, parents.unsqueeze(2).expand_as(used)))
 
     def keep(self, sentences: Tensor) -> None:
         """Go on with some of the sentences only, given their places, ``(kept,)``."""
-        self.visible = self.visible[sentences]
+        self.mask = self.mask[sentences]
         self.source_mask = None if self.source_mask is None else self.source_mask[sentences]
         for layer in self.layers:
             layer.keep(sentences, self.steps * self.beam)
 
     def _grow(self) -> None:
-        more = max(self.beam, self.visible.size(2) // 2 // self.beam * self.beam)
-        self.visible = F.pad(self.visible, (0, more))
+        more = max(self.beam, self.mask.size(2) // 2 // self.beam * self.beam)
+        self.mask = F.pad(self.mask, (0, more), value=float("-inf"))
+        self.positions = self.decoder.step_positions(self.mask.size(2) // self.beam)
         for layer in self.layers:
             layer.grow(more)
 
@@ -104,90 +105,115 @@ class _Packed:
         return self.made[parameters]
 
 
+class _Attention:
+    """What the attentions of one step have in common.
+
+    Args:
+        beam: hypotheses for each sentence.
+        written: slots that are in use.
+        mask: whose keys a hypothesis sees, to be added to scores, ``(sentences, beam, written + beam)``.
+        source_mask: where the source is padded, likewise, ``(sentences, 1, src_len)``.
+    """
+
+    def __init__(self, beam: int, written: int, mask: Tensor, source_mask: Tensor | None) -> None:
+        self.beam, self.written, self.end = beam, written, written + beam
+        self.masks = {True: mask, False: source_mask}
+        self.for_heads: dict[bool, Tensor] = {}
+
+    def __call__(self, attention: FusedMultiheadAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Return what the hypotheses attend to, before the output projection, ``(1, sentences * beam, embed_dim)``.
+
+        Args:
+            attention: the attention.
+            queries: ``(sentences, heads, beam, head_dim)``.
+            keys: ``(sentences * heads, slots, head_dim)``.
+            values: as ``keys``.
+        """
+        shape = queries.shape
+        if queries.is_cpu and queries.dtype == torch.float32:
+            # PyTorch's fused attention is slower on a CPU for so few queries.
+            mask = self._for_heads(attention.self_attention, queries)
+            queries = queries.reshape(-1, *shape[2:])
+            scores = torch.baddbmm(mask, queries, keys.transpose(1, 2), alpha=attention.scaling)
+            attended = torch.bmm(scores.softmax(dim=-1), values).view(shape)
+        else:
+            of_kind = self.masks[attention.self_attention]
+            keys, values = (x.view(*shape[:2], *x.shape[1:]) for x in (keys, values))
+            added = None if of_kind is None else of_kind.unsqueeze(1)
+            attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=added)
+        return attended.transpose(1, 2).reshape(1, -1, attention.embed_dim)
+
+    def _for_heads(self, is_self: bool, queries: Tensor) -> Tensor:
+        """Return a mask that can be added to ``(sentences * heads, beam, slots)``, made once for all layers."""
+        if is_self not in self.for_heads:
+            mask = self.masks[is_self]
+            if mask is None:
+                self.for_heads[is_self] = queries.new_zeros(1, 1, 1)
+            else:
+                self.for_heads[is_self] = mask.unsqueeze(1).expand(-1, queries.size(1), -1, -1).flatten(0, 1)
+        return self.for_heads[is_self]
+
+
 class _LayerCache:
-    """Keys and values of one layer, ``(sentences, heads, slots, head_dim)``, and its projections in one."""
+    """Keys and values of one layer, and its products, as long as the weights do not change.
 
-    def __init__(self, layer: DecoderLayer, source: Tensor, sentences: int, slots: int, packed: _Packed) -> None:
-        attention = layer.self_attn
-        self.projection = packed(attention, "q", "k", "v")
-        shape = (sentences, attention.num_heads, slots, attention.head_dim)
-        self.keys, self.values = source.new_empty(shape), source.new_empty(shape)
-        self.source_keys: Any = None
-        self.source_values: Any = None
-        if layer.encoder_attn is not None:
-            keys, values = packed(layer.encoder_attn, "k", "v")(source).chunk(2, dim=-1)
-            self.source_keys, self.source_values = (
-                layer.encoder_attn.split_heads(x).contiguous() for x in (keys, values)
-            )
+    Attributes:
+        written: keys and values of the target, ``(2, sentences, heads, slots, head_dim)``.
+        source_keys: ``(sentences * heads, src_len, head_dim)``, ``None`` without cross-attention.
+        source_values: likewise.
+    """
 
-    def __call__(
-        self, layer: DecoderLayer, x: Tensor, written: int, beam: int, mask: Tensor, source_mask: Tensor | None
-    ) -> Tensor:
+    source_keys: Any = None
+    source_values: Any = None
+
+    def __init__(self, layer: DecoderLayer, source: Tensor, slots: int, packed: _Packed) -> None:
+        attention, cross = layer.self_attn, layer.encoder_attn
+        self.project, self.project_output = packed(attention, "q", "k", "v"), as_function(attention.out_proj)
+        self.written = source.new_empty(2, source.size(1), attention.num_heads, slots, attention.head_dim)
+        if cross is not None:
+            self.project_queries, self.project_source = as_function(cross.q_proj), as_function(cross.out_proj)
+            keys, values = packed(cross, "k", "v")(source).chunk(2, dim=-1)
+            self.source_keys, self.source_values = (cross.split_heads(x).flatten(0, 1) for x in (keys, values))
+
+    def __call__(self, layer: DecoderLayer, x: Tensor, attend: _Attention) -> Tensor:
         """Return the layer's output, ``(1, sentences * beam, embed_dim)``, and write this step's keys and values.
 
         Args:
             layer: the layer.
             x: its input, ``(1, sentences * beam, embed_dim)``.
-            written: slots that are in use.
-            beam: hypotheses for each sentence.
-            mask: whose keys a hypothesis sees, to be added to scores, ``(sentences, 1, beam, written + beam)``.
-            source_mask: where the source is padded, likewise, ``(sentences, 1, 1, src_len)``.
+            attend: the attention of this step.
         """
 
         def self_attention(x: Tensor) -> Tensor:
-            attention, end = layer.self_attn, written + beam
-            queries, keys, values = (_hypotheses(part, beam, attention) for part in self.projection(x).chunk(3, dim=-1))
-            self.keys[:, :, written:end], self.values[:, :, written:end] = keys, values
-            return _attend(attention, queries, self.keys[:, :, :end], self.values[:, :, :end], mask)
+            attention = layer.self_attn
+            projected = self.project(x).view(-1, attend.beam, 3, attention.num_heads, attention.head_dim)
+            queries, *new = projected.permute(2, 0, 3, 1, 4).unbind()  # each (sentences, heads, beam, head_dim)
+            for written, part in zip(self.written.narrow(3, attend.written, attend.beam), new, strict=True):
+                written.copy_(part)
+            keys, values = self.written.flatten(1, 2).narrow(2, 0, attend.end)
+            return self.project_output(attend(attention, queries, keys, values))
 
         def cross_attention(x: Tensor) -> Tensor:
             attention = layer.encoder_attn
-            queries = _hypotheses(linear_layer(attention.q_proj, x), beam, attention)
-            return _attend(attention, queries, self.source_keys, self.source_values, source_mask)
+            queries = self.project_queries(x).view(-1, attend.beam, attention.num_heads, attention.head_dim)
+            attended = attend(attention, queries.transpose(1, 2), self.source_keys, self.source_values)
+            return self.project_source(attended)
 
         return layer.connect_sublayers(x, *layer.sublayers(self_attention, cross_attention))
 
     def keep(self, sentences: Tensor, written: int) -> None:
-        slots = self.keys.size(2)
-        for name in ("keys", "values"):
-            old = getattr(self, name)
-            new = old.new_empty(len(sentences), old.size(1), slots, old.size(3))
-            new[:, :, :written] = old[:, :, :written].index_select(0, sentences)
-            setattr(self, name, new)
+        before, self.written = self.written, self.written.new_empty(2, len(sentences), *self.written.shape[2:])
+        self.written[:, :, :, :written] = before[:, :, :, :written].index_select(1, sentences)
         if self.source_keys is not None:
-            self.source_keys, self.source_values = self.source_keys[sentences], self.source_values[sentences]
+            heads = self.written.size(2)
+            self.source_keys, self.source_values = (
+                x.unflatten(0, (-1, heads))[sentences].flatten(0, 1) for x in (self.source_keys, self.source_values)
+            )
 
     def grow(self, more: int) -> None:
-        self.keys, self.values = (F.pad(x, (0, 0, 0, more)) for x in (self.keys, self.values))
+        self.written = F.pad(self.written, (0, 0, 0, more))
 
 
-def _hypotheses(x: Tensor, beam: int, attention: FusedMultiheadAttention) -> Tensor:
-    """Return ``(1, sentences * beam, embed_dim)`` as ``(sentences, heads, beam, head_dim)``."""
-    return x.view(-1, beam, attention.num_heads, attention.head_dim).transpose(1, 2)
-
-
-def _attend(
-    attention: FusedMultiheadAttention, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
-) -> Tensor:
-    """Return what the hypotheses attend to, projected, ``(1, sentences * beam, embed_dim)``.
-
-    Args:
-        attention: the attention, for its output projection.
-        queries: ``(sentences, heads, beam, head_dim)``.
-        keys: ``(sentences, heads, slots, head_dim)``.
-        values: as ``keys``.
-        mask: added to the scores, ``(sentences, 1, beam or 1, slots)``.
-    """
-    if queries.device.type == "cpu" and queries.dtype == torch.float32:
-        # PyTorch's fused attention on a CPU computes queries in blocks of 32, and there are fewer.
-        scores = (queries * attention.scaling) @ keys.transpose(2, 3)
-        weights = (scores if mask is None else scores.add_(mask)).softmax(dim=-1)
-        attended = weights @ values
-    else:
-        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-    return linear_layer(attention.out_proj, attended.transpose(1, 2).reshape(1, -1, attention.embed_dim))
-
-
-def _as_added(visible: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a mask to add to scores: 0 where it is true, minus infinity elsewhere."""
-    return torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, float("-inf"))
+def _minus_infinity_at(hidden: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a mask to add to scores: minus infinity where it is true, 0 elsewhere."""
+    return torch.zeros_like(hidden, dtype=dtype).masked_fill_(hidden, float("-inf"))

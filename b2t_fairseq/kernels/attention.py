@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from fairseq.modules import MultiheadAttention
 from torch import Tensor
 
-from .linear import is_plain, linear, linear_layer
+from .linear import is_plain, linear, linear_layer, reordered_product
 from .quantized import Int8Linear
 
 
@@ -103,6 +103,9 @@ class FusedMultiheadAttention(MultiheadAttention):
         first, *others = projections = [getattr(self, f"{name}_proj") for name in names]
         if isinstance(first, Int8Linear):
             return first.joined(others)
+        product = reordered_product(self, *names)
+        if product is not None:
+            return product
         weight, bias = torch.cat([p.weight for p in projections]), torch.cat([p.bias for p in projections])
         return partial(linear, weight=weight, bias=bias)
 

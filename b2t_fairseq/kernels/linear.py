@@ -7,13 +7,17 @@ functions are PyTorch's own.  Results agree within rounding.
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+# Products of fewer multiplications take less time than oneDNN needs to begin one.
+_FEWEST = 2**19
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -24,7 +28,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         weight: ``(out_dim, in_dim)``.
         bias: ``(out_dim,)``.
     """
-    if not _is_for_onednn(x):
+    if not _is_for_onednn(x, weight.size(0)):
         return F.linear(x, weight, bias)
     rows = x.reshape(-1, x.size(-1))
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (rows, weight, bias)):
@@ -37,12 +41,32 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def matmul(first: Tensor, second: Tensor) -> Tensor:
     """Return ``first second``, ``(rows, columns)``, of two matrices; no gradient passes through it."""
-    return _onednn(first, second.t(), None) if _is_for_onednn(first) else first @ second
+    return _onednn(first, second.t(), None) if _is_for_onednn(first, second.size(1)) else first @ second
 
 
 def linear_layer(module: nn.Module, x: Tensor) -> Tensor:
     """Return ``module(x)``, through :func:`linear` if the module is a linear layer and nothing more."""
-    return linear(x, module.weight, module.bias) if is_plain(module) else module(x)
+    return as_function(module)(x)
+
+
+def as_function(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Return the function that computes ``module(x)`` fastest, as long as the module's weights do not change."""
+    product = reordered_product(module)
+    if product is not None:
+        return product
+    return partial(linear, weight=module.weight, bias=module.bias) if is_plain(module) else module
+
+
+def reordered_product(module: nn.Module, *names: str) -> Callable[[Tensor], Tensor] | None:
+    """Return a product of a module whose weights :mod:`.reordered` has reordered, ``None`` if it may not be used.
+
+    Args:
+        module: a linear layer, or an attention.
+        *names: the projections of an attention that the product joins.
+    """
+    products = vars(module).get("reordered")
+    product = None if products is None else products.get(names)
+    return product if product is not None and product.is_usable() else None
 
 
 def is_plain(module: nn.Module) -> TypeGuard[nn.Linear]:
@@ -73,12 +97,12 @@ def _onednn(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
 
 
-def _is_for_onednn(x: Tensor) -> bool:
+def _is_for_onednn(x: Tensor, out_dim: int) -> bool:
     return (
         not torch.compiler.is_compiling()
         and x.dtype == torch.float32
         and x.device.type == "cpu"
-        and x.numel() > 0
+        and x.numel() * out_dim >= _FEWEST
         and onednn_is_faster()
         and not torch.is_autocast_enabled("cpu")
     )

@@ -16,7 +16,7 @@ from speech import make_speech_batch, make_speech_model, make_speech_task
 from training import SHARED, train
 
 from b2t_fairseq.decoding import BeamSearchGenerator
-from b2t_fairseq.decoding.candidates import candidates, largest, log_normalizers
+from b2t_fairseq.decoding.candidates import candidates, largest
 from b2t_fairseq.decoding.step_decoder import StepDecoder
 from b2t_fairseq.kernels.attention import FusedMultiheadAttention
 from b2t_fairseq.residual import SCHEMES
@@ -124,7 +124,7 @@ def test_shared_layers_share_packed_weights(monkeypatch):
     calls = []
     plain = FusedMultiheadAttention.packed
     monkeypatch.setattr(FusedMultiheadAttention, "packed", lambda *args: calls.append(args[1:]) or plain(*args))
-    weights = [layer.projection for layer in StepDecoder(decoder, source, 4, 8).layers]
+    weights = [layer.project for layer in StepDecoder(decoder, source, 4, 8).layers]
     assert decoder.indices == [0, 1, 0, 1, 1, 0]
     for first in range(6):
         for second in range(6):
@@ -213,9 +213,17 @@ class TestCandidates:
             assert torch.equal(theirs.values, ours[0])
             assert torch.equal(theirs.indices, ours[1])
 
-    def test_log_normalizers_equal_logsumexp(self):
-        logits = 50 * torch.randn(37, 90, generator=torch.Generator().manual_seed(1))
-        assert torch.allclose(log_normalizers(logits), logits.logsumexp(dim=1))
+    @pytest.mark.parametrize("sentences", [1, 9])
+    def test_candidates_are_the_best_of_all_continuations(self, sentences):
+        """They are found in the log-probabilities of all symbols, however many rows fit into the cache."""
+        generator = torch.Generator().manual_seed(1)
+        logits = 5 * torch.randn(4 * sentences, 3000, generator=generator)
+        scores = torch.randn(sentences, 4, generator=generator)
+        totals = (logits.log_softmax(dim=1).view(sentences, 4, -1) + scores.unsqueeze(2)).flatten(1)
+        expected = totals.topk(8)
+        best, symbols, parents = candidates(logits, scores, {"never": [], "only": None, "penalties": {}})
+        assert torch.equal(best, expected.values)
+        assert torch.equal(parents * 3000 + symbols, expected.indices)
 
     def test_rules_forbid_force_and_penalize_symbols(self):
         logits, scores = torch.zeros(2, 30), torch.tensor([[-1.0, -2.0]])
