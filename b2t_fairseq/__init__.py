@@ -8,6 +8,6 @@ require_fairseq()
 with root_logger_untouched(), metrics_of_classification_postponed():
     from .kernels import adam, cross_entropy  # noqa: F401  (register the optimizer and the criterion)
     from .models import s2t_transformer, transformer, transformer_lm  # noqa: F401  (register the models)
-    from .upstream import patches
+    from .upstream import patches, patching
 
-    patches.apply(patches.AT_IMPORT)
+    patches.apply(patching.AT_IMPORT)

@@ -26,7 +26,7 @@ TRAINING, TRANSLATION = "one update", "one translation"
 _CALL = "import sys; from {module} import {function}; sys.argv[0] = 'command'; sys.exit({function}())"
 # fairseq runs with today's PyTorch and NumPy after the plugin is loaded; it reads a checkpoint as it always did
 _COMPATIBLE = (
-    "import b2t_fairseq; from b2t_fairseq.upstream.patches import ORIGINALS; from fairseq import checkpoint_utils; "
+    "import b2t_fairseq; from b2t_fairseq.upstream.patching import ORIGINALS; from fairseq import checkpoint_utils; "
     "name = 'load_model_ensemble_and_task'; "
     "setattr(checkpoint_utils, name, ORIGINALS['fairseq.checkpoint_utils.' + name]); "
 )

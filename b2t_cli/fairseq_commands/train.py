@@ -24,7 +24,7 @@ from b2t_common import run_folder
 from b2t_common.errors import InputError
 from b2t_common.names import flag
 from b2t_fairseq import checkpoints
-from b2t_fairseq.upstream import patches, resuming, run_state, stopping
+from b2t_fairseq.upstream import patches, patching, resuming, run_state, stopping
 
 from ..path import with_plugin
 from ..runs.lock import Lock, locked
@@ -92,7 +92,7 @@ def _run(cfg: FairseqConfig, folder: Path, lock: Lock | None) -> int:
     starting.warn_of_flags_without_effect(cfg)
     _tell(start)
     cfg.optimization.stop_time_hours = resuming.hours_until_stop(cfg, start)
-    patches.apply(patches.IN_TRAINING)
+    patches.apply(patching.IN_TRAINING)
     one_curve = weights_and_biases.identified(cfg, folder, start.is_own)
     with one_curve, stopping.forwarded_to_spawned(), _profiled(cfg), _refusals_of_spawned():
         distributed_utils.call_main(cfg, train, lock=lock)
@@ -126,7 +126,7 @@ def train(cfg: FairseqConfig, lock: Lock | None = None) -> None:
         lock: of the run's folder, held as long as this process lives.
     """
     # a spawned process has applied only what comes with the import of the plugin
-    patches.apply(patches.IN_TRAINING)
+    patches.apply(patching.IN_TRAINING)
     run_state.forget_other_runs()
     with stopping.stopping_when_asked(), weights_and_biases.ended(cfg):
         fairseq_train.main(cfg)

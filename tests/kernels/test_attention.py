@@ -11,7 +11,7 @@ from b2t_fairseq import layer_stack
 from b2t_fairseq.kernels import attention
 from b2t_fairseq.kernels.attention import FusedMultiheadAttention
 from b2t_fairseq.residual import SCHEMES
-from b2t_fairseq.upstream import patches
+from b2t_fairseq.upstream import patches, patching
 
 FLAGS = [
     {},
@@ -144,7 +144,7 @@ def test_cudnns_attention_is_off_unless_the_user_turns_it_on():
     assert not torch.backends.cuda.cudnn_sdp_enabled()
     torch.backends.cuda.enable_cudnn_sdp(True)
     try:
-        patches.apply(patches.AT_IMPORT)
+        patches.apply(patching.AT_IMPORT)
         logits_and_gradients(make_model().train(), make_batch())
         assert torch.backends.cuda.cudnn_sdp_enabled()
     finally:

@@ -10,7 +10,7 @@ from training import MODEL_FLAGS, TRAIN_FLAGS, assert_same_run, continue_elsewhe
 
 from b2t_cli.train import main as b2t_train
 from b2t_fairseq.kernels import half_precision
-from b2t_fairseq.upstream import one_wait, patches
+from b2t_fairseq.upstream import one_wait, patches, patching
 from benchmarks.trainers import build_trainer, quiet
 
 FLAGS = ["--arch", "b2t_transformer_tiny", "--max-tokens", "160", "--required-batch-size-multiple", "1"]
@@ -59,11 +59,11 @@ def test_the_optimizer_makes_as_many_calls_for_any_depth(on_gpu, data, tmp_path,
 def as_fairseq_has_it():
     """Take back what makes an update's kernels and waits few; fairseq's own trainer and optimizer remain."""
     for row in patches.PATCHES:
-        if isinstance(row, patches.Patch) and row.replacement.__module__ in (
+        if isinstance(row, patching.Patch) and row.replacement.__module__ in (
             half_precision.__name__,
             one_wait.__name__,
         ):
-            setattr(row.resolve(), row.attribute, patches.ORIGINALS[row.target])
+            setattr(row.resolve(), row.attribute, patching.ORIGINALS[row.target])
 
 
 def update(data, save_dir, is_fairseqs, *flags):

@@ -11,7 +11,7 @@ from training import SHARED, train
 from b2t_cli import main as b2t
 from b2t_cli.train import main as b2t_train
 from b2t_common.errors import InputError
-from b2t_fairseq.upstream.patches import ORIGINALS
+from b2t_fairseq.upstream.patching import ORIGINALS
 
 THREE = {"encoder_unique_layers": 3, "decoder_unique_layers": 3}
 ONE = {"encoder_unique_layers": 1, "decoder_unique_layers": 1}

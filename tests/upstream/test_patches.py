@@ -8,7 +8,8 @@ import pytest
 from helpers import ROOT
 
 from b2t_fairseq.upstream import patches
-from b2t_fairseq.upstream.patches import AT_IMPORT, IN_TRAINING, ORIGINALS, PATCHES, Patch, changed_signature
+from b2t_fairseq.upstream.patches import PATCHES
+from b2t_fairseq.upstream.patching import AT_IMPORT, IN_TRAINING, ORIGINALS, Patch, changed_signature
 
 REPLACED = [patch for patch in PATCHES if isinstance(patch, Patch)]
 
@@ -59,7 +60,7 @@ def test_every_row_has_a_reason_in_a_sentence_and_a_time():
 
 def test_loading_the_plugin_applies_the_first_kind_only():
     code = (
-        "import b2t_fairseq; from b2t_fairseq.upstream.patches import *; "
+        "import b2t_fairseq; from b2t_fairseq.upstream.patches import *; from b2t_fairseq.upstream.patching import *; "
         "assert {patch.target for patch in PATCHES if isinstance(patch, Patch) and patch.when == AT_IMPORT} "
         "== set(ORIGINALS), set(ORIGINALS)"
     )

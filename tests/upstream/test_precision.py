@@ -13,7 +13,7 @@ from training import SHARED, assert_same_model, assert_same_run, continue_elsewh
 from b2t_cli import main as b2t
 from b2t_cli.train import main as b2t_train
 from b2t_fairseq.upstream import optimizer_layout
-from b2t_fairseq.upstream.patches import ORIGINALS
+from b2t_fairseq.upstream.patching import ORIGINALS
 
 # The loss scale grows after every second update, and gradients overflow before and after the interruption.
 SCALED = shlex.split("--fp16-init-scale 16384 --fp16-scale-window 2 --clip-norm 1.0")
