@@ -1,0 +1,1 @@
+"""A whole text translated with a run, in parts that several processes share and of which a kill loses none."""

@@ -1,0 +1,117 @@
+"""What ``b2t translate`` does: its share of the parts, and at the end the whole."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from b2t_common.names import flag
+
+from ..translate import LINES_PER_PART, SEARCH
+from .parts import Parts, lines_per_part, refuse_other_settings, scan
+
+SECONDS_BETWEEN_REPORTS = 5
+
+
+def run(args: argparse.Namespace) -> None:
+    """Translate what no other process translates; unless this is one of several, write the output at the end.
+
+    Args:
+        args: the arguments of the command.
+
+    Raises:
+        InputError: the text or the model cannot be used, or the parts that exist are of other settings.
+    """
+    text = scan(args.text, lines_per_part(args.output, args.lines_per_part, LINES_PER_PART))
+    settings = _settings(args)
+    if args.dry_run:
+        from .translator import Translator
+
+        refuse_other_settings(args.output, text, settings)
+        Translator(args)
+        return
+    parts = Parts(args.output, text, settings)
+    progress = Progress(parts)
+    if parts.lines_finished() < text.lines:
+        _translate(args, parts, progress)
+    if not args.parts_only:
+        empty = parts.join()
+        print(f"{text.lines:,} lines in {args.output}, {empty:,} of them empty")
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what a translation depends on: the model's file, and the flags."""
+    names = (*SEARCH, "seed", "tag", "pieces", "max_pieces", "int8", "fp16", "source_lang", "target_lang")
+    return {**_model_file(args.run), **{flag(name): getattr(args, name) for name in names}}
+
+
+def _model_file(run: Path) -> dict[str, Any]:
+    """Return what tells the model that ``from_pretrained`` takes from others, without reading all of it."""
+    from b2t_fairseq.hub import checkpoint_names
+
+    file = run if run.is_file() else run / checkpoint_names(run)[0]
+    status = file.stat()
+    return {"model": str(file.resolve()), "bytes of the model": status.st_size, "time of the model": status.st_mtime_ns}
+
+
+def _translate(args: argparse.Namespace, parts: Parts, progress: Progress) -> None:
+    from .translator import Translator
+
+    translator = Translator(args)
+    progress.report()
+    # one of several processes leaves the parts of others to them; the last one waits for them
+    for wait in (False, True)[: 1 if args.parts_only else 2]:
+        for number, lines in parts.unclaimed(wait):
+            translations, num_cut = translator.translate(lines, number)
+            if args.tag:
+                translations = [f"{args.tag} {line}" if line else line for line in translations]
+            parts.finish(number, translations)
+            if num_cut:
+                first = parts.text.spans[number].first + 1
+                print(
+                    f"lines {first} to {first + len(lines) - 1}: {num_cut} longer than {translator.max_pieces} pieces, "
+                    "cut and translated",
+                    file=sys.stderr,
+                )
+            progress.report()
+
+
+class Progress:
+    """Reports of the work of all processes, on standard error; one every few seconds, whoever makes it."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.begin = time.monotonic()
+        self.before = parts.lines_finished()
+        self.file = parts.folder / "reported"
+
+    def report(self) -> None:
+        """Print how many lines are finished, how fast, and how long the rest will take; not too often."""
+        done, total = self.parts.lines_finished(), self.parts.text.lines
+        if done < total and self._reported_just_now():
+            return
+        line = f"{done:,} of {total:,} lines ({100 * done // total}%)"
+        speed = (done - self.before) / max(time.monotonic() - self.begin, 1e-9)
+        if done > self.before:
+            line += f", {speed:.0f} lines/s, {duration((total - done) / speed)} left"
+        print(line, file=sys.stderr, flush=True)
+
+    def _reported_just_now(self) -> bool:
+        """Return whether a process has reported in the last seconds; otherwise note that this one does."""
+        try:
+            recently = time.time() - self.file.stat().st_mtime < SECONDS_BETWEEN_REPORTS
+        except FileNotFoundError:
+            recently = False
+        if not recently:
+            self.file.touch()
+        return recently
+
+
+def duration(seconds: float) -> str:
+    """Return hours, minutes and seconds, such as 1:02:03 or 2:03."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
