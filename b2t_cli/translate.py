@@ -13,6 +13,8 @@ from .arguments import command_parser, require_positive
 
 LINES_PER_PART = 500
 MAX_PIECES = 256
+SEARCH = ("beam", "lenpen", "max_len_a", "max_len_b", "sampling", "sampling_topk", "sampling_topp", "temperature")
+"""The settings of the search, by their names in fairseq."""
 
 
 def main(argv: list[str]) -> None:

@@ -16,19 +16,8 @@ from b2t_fairseq.decoding.search_settings import check_search
 from b2t_fairseq.hub import from_pretrained
 from b2t_fairseq.kernels import quantized
 
+from ..translate import SEARCH
 from .long_lines import cut
-
-SEARCH = (
-    "beam",
-    "lenpen",
-    "max_len_a",
-    "max_len_b",
-    "sampling",
-    "sampling_topk",
-    "sampling_topp",
-    "temperature",
-)
-"""The settings of the search, by their names in fairseq."""
 
 
 class Translator:
@@ -85,9 +74,8 @@ class Translator:
     def _search(self, sentences: Sequence[str]) -> list[str]:
         """Return the best translation of each sentence; sentences and batches are those of ``b2t generate``."""
         results: dict[int, str] = {}
-        for batch in (
-            self.hub._build_batches([self.hub.binarize(text) for text in sentences], False) if sentences else ()
-        ):
+        tokens = [self.hub.binarize(sentence) for sentence in sentences]
+        for batch in self.hub._build_batches(tokens, False) if tokens else ():
             batch = utils.apply_to_sample(lambda tensor: tensor.to(self.hub.device), batch)
             hypotheses = self.hub.task.inference_step(self.generator, self.hub.models, batch)
             for index, best in zip(batch["id"].tolist(), hypotheses, strict=True):

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Distillation on Multi30k: a teacher with 6-6 layers, and a student with shared layers that learns from the teacher's
+# translations, beside the same student that learns from the people's.
+#
+#   bash benchmarks/distillation/run.sh --work DIR [--from DIR]
+#
+#   --work DIR   folder of all runs
+#   --from DIR   Multi30k's files, as for scripts/quickstart.sh
+#
+# A second call continues where the first one stopped. The result is written by
+#   python -m benchmarks.distillation.result DIR --output benchmarks/results/distillation
+. "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib.sh"
+
+work='' from=()
+while [ $# -gt 0 ]; do
+    case $1 in
+        --work) need_value "$@" && work=$2 && shift ;;
+        --from) need_value "$@" && from=(--from "$2") && shift ;;
+        -h | --help) show_help ;;
+        *) die "unknown option $1; see --help" ;;
+    esac
+    shift
+done
+[ -n "$work" ] || die "--work DIR is missing; see --help"
+mkdir -p "$work"
+work=$(cd "$work" && pwd)
+here=$PROJECT/benchmarks/distillation
+
+# train NAME CONFIG [--from DIR]: train, translate the test set and score
+train() {
+    say "$1"
+    bash "$PROJECT/scripts/quickstart.sh" --corpus multi30k --config "$here/$2.sh" --work "$work/$1" "${@:3}"
+}
+
+train teacher teacher "${from[@]}"
+use_environment
+distilled=$work/distilled_text
+mkdir -p "$distilled"
+for file in train.en val.en val.de test_2016_flickr.en test_2016_flickr.de; do
+    cp "$work/teacher/raw/$file" "$distilled/$file"
+done
+if [ ! -e "$distilled/train.de" ]; then
+    begin=$SECONDS
+    bash "$PROJECT/scripts/translate_corpus.sh" "$work/teacher" "$distilled/train.en" --output "$distilled/train.de"
+    echo $((SECONDS - begin)) >"$work/translation_seconds.txt"
+fi
+train student student "${from[@]}"
+train distilled student --from "$distilled"
