@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from b2t_common.errors import InputError
 from b2t_common.files import read_lines
@@ -23,6 +24,13 @@ _SHARE = 0.05
 """The share of lines that have leftovers where a text is in pieces."""
 
 
+class Output(NamedTuple):
+    """What was printed of each sentence, by its number: the source, and the translations, best first."""
+
+    sources: dict[int, str]
+    candidates: dict[int, list[str]]
+
+
 def read_generated(path: Path, references: Sequence[str]) -> list[str]:
     """Return the best translation of each sentence, from fairseq's lines D-NUMBER, in the order of the corpus.
 
@@ -34,7 +42,7 @@ def read_generated(path: Path, references: Sequence[str]) -> list[str]:
         InputError: translations are missing or there are too many, the file has two outputs, or the translations are
             in pieces and the references are not.
     """
-    best = _best(path)
+    best = {number: candidates[0] for number, candidates in read_output(path).candidates.items()}
     expected = len(references)
     missing = [str(i) for i in range(expected) if i not in best]
     if not best:
@@ -53,20 +61,19 @@ def read_generated(path: Path, references: Sequence[str]) -> list[str]:
             f"{path} has {len(best)} translations for {expected} references; give the reference of the same test set"
         )
     hypotheses = [best[i] for i in range(expected)]
-    _refuse_pieces(path, hypotheses, references)
+    refuse_pieces(path, hypotheses, references)
     return hypotheses
 
 
-def _best(path: Path) -> dict[int, str]:
-    """Return the first of the translations of each sentence, by the number of the sentence.
+def read_output(path: Path) -> Output:
+    """Return all that an output has of each sentence.
 
     In one output all lines of a sentence, also those of ``--nbest``, follow each other.
 
     Raises:
         InputError: a sentence is there twice.
     """
-    best: dict[int, str] = {}
-    begun: dict[str, set[int]] = {"S": set(), "D": set()}
+    output = Output({}, {})
     last: dict[str, int | None] = {"S": None, "D": None}
     for line in read_lines(path):
         match = _LINE.match(line)
@@ -74,20 +81,22 @@ def _best(path: Path) -> dict[int, str]:
         if not match or (match[1] == "D" and line.count("\t") < 2):
             continue
         kind, number = match[1], int(match[2])
+        begun = output.sources if kind == "S" else output.candidates
         # each sentence has one line S-, and one or more lines D-
-        if number in begun[kind] and (kind == "S" or number != last[kind]):
+        if number in begun and (kind == "S" or number != last[kind]):
             raise InputError(
                 f"{path} has sentence {number} twice, so it has more than one output of fairseq-generate; give a file "
                 "for each output"
             )
-        begun[kind].add(number)
         last[kind] = number
-        if kind == "D":
-            best.setdefault(number, line.split("\t", 2)[2])
-    return best
+        if kind == "S":
+            output.sources[number] = line.split("\t", 1)[1]
+        else:
+            output.candidates.setdefault(number, []).append(line.split("\t", 2)[2])
+    return output
 
 
-def _refuse_pieces(path: Path, hypotheses: Sequence[str], references: Sequence[str]) -> None:
+def refuse_pieces(path: Path, hypotheses: Sequence[str], references: Sequence[str]) -> None:
     """Raise InputError if only one of the two texts is in pieces; single lines may hold such characters anyway."""
     for name, (leftover, flag) in _LEFTOVERS.items():
         translated, reference = (list(filter(leftover.search, lines)) for lines in (hypotheses, references))

@@ -10,6 +10,7 @@ from typing import Any
 
 from b2t_common.names import flag
 
+from ..progress import progress_line
 from ..translate import LINES_PER_PART, SEARCH
 from .parts import Parts, lines_per_part, refuse_other_settings, scan
 
@@ -93,10 +94,7 @@ class Progress:
         done, total = self.parts.lines_finished(), self.parts.text.lines
         if done < total and self._reported_just_now():
             return
-        line = f"{done:,} of {total:,} lines ({100 * done // total}%)"
-        speed = (done - self.before) / max(time.monotonic() - self.begin, 1e-9)
-        if done > self.before:
-            line += f", {speed:.0f} lines/s, {duration((total - done) / speed)} left"
+        line = progress_line(done, total, "lines", self.before, time.monotonic() - self.begin)
         print(line, file=sys.stderr, flush=True)
 
     def _reported_just_now(self) -> bool:
@@ -108,10 +106,3 @@ class Progress:
         if not recently:
             self.file.touch()
         return recently
-
-
-def duration(seconds: float) -> str:
-    """Return hours, minutes and seconds, such as 1:02:03 or 2:03."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

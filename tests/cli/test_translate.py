@@ -14,7 +14,7 @@ from commands import environment, script, stand_in
 from helpers import ROOT
 
 from b2t_cli import main as b2t
-from b2t_cli.translating import command
+from b2t_cli.progress import duration
 from b2t_cli.translating.long_lines import cut
 from b2t_cli.translating.parts import Parts, scan
 from b2t_cli.translating.translator import Translator
@@ -216,7 +216,7 @@ def test_a_run_without_its_pieces_is_refused(text, capsys):
 
 
 def test_durations_are_readable():
-    assert [command.duration(seconds) for seconds in (5, 125, 3725)] == ["0:05", "2:05", "1:02:05"]
+    assert [duration(seconds) for seconds in (5, 125, 3725)] == ["0:05", "2:05", "1:02:05"]
 
 
 FAKE_B2T = """
