@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from b2t_common import run_folder
 from b2t_common.errors import InputError
 from b2t_common.files import messages_beside, read_lines, require_file, require_prefix, write_lines
 from b2t_common.names import flag
@@ -52,7 +53,13 @@ def main(argv: list[str]) -> None:
         help="with --reference: file for the translations, one a line; of several runs: where to write the comparison, "
         "without .json (default: evaluation/comparison in the first run)",
     )
-    parser.add_argument("--comet", nargs="?", const="", metavar="MODEL", help="COMET too; needs unbabel-comet")
+    parser.add_argument(
+        "--comet",
+        nargs="?",
+        const="",
+        metavar="MODEL",
+        help="COMET too (scripts/setup.sh --comet installs it); MODEL is a name at Hugging Face or the folder of a model",
+    )
     parser.add_argument("--language-pair", metavar="PAIR", help=f"default: {PAPERS_PAIR}")
     parser.add_argument(
         "--bootstrap-samples", type=int, metavar="N", help=f"of the comparison of runs (default: {DEFAULT_SAMPLES})"
@@ -85,8 +92,8 @@ def _refuse_contradictions(args: argparse.Namespace) -> None:
             raise InputError(
                 f"{run} is not the folder of a run; to score an output of fairseq-generate give its --reference"
             )
-    if args.comet and Path(args.comet).is_dir():
-        raise InputError(f"--comet {args.comet} is a folder, not a model; put --comet after the runs")
+    if args.comet and (Path(args.comet) / run_folder.EVALUATION).is_dir():
+        raise InputError(f"--comet {args.comet} is a run, not a model; put --comet after the runs")
     if len({run.resolve() for run in args.inputs}) < len(args.inputs):
         raise InputError(f"a run is given twice: {', '.join(map(str, args.inputs))}")
     for name in ("output", "bootstrap_samples"):

@@ -8,7 +8,7 @@
 #   --last N          how many checkpoints to average (default: the configuration's number)
 #   --best K          average the K checkpoints with the best validations instead, see b2t average --help
 #   --sets "NAME ..." only these test sets, for instance "newstest2014 newstest2016"
-#   --comet           also compute COMET; needs its command comet-score
+#   --comet           also compute COMET, after scripts/setup.sh --comet
 #   flags             passed to b2t generate, for instance --fp16, --max-tokens 8000, or on a CPU --int8
 #
 # All results are written to RUN/evaluation: averaged.pt; for each test set the output of fairseq-generate and the
@@ -60,6 +60,8 @@ languages=(en de) # of data that do not say it
 for name in "${sets[@]}"; do
     printf '%s\n' "${names[@]}" | grep -qx -- "$name" || die "--sets $name: $data has ${names[*]}"
 done
+# what is missing is said before the translating
+[ ${#comet[@]} -eq 0 ] || python -m b2t_cli.scoring.comet
 [ ${#sets[@]} -gt 0 ] || sets=("${names[@]}")
 
 evaluation=$run/evaluation

@@ -3,6 +3,7 @@
 #
 #   bash scripts/setup.sh          what training, scoring, reports and conversion need
 #   bash scripts/setup.sh --dev    also what the tests need
+#   bash scripts/setup.sh --comet  also COMET, for b2t score --comet and b2t mbr --utility comet
 #
 # A torch (2.6 or newer) that is already there is kept. Environment:
 #   PYTHON     the Python for a new .venv (default: the first of python3, python3.13 ... python3.10 that is suitable)
@@ -13,10 +14,11 @@
 # A second call finds everything installed and does nothing.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-extras=(fairseq report tensorboard moses-bpe convert)
+extras=(fairseq report tensorboard moses-bpe convert) comet=''
 case ${1:-} in
     "") ;;
     --dev) extras+=(dev) ;;
+    --comet) extras+=(comet) comet=$(sed -n 's/^comet = "\(.*\)"$/\1/p' "$PROJECT/pyproject.toml") ;;
     -h | --help) show_help ;;
     *) die "unknown option $1; see --help" ;;
 esac
@@ -47,7 +49,10 @@ if [ -z "${VIRTUAL_ENV:-}" ] && [ -z "${CONDA_PREFIX:-}" ]; then
 fi
 is_suitable python || die "$(python --version 2>&1) is active, but this project needs Python 3.10 to 3.13"
 
-is_installed() { python "$PROJECT/scripts/is_installed.py" "$PROJECT" "${extras[@]}"; }
+is_installed() {
+    python "$PROJECT/scripts/is_installed.py" "$PROJECT" "${extras[@]}" || return 1
+    [ -z "$comet" ] || python -c 'from importlib.metadata import version; version("unbabel-comet")'
+}
 report() {
     echo "setup: all installed in $(python -c 'import sys; print(sys.prefix)')"
     python "$PROJECT/scripts/gpu_driver.py" >&2
@@ -93,5 +98,6 @@ pip install cython numpy 'setuptools>=77' wheel
 say "installing b2t_fairseq"
 # without isolation, because the build needs nothing but the setuptools installed above
 pip install --no-build-isolation -e "${PROJECT}[$(IFS=, && echo "${extras[*]}")]"
+[ -z "$comet" ] || pip install --no-deps "$comet"
 is_installed || die "the installation is not complete, see above; run this script again and read the first error"
 report

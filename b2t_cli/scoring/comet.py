@@ -1,61 +1,179 @@
-"""COMET by its own command, as unbabel-comet and fairseq need different versions of some packages."""
+"""COMET (Rei et al. 2020), computed by unbabel-comet in this environment.
+
+``scripts/setup.sh --comet`` installs the library without the versions that it asks for: they exclude NumPy 2, and it
+works with it.  ``python -m b2t_cli.scoring.comet [MODEL]`` says whether the library and a model are there.
+"""
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Sequence
+import importlib.util
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from b2t_common import programs
 from b2t_common.errors import InputError
-from b2t_common.files import write_lines
+from b2t_common.scripts import script_command
+from b2t_common.versions import installed_version
 
-COMMAND = "comet-score"
+DEFAULT_MODEL = "Unbabel/wmt22-comet-da"
+BATCH_SIZE = 16
+_PACKAGES = ("comet", "transformers", "pytorch_lightning", "torchmetrics", "pandas", "entmax")
+"""The library, and what it cannot be imported without."""
 
 
 def require() -> None:
-    """Check that the command is installed.
+    """Check that the library is installed; this imports nothing.
 
     Raises:
-        InputError: it is not on the ``PATH``.
+        InputError: it is not, or not all that it needs.
     """
-    if shutil.which(COMMAND) is None:
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
         raise InputError(
-            f"--comet: there is no command {COMMAND} on the PATH; install it with `pip install unbabel-comet`, best "
-            "in its own virtual environment, and add the bin folder of that environment at the end of the PATH"
+            f"COMET needs {', '.join(missing)}, not installed here; install it with "
+            f"{script_command('setup.sh', '--comet')}"
         )
 
 
-def system_score(sources: Sequence[str], hypotheses: Sequence[str], references: Sequence[str], model: str) -> float:
-    """Return the score that COMET gives to a whole test set.
+class Comet:
+    """A model of COMET.
+
+    Attributes:
+        signature: the model's name and the library's version, as sacreBLEU's signatures have them.
+    """
+
+    def __init__(self, model: Any, name: str) -> None:
+        self._model = model.eval()
+        self.signature = f"model:{name}|version:{installed_version('unbabel-comet')}"
+
+    def system_score(self, sources: Sequence[str], hypotheses: Sequence[str], references: Sequence[str]) -> float:
+        """Return the score of a whole test set: the mean of those of its sentences.
+
+        Args:
+            sources: the source sentences.
+            hypotheses: their translations.
+            references: their reference translations.
+        """
+        import torch
+
+        samples = [
+            {"src": source, "mt": hypothesis, "ref": reference}
+            for source, hypothesis, reference in zip(sources, hypotheses, references, strict=True)
+        ]
+        gpus = int(torch.cuda.is_available())
+        result = self._model.predict(samples, batch_size=BATCH_SIZE, gpus=gpus, num_workers=0, progress_bar=False)
+        return float(result["system_score"])
+
+    def expected_utilities(self, sources: Sequence[str], sentences: Sequence[Sequence[str]]) -> Iterator[list[float]]:
+        """Yield the expected utilities of the candidates of each sentence, as of ``b2t mbr``.
+
+        Each different text is encoded once; then only the last layers see pairs.
+
+        Args:
+            sources: the source sentences.
+            sentences: the candidates of each.
+
+        Raises:
+            InputError: the model does not compare embeddings of sentences.
+        """
+        import torch
+
+        if not hasattr(self._model, "estimate") or not self._model.requires_references():
+            raise InputError(
+                f"{self.signature} is no model that MBR can use: it needs a regression model with references, such as "
+                f"{DEFAULT_MODEL}"
+            )
+        if torch.cuda.is_available():
+            self._model.cuda()
+        for source, candidates in zip(sources, sentences, strict=True):
+            different = list(dict.fromkeys(candidates))
+            with torch.no_grad():
+                source_embedding, *embeddings = self._embed([source, *different])
+                number = len(different)
+                # each candidate as a translation, in blocks with all of them as its references
+                scores = self._model.estimate(
+                    source_embedding.expand(number * number, -1),
+                    torch.stack(embeddings).repeat_interleave(number, dim=0),
+                    torch.stack(embeddings).repeat(number, 1),
+                )["score"].view(number, number)
+            counts = torch.tensor([candidates.count(text) for text in different]).to(scores)
+            expected = dict(zip(different, (scores @ counts / len(candidates)).tolist(), strict=True))
+            yield [expected[text] for text in candidates]
+
+    def _embed(self, texts: Sequence[str]) -> list[Any]:
+        """Return the embedding of each text, ``(embed_dim,)``."""
+        embeddings: list[Any] = []
+        for start in range(0, len(texts), BATCH_SIZE):
+            batch = self._model.encoder.prepare_sample(list(texts[start : start + BATCH_SIZE]))
+            batch = {name: tensor.to(self._model.device) for name, tensor in batch.items()}
+            embeddings += self._model.get_sentence_embedding(**batch)
+        return embeddings
+
+
+def load(name: str = "") -> Comet:
+    """Return a model, which is downloaded if it was not before.
 
     Args:
-        sources: the source sentences.
-        hypotheses: their translations.
-        references: their reference translations.
-        model: a name or a file that ``comet-score --model`` knows; empty for its default.
+        name: its name at Hugging Face, the folder of a downloaded model, or its checkpoint; empty for the default.
 
     Raises:
-        InputError: the command fails; the message ends with the last line of its output.
+        InputError: the library is missing, or the model is not here and cannot be fetched.
     """
-    import torch
+    require()
+    name = name or DEFAULT_MODEL
+    for noisy in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning|comet|transformers")
+    import comet
 
-    with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder, name) for name in ("source", "hypothesis", "reference")]
-        for file, lines in zip(files, (sources, hypotheses, references), strict=True):
-            # the command would take a carriage return for the end of a line
-            write_lines(file, [line.replace("\r", " ") for line in lines])
-        command = [COMMAND, "-s", str(files[0]), "-t", str(files[1]), "-r", str(files[2]), "--only_system", "--quiet"]
-        command += ["--model", model] if model else []
-        command += [] if torch.cuda.is_available() else ["--gpus", "0"]
-        # it reads and writes UTF-8, whatever the locale
-        environment = {**os.environ, "PYTHONUTF8": "1"}
-        result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", env=environment)
-    scores = re.findall(r"score: (-?\d+\.\d+)", result.stdout)
-    if result.returncode or not scores:
-        said = (result.stderr.strip() or result.stdout.strip() or "nothing").splitlines()[-1]
-        raise InputError(f"{' '.join(command)} failed with exit status {result.returncode}: {said}")
-    return float(scores[-1])
+    path = _local(Path(name))
+    try:
+        if path is None:
+            path = Path(comet.download_model(name))
+        # like PyTorch by default, it runs no code from the checkpoint
+        model = comet.load_from_checkpoint(str(path))
+    except Exception as error:
+        raise InputError(
+            f"the COMET model {name} is not here and cannot be fetched, or not be read ({_last_line(error)}); download "
+            f"it where there is a network (`huggingface-cli download {name}`) and give its folder as MODEL, or leave "
+            "COMET out: all other scores do without it"
+        ) from None
+    _return_three(model.encoder.model)
+    return Comet(model, name if not Path(name).exists() else Path(name).resolve().name)
+
+
+def _local(path: Path) -> Path | None:
+    """Return the checkpoint that a path names or that lies in a downloaded folder, ``None`` if there is none."""
+    if path.is_file():
+        return path
+    found = sorted(path.glob("checkpoints/*.ckpt")) or sorted(path.glob("snapshots/*/checkpoints/*.ckpt"))
+    return found[-1] if found else None
+
+
+def _return_three(encoder: Any) -> None:
+    """Let an encoder return three values, as COMET expects; since transformers 5 the second, ``None``, is left out."""
+    plain = encoder.forward
+
+    def forward(*args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
+        output = plain(*args, **{**kwargs, "return_dict": True})
+        return output.last_hidden_state, None, output.hidden_states
+
+    encoder.forward = forward
+
+
+def _last_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else repr(error)
+
+
+def main() -> None:
+    """Load a model and print its signature."""
+    print(load(*sys.argv[1:2]).signature)
+
+
+if __name__ == "__main__":
+    sys.exit(programs.run("comet", main))

@@ -20,7 +20,8 @@ from b2t_common.versions import installed_version
 from b2t_fairseq import __version__, checkpoints
 
 from ..runs.checkpoint_model import describe
-from . import comet, newstest, published
+from . import newstest, published
+from .comet import Comet
 from .generated import read_generated
 from .matching import matching
 from .published import TOKENIZED
@@ -35,7 +36,7 @@ class Evaluation:
     scores: dict[str, Any]
 
 
-def evaluate(run: Path, name: str, test_sets: TestSets, comet_model: str | None = None) -> Evaluation:
+def evaluate(run: Path, name: str, test_sets: TestSets, comet: Comet | None = None) -> Evaluation:
     """Score the translations of the test sets in ``RUN/evaluation``, and write them there, one a line.
 
     Args:
@@ -43,13 +44,13 @@ def evaluate(run: Path, name: str, test_sets: TestSets, comet_model: str | None 
             ``fairseq-generate`` for each test set, ``newstest2010.generated.txt`` and so on.
         name: what tables call the run.
         test_sets: the test sets.
-        comet_model: ``None`` for no COMET, empty for its default model.
+        comet: a model of COMET, ``None`` for no such score.
 
     Raises:
         InputError: there is no translation, one is incomplete, there is no model, or COMET is asked for translations
             in lower case.
     """
-    if comet_model is not None and test_sets.lower_cased:
+    if comet is not None and test_sets.lower_cased:
         raise InputError(f"--comet: the translations of {run} are in lower case, for which COMET's scores mean nothing")
     generated = _generated(run, test_sets.names)
     description = describe(checkpoints.load(run / run_folder.AVERAGED))
@@ -57,7 +58,7 @@ def evaluate(run: Path, name: str, test_sets: TestSets, comet_model: str | None 
     sets = {}
     for key, lines in hypotheses.items():
         write_lines(run / run_folder.translations(key, test_sets.target), lines)
-        sets[key] = _score(lines, key, test_sets, comet_model)
+        sets[key] = _score(lines, key, test_sets, comet)
         sets[key]["metrics"] |= test_sets.further_scores(key, generated[key], lines)
     average = _average(sets, test_sets.names)
     scores = {
@@ -117,7 +118,7 @@ def _published(settings: dict[str, Any], average: dict[str, float] | None, test_
     return matches
 
 
-def _score(hypotheses: list[str], name: str, test_sets: TestSets, comet_model: str | None) -> dict[str, Any]:
+def _score(hypotheses: list[str], name: str, test_sets: TestSets, comet: Comet | None) -> dict[str, Any]:
     sources, references = test_sets[name]
     metrics: dict[str, dict[str, Any]] = {}
     for metric in test_sets.metrics():
@@ -125,7 +126,7 @@ def _score(hypotheses: list[str], name: str, test_sets: TestSets, comet_model: s
         metrics[result.name] = {"score": float(result.score), "signature": str(metric.get_signature())}
         if isinstance(metric, BLEU):
             metrics[result.name] |= {"brevity_penalty": result.bp, "length_ratio": result.ratio}
-    if comet_model is not None:
-        score = comet.system_score(sources, hypotheses, references, comet_model)
-        metrics["COMET"] = {"score": score, "signature": f"model:{comet_model or 'default'}"}
+    if comet is not None:
+        score = comet.system_score(sources, hypotheses, references)
+        metrics["COMET"] = {"score": score, "signature": comet.signature}
     return {"sacrebleu": newstest.NEWSTESTS.get(name, name), "segments": len(hypotheses), "metrics": metrics}

@@ -9,8 +9,8 @@ from b2t_common import run_folder
 
 from .. import tables
 from ..tables import Table
-from . import comet
 from .by_length import build_table, score_by_length
+from .comet import load as load_comet
 from .evaluation import Evaluation, evaluate
 from .layout import bootstrap_table
 from .score_tables import score_table
@@ -41,12 +41,11 @@ def score_runs(
         InputError: a run lacks its translations or its model, COMET or a test set is missing, or the runs have
             different test sets.
     """
-    if comet_model is not None:
-        comet.require()
+    comet = None if comet_model is None else load_comet(comet_model)
     test_sets = sets_of(runs, language_pair)
     evaluations, shown = [], []
     for run, name in zip(runs, tables.labels(runs, 2), strict=True):
-        evaluations.append(evaluate(run, name, test_sets, comet_model))
+        evaluations.append(evaluate(run, name, test_sets, comet))
         scores = evaluations[-1].scores
         shown = [score_table([scores])]
         tables.write(run / run_folder.SCORES, scores, shown)
