@@ -58,7 +58,7 @@ def main(argv: list[str]) -> None:
         nargs="?",
         const="",
         metavar="MODEL",
-        help="COMET too (scripts/setup.sh --comet installs it); MODEL is a name at Hugging Face or the folder of a model",
+        help="COMET too, after scripts/setup.sh --comet; MODEL is a name at Hugging Face or the folder of a model",
     )
     parser.add_argument("--language-pair", metavar="PAIR", help=f"default: {PAPERS_PAIR}")
     parser.add_argument(
