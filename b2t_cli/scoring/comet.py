@@ -6,6 +6,7 @@ works with it.  ``python -m b2t_cli.scoring.comet [MODEL]`` says whether the lib
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import sys
@@ -128,6 +129,7 @@ def load(name: str = "") -> Comet:
     for noisy in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning|comet|transformers")
+    hide_broken_torchaudio()
     import comet
 
     path = _local(Path(name))
@@ -144,6 +146,19 @@ def load(name: str = "") -> Comet:
         ) from None
     _return_three(model.encoder.model)
     return Comet(model, name if not Path(name).exists() else Path(name).resolve().name)
+
+
+def hide_broken_torchaudio() -> None:
+    """Let transformers do without torchaudio, which it imports if it is there, where that cannot be loaded.
+
+    fairseq-fixed asks for torchaudio in any version, and pip may take one that does not fit this PyTorch.
+    """
+    try:
+        importlib.import_module("torchaudio")
+    except ImportError:
+        pass
+    except OSError:
+        sys.modules["torchaudio"] = None  # type: ignore[assignment]
 
 
 def _local(path: Path) -> Path | None:
