@@ -14,7 +14,8 @@
 # A second call finds everything installed and does nothing.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-extras=(fairseq report tensorboard moses-bpe convert) comet=''
+extras=(fairseq report tensorboard moses-bpe convert)
+comet=''
 case ${1:-} in
     "") ;;
     --dev) extras+=(dev) ;;

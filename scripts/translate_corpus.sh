@@ -11,7 +11,7 @@
 #                    (b2t translate --help lists them)
 #
 # FILE appears when all lines are translated. Until then finished parts are in FILE.parts, and the same command, with
-# any number of processes, continues there after a kill. Docs: docs/corpora.md.
+# any number of processes, continues there after a kill. docs/runs.md has recipes.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 run='' text='' output='' processes='' cpu='' flags=()

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from statistics import mean
 
 from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics.bleu import BLEUScore
 
 from b2t_common.files import messages_beside, read_lines, write_lines
 
@@ -50,7 +51,8 @@ def run(args: argparse.Namespace) -> None:
         ("MBR", chosen, [max(values) for values in utilities]),
     ):
         scores = [metric.corpus_score(lines, [references or []]) for metric in metrics]
-        rows.append([title, f"{mean(values):.4g}", *(number(score.score) for score in scores)])
+        ratio = [number(score.ratio) for score in scores if isinstance(score, BLEUScore)]
+        rows.append([title, f"{mean(values):.4g}", *(number(score.score) for score in scores), *ratio])
     notes = [
         f"{len(sentences):,} sentences with {mean(map(len, sentences)):.1f} candidates, "
         f"{mean(len(set(lines)) for lines in sentences):.1f} of them different; "
@@ -58,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
         f"utility: {signature}",
         *(f"{score.name}|{metric.get_signature()}" for score, metric in zip(scores, metrics, strict=True)),
     ]
-    header = ["", "expected utility", *(score.name for score in scores)]
+    header = ["", "expected utility", *(score.name for score in scores), *(["length ratio"] if scores else [])]
     table = Table(f"MBR by {args.utility}: {', '.join(map(str, args.generated))}", header, rows, notes)
     print(table.text(), file=messages_beside(args.output))
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train a joint SentencePiece model, or encode a file with one; every output is complete or absent.
 
-spm.py train MODEL_PREFIX --vocab-size N [--model-type bpe] [--max-lines N] FILE...
+spm.py train MODEL_PREFIX --vocab-size N [--model-type bpe] [--max-lines N] [--tag TAG] FILE...
 spm.py encode MODEL INPUT OUTPUT
 """
 
@@ -11,7 +11,7 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import streams
@@ -43,8 +43,17 @@ def sample(files: list[Path], max_lines: int) -> Iterator[str]:
                     yield decode_line(line, file, line_number)
 
 
-def train(prefix: Path, files: list[Path], vocab_size: int, model_type: str, max_lines: int = MAX_LINES) -> None:
+def train(
+    prefix: Path,
+    files: list[Path],
+    vocab_size: int,
+    model_type: str,
+    max_lines: int = MAX_LINES,
+    tags: Sequence[str] = (),
+) -> None:
     """Train one model on all files; write ``PREFIX.model``, ``PREFIX.vocab`` and, for fairseq, ``PREFIX.dict.txt``.
+
+    Each of the ``tags``, such as ``<BT>``, is one piece wherever it stands.
 
     The same text gives the same model, independent of the files' names and of the number of cores.
 
@@ -62,6 +71,7 @@ def train(prefix: Path, files: list[Path], vocab_size: int, model_type: str, max
         vocab_size=vocab_size,
         model_type=model_type,
         character_coverage=1.0,
+        user_defined_symbols=list(tags),
         num_threads=len(os.sched_getaffinity(0)),
         minloglevel=2,
     )
@@ -117,6 +127,9 @@ def main() -> None:
     )
     trainer.add_argument("--model-type", choices=("bpe", "unigram"), default="bpe")
     trainer.add_argument("--max-lines", type=int, default=MAX_LINES, help="train on so many lines of a longer text")
+    trainer.add_argument(
+        "--tag", action="append", default=[], help="a word that is one piece, such as <BT>; repeatable"
+    )
     encoder = commands.add_parser("encode")
     encoder.add_argument("model", type=Path)
     encoder.add_argument("source", type=Path)
@@ -125,7 +138,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.command == "train":
         size = args.vocab_size or args.dictionary_size - FAIRSEQ_SPECIAL_SYMBOLS + 3
-        train(args.prefix, args.files, size, args.model_type, args.max_lines)
+        train(args.prefix, args.files, size, args.model_type, args.max_lines, args.tag)
     else:
         encode(args.model, args.source, args.target, args.workers)
 

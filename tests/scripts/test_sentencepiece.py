@@ -50,6 +50,16 @@ def test_memory_does_not_grow_with_the_text(tmp_path):
     results.close()
 
 
+def test_a_tag_is_one_piece(tmp_path):
+    """It is in the dictionary for fairseq, and the pieces of other words are not."""
+    (tmp_path / "text").write_text("a b c d e\n" * 50)
+    spm.train(tmp_path / "spm", [tmp_path / "text"], vocab_size=13, model_type="bpe", tags=["<BT>"])
+    (tmp_path / "tagged").write_text("<BT> a b\n")
+    spm.encode(tmp_path / "spm.model", tmp_path / "tagged", tmp_path / "pieces")
+    assert (tmp_path / "pieces").read_text().split()[-3:] == ["<BT>", "\u2581a", "\u2581b"]
+    assert "<BT> 1" in (tmp_path / "spm.dict.txt").read_text().splitlines()
+
+
 def test_text_is_encoded_line_by_line(tmp_path):
     """Only LF ends a line; any other separator of Unicode would shift one language against the other."""
     (tmp_path / "text").write_text("a b c d e\n" * 50)
