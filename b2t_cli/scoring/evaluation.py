@@ -47,11 +47,8 @@ def evaluate(run: Path, name: str, test_sets: TestSets, comet: Comet | None = No
         comet: a model of COMET, ``None`` for no such score.
 
     Raises:
-        InputError: there is no translation, one is incomplete, there is no model, or COMET is asked for translations
-            in lower case.
+        InputError: there is no translation, one is incomplete, or there is no model.
     """
-    if comet is not None and test_sets.lower_cased:
-        raise InputError(f"--comet: the translations of {run} are in lower case, for which COMET's scores mean nothing")
     generated = _generated(run, test_sets.names)
     description = describe(checkpoints.load(run / run_folder.AVERAGED))
     hypotheses = {key: read_generated(file, test_sets[key].references) for key, file in generated.items()}

@@ -126,5 +126,5 @@ def read_tokens(path: Path, references: Sequence[str]) -> list[str]:
     if missing:
         raise InputError(f"{path} has no line H-{missing[0]} with tokens; give all that fairseq-generate printed")
     hypotheses = [tokens[number] for number in range(len(references))]
-    _refuse_pieces(path, hypotheses, references)
+    refuse_pieces(path, hypotheses, references)
     return hypotheses

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from b2t_common import run_folder
+from b2t_common.errors import InputError
 
 from .. import tables
 from ..tables import Table
+from . import comet
 from .by_length import build_table, score_by_length
-from .comet import load as load_comet
 from .evaluation import Evaluation, evaluate
 from .layout import bootstrap_table
 from .score_tables import score_table
@@ -38,14 +39,20 @@ def score_runs(
             :func:`~b2t_cli.scoring.by_length.score_by_length`, over all test sets of a run.
 
     Raises:
-        InputError: a run lacks its translations or its model, COMET or a test set is missing, or the runs have
-            different test sets.
+        InputError: a run lacks its translations or its model, the library of COMET, its model or a test set
+            is missing, COMET is asked for translations in lower case, or the runs have different test sets.
     """
-    comet = None if comet_model is None else load_comet(comet_model)
+    if comet_model is not None:
+        comet.require()
     test_sets = sets_of(runs, language_pair)
+    if comet_model is not None and test_sets.lower_cased:
+        raise InputError(
+            f"--comet: the translations of {runs[0]} are in lower case, for which COMET's scores mean nothing"
+        )
+    model = None if comet_model is None else comet.load(comet_model)
     evaluations, shown = [], []
     for run, name in zip(runs, tables.labels(runs, 2), strict=True):
-        evaluations.append(evaluate(run, name, test_sets, comet))
+        evaluations.append(evaluate(run, name, test_sets, model))
         scores = evaluations[-1].scores
         shown = [score_table([scores])]
         tables.write(run / run_folder.SCORES, scores, shown)

@@ -68,7 +68,8 @@ def test_expected_utilities_are_means_over_all_candidates():
 
 def test_scores_of_a_run_have_the_models_name_and_the_librarys_version(sacrebleu_cache, tmp_path, monkeypatch, capsys):
     folder = make_run(tmp_path / "run", 1, ["newstest2014"])
-    monkeypatch.setattr("b2t_cli.scoring.side_by_side.load_comet", lambda name: comet.Comet(StandIn(), name))
+    monkeypatch.setattr(comet, "require", lambda: None)
+    monkeypatch.setattr(comet, "load", lambda name: comet.Comet(StandIn(), name))
     assert b2t(["score", "run", "--comet", "some/model"]) == 0
     result = scores(folder)["sets"]["newstest2014"]["metrics"]["COMET"]
     assert result["signature"].startswith("model:some/model|version:")
