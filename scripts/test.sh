@@ -19,7 +19,7 @@ run_setup --dev
 say "ruff, shellcheck, codespell, mypy"
 ruff check .
 ruff format --check .
-shellcheck -x -P SCRIPTDIR .ci/run scripts/*.sh benchmarks/*.sh scripts/slurm/*.sbatch configs/*/*.sh claims/*.sh claims/*/*.sh
+shellcheck -x -P SCRIPTDIR .ci/run scripts/*.sh benchmarks/*.sh benchmarks/*/*.sh scripts/slurm/*.sbatch configs/*/*.sh claims/*.sh claims/*/*.sh
 codespell
 mypy
 say "pytest"
