@@ -215,7 +215,7 @@ def test_a_run_without_its_pieces_is_refused(text, capsys):
     assert "translation.pt has no spm.model" in capsys.readouterr().err
 
 
-def test_durations_are_readable():
+def test_durations_have_hours_only_if_needed():
     assert [duration(seconds) for seconds in (5, 125, 3725)] == ["0:05", "2:05", "1:02:05"]
 
 

@@ -106,6 +106,8 @@ class TestCommands:
             ["average", "a", "--output", "b"],
             ["grow", "a"],
             ["generate", "a", "--path", "b"],
+            ["translate", "a", "b", "--output", "c"],
+            ["mbr", "a", "--output", "b"],
         ):
             known |= set(parser_of(["b2t", *words])._option_string_actions)
         names = ("quickstart", "prepare_wmt14_en_de", "prepare_iwslt14_de_en", "train", "evaluate", "sweep")
