@@ -85,8 +85,8 @@ def languages(checkpoint: Path, data: Path, known: dict[str, Any]) -> tuple[str,
     source, target = given if all(given) else data_utils.infer_language_pair(data)
     if source is None or target is None:
         raise InputError(
-            f'{checkpoint} does not say its languages; give source_lang="en", target_lang="de", for instance, or on the '
-            "command line --source-lang en --target-lang de"
+            f'{checkpoint} does not say its languages; give source_lang="en", target_lang="de", for instance, or on '
+            "the command line --source-lang en --target-lang de"
         )
     return source, target
 
