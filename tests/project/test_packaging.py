@@ -117,7 +117,7 @@ def test_metadata(site):
     assert "torch>=2.6" in requirements
     extras = set(distribution.metadata.get_all("Provides-Extra"))
     extras_of_setup = {"fairseq", "report", "tensorboard", "moses-bpe", "convert"}
-    assert extras == {*extras_of_setup, "wandb", "transformers", "dev"}
+    assert extras == {*extras_of_setup, "wandb", "transformers", "comet", "dev"}
     assert [entry.value for entry in distribution.entry_points if entry.name == "b2t"] == ["b2t_cli:main"]
 
 
