@@ -72,7 +72,7 @@ def test_wrong_options_are_refused(arguments, message, tmp_path):
 def test_the_first_table_has_the_ratios_of_the_results(tmp_path):
     rows = [
         {"program": "b2t generate", "setting": "4096 tokens", "speed_ratio": 1.5},
-        {"program": "b2t generate --int8", "setting": "1 sentence", "speed_ratio": 4.25},
+        {"program": "b2t generate --int8", "setting": "4096 tokens", "speed_ratio": 4.25},
     ]
     compared = [
         {"program": "b2t generate", "speed_ratio": 3.0},
@@ -80,11 +80,12 @@ def test_the_first_table_has_the_ratios_of_the_results(tmp_path):
     ]
     (tmp_path / "decoding.json").write_text(json.dumps({"rows": rows}))
     (tmp_path / "ctranslate2.json").write_text(json.dumps({"rows": compared}))
-    (tmp_path / "latency.failed").write_text("exit status 3\n")
+    (tmp_path / "kept_memory.failed").write_text("exit status 3\n")
+    (tmp_path / "latency.json").write_text(json.dumps({"rows": [{"program": "b2t", "speed_ratio": 2.125}]}))
     page = cpu_summary.summary(tmp_path)
     assert "| decoding, batches, float32 | 1.50 |" in page
-    assert "| decoding, one sentence, `--int8` | 4.25 |" in page
-    assert "| decoding, one sentence, float32 | not measured |" in page
+    assert "| decoding, batches, `--int8` | 4.25 |" in page
+    assert "| decoding, one sentence, float32 | 2.12 |" in page
     assert "| float32 against CTranslate2's | 1.50 |" in page
     assert "| training 6-6, B2T, float32 | not measured |" in page
     assert "No result:\n\n```\nexit status 3" in page
