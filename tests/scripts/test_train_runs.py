@@ -45,6 +45,7 @@ def test_two_processes_by_torchrun(corpus, tmp_path):
     assert list((tmp_path / "one/tensorboard").rglob("events*"))
 
 
+@pytest.mark.slow
 def test_a_folder_holds_one_run(corpus, tmp_path):
     """A second one at the same time or with other settings is refused; a finished one is left alone."""
     (tmp_path / "config.sh").write_text(SMALL_CONFIG.replace("max_update=6", "max_update=1"))
