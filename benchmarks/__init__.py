@@ -26,6 +26,8 @@ results that the documentation shows are in ``benchmarks/results``.
 * ``cpu_summary``: the page of ``benchmarks/any_cpu.sh``, which runs all that says how fast a processor is
 * ``long_sentences``: translations of sentences longer than those of training, by positions
 * ``subword_sampling``: sentences and batches whose pieces are drawn, and the time for it
+* ``mbr``: minimum Bayes risk by chrF and BLEU, with candidates by beam and by sampling
+* ``distilling``: what a student learns from a teacher's translations; ``benchmarks/distillation/run.sh`` trains both
 * ``rewrite_tables``: writes the tables of ``benchmarks/results`` again from their numbers
 
 The programs share these modules: ``arguments`` (command lines), ``measuring`` (times, ratios, memory), ``write_result``
