@@ -16,7 +16,6 @@ import tempfile
 import time
 import warnings
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,8 @@ from benchmarks.translation_quality import BASELINE, compare
 from benchmarks.write_result import interval, medians, origin, print_and_write
 
 LANGUAGES = "en", "de"
-SIZES = (50, 50), (100, 100), (200, 200)  # translations of a symbol, frequent symbols
+DEFAULT = 100, 100  # translations of a symbol, frequent symbols
+SIZES = (50, 50), DEFAULT, (200, 200)
 ITERATIONS = 3
 
 
@@ -79,13 +79,13 @@ def coverage(data: Path, shortlist: Path) -> dict[str, float]:
 
 
 def measure_quality(run: Path, checkpoint: str, beam: int, folder: Path) -> list[dict[str, Any]]:
-    """Return one row for each size of the shortlist, with and without 8-bit weights, and for the whole vocabulary."""
+    """Return rows for the whole vocabulary, for each size of the shortlist, and for one with 8-bit weights."""
     folder.mkdir()
     data, references = run / "data", read_lines(next(run.glob("raw/test*.de")))
     flags = ["--beam", str(beam), "--cpu", "--gen-subset", "test", "--remove-bpe", "sentencepiece"]
     compared: dict[str, dict[str, Any]] = {BASELINE: {}}
     covered = {}
-    for int8, (best, frequent) in product((False, True), SIZES):
+    for int8, (best, frequent) in [*((False, size) for size in SIZES), (True, DEFAULT)]:
         path = folder / f"{best}-{frequent}.npz"
         if not path.is_file():
             make(data, path, best, frequent)
@@ -117,7 +117,7 @@ def write_subset(data: Path, folder: Path, subset: str, number: int) -> None:
 
 def measure_time(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Return rows of times for large batches and for single sentences, and what they were measured on."""
-    best, frequent = 100, 100
+    best, frequent = DEFAULT
     seconds = make(args.large, folder / "large.npz", best, frequent)
     for subset, sentences in (("test", args.sentences), ("test1", args.single)):
         write_subset(args.large, folder, subset, sentences)

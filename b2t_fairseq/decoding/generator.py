@@ -130,9 +130,7 @@ class BeamSearchGenerator(SequenceGenerator):
         return plain and is_supported(self.model.models[0])
 
 
-def _best(
-    logits: Tensor, beam: Beam, step: int, rules: dict, allowed: Allowed | None
-) -> tuple[Tensor, Tensor, Tensor]:
+def _best(logits: Tensor, beam: Beam, step: int, rules: dict, allowed: Allowed | None) -> tuple[Tensor, Tensor, Tensor]:
     """Return what :func:`candidates` does, from the logits of the allowed symbols if not all are allowed."""
     if allowed is None:
         return candidates(logits, beam.scores(step), rules)
