@@ -10,6 +10,7 @@ model of the papers' base size with random weights.  Then a translation is as lo
 from __future__ import annotations
 
 import argparse
+import logging
 import shutil
 import statistics
 import tempfile
@@ -58,6 +59,8 @@ def coverage(data: Path, shortlist: Path) -> dict[str, float]:
         ``candidates``: the mean number for a sentence; ``recall``: the share of the references' pieces among them;
         ``whole``: the share of references that consist of candidates; ``symbols``: size of the dictionary.
     """
+    # its messages would go into the files of fairseq-generate, which are closed
+    logging.getLogger("fairseq.data.data_utils").setLevel(logging.WARNING)
     dictionaries, candidates = read_dictionaries(data, LANGUAGES), read(shortlist)
     sides = [
         data_utils.load_indexed_dataset(f"{data}/test.en-de.{language}", dictionary)

@@ -33,8 +33,8 @@ def with_beam_search(build_generator):
 
     Settings that would be ignored are refused, if one of the models is this plugin's.  With the setting ``int8`` the
     models and the language model get 8-bit weights first.  Without it the weights of models that fairseq has prepared
-    for inference, which can no longer be trained, are reordered for oneDNN.
-    With the setting ``shortlist``, a file, only the symbols follow that it allows.
+    for inference, which can no longer be trained, are reordered for oneDNN.  With the setting ``shortlist``, a file,
+    only the symbols follow that it allows.
     """
 
     @functools.wraps(build_generator)
