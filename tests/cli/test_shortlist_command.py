@@ -1,5 +1,6 @@
 """b2t shortlist: the probabilities of IBM Model 1, what is written, and that the commands translate with it."""
 
+import shutil
 from collections import defaultdict
 from itertools import pairwise
 
@@ -13,6 +14,7 @@ from b2t_cli.shortlist import main as b2t_shortlist
 from b2t_cli.shortlists import model_1
 from b2t_cli.shortlists.model_1 import Model1, best_translations
 from b2t_cli.shortlists.sentence_pairs import Side
+from b2t_cli.translate import main as b2t_translate
 from b2t_common.errors import InputError
 from b2t_fairseq.decoding import shortlist
 from b2t_fairseq.dictionaries import checksum
@@ -152,6 +154,23 @@ def test_commands_translate_with_candidates_only(trained, capsys):
     assert hub.translate(texts, max_len_b=20) == [" ".join(words) for words in translations.values()]
     with pytest.raises(InputError, match="does not work with --score-reference"):
         hub.score(texts[:1])
+
+
+def test_lines_of_a_text_are_translated_with_candidates_only(trained, tmp_path):
+    text = str(tmp_path / "text.en")
+    shutil.copy(trained / "test.en", text)
+    flags = [str(trained / "run/checkpoint_last.pt"), text, "--data", str(trained / "bin"), "--cpu", "--pieces"]
+    lists = ["--shortlist", str(trained / "list.npz")]
+    outputs = [tmp_path / name for name in ("all.de", "few.de")]
+    for output, more in zip(outputs, ([], lists), strict=True):
+        b2t_translate([*flags, "--output", str(output), "--max-len-a", "1", "--max-len-b", "3", *more])
+    found, target = shortlist.read(trained / "list.npz"), words_of(trained, "de")
+    allowed = {target[symbol] for symbol in [*found.best.unique().tolist(), *found.frequent.tolist()]} | {
+        "<unk>",
+        "<s>",
+    }
+    assert outputs[0].read_text() != outputs[1].read_text()
+    assert set(outputs[1].read_text().split()) <= allowed | set((tmp_path / "text.en").read_text().split())
 
 
 @pytest.mark.parametrize(
