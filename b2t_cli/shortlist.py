@@ -25,12 +25,17 @@ def main(argv: list[str]) -> None:
     parser.add_argument(
         "--subset", default="train", metavar="NAME", help="sentence pairs to learn from; default: train"
     )
-    for name, number, text in (
-        ("--best", 100, "target symbols of each source symbol"),
-        ("--frequent", 100, "target symbols that are allowed for every source, the most frequent ones"),
-        ("--iterations", 3, "iterations of learning"),
-    ):
-        parser.add_argument(name, type=int, default=number, metavar="N", help=f"{text} (default: {number})")
+    parser.add_argument(
+        "--best", type=int, default=100, metavar="N", help="symbols for each source symbol (default: 100)"
+    )
+    parser.add_argument(
+        "--frequent",
+        type=int,
+        default=100,
+        metavar="N",
+        help="symbols that are allowed for every source, the most frequent ones (default: 100)",
+    )
+    parser.add_argument("--iterations", type=int, default=3, metavar="N", help="of learning (default: 3)")
     args = parser.parse_args(argv)
     for name in ("best", "frequent", "iterations"):
         require_positive(f"--{name}", getattr(args, name))

@@ -76,7 +76,7 @@ class TestModel1:
         expected = expected_probabilities(sources, targets, iterations)
         assert np.allclose(probabilities(model_of(sources, targets, iterations)), expected, atol=1e-5)
 
-    def test_translations_are_found(self):
+    def test_translations_of_symbols_are_found(self):
         model = model_of(*make_pairs(), iterations=5)
         best = best_translations(model, np.array([], int), 3, END)
         assert best[FIRST:, 0].tolist() == list(range(FIRST + 2, NUM_TARGETS))

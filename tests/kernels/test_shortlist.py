@@ -119,7 +119,7 @@ class TestSearch:
         model, batch = translator(), one_of(make_sentences(), 0)
         assert_scores(model, batch, search(model, batch, shortlist=written, beam=8, nbest=8))
 
-    def test_prefixes_are_candidates(self, written):
+    def test_symbols_of_prefixes_are_candidates(self, written):
         model, batch = translator(), make_sentences()
         hypotheses = search(model, batch, shortlist=written, prefix_size=3)
         prefixes = [row[row.ne(1)].tolist() for row in batch["target"][:, :3]]
@@ -128,7 +128,7 @@ class TestSearch:
         assert_scores(model, batch, hypotheses, more=prefixes)
 
     @pytest.mark.parametrize("representation", ["ordered", "unordered"])
-    def test_constraints_are_candidates(self, written, representation):
+    def test_symbols_of_constraints_are_candidates(self, written, representation):
         model, batch = translator(), make_sentences(count=3)
         phrases = [[[30, 31]], [[32], [33, 34]], []]
         wanted = pack_constraints([[torch.tensor(phrase) for phrase in row] for row in phrases])
@@ -153,7 +153,7 @@ class TestSearch:
         ],
         ids=lambda settings: list(settings)[-1],
     )
-    def test_other_searches(self, written, settings):
+    def test_other_searches_score_candidates_only(self, written, settings):
         model, batch = translator(), make_sentences()
         hypotheses = search(model, batch, shortlist=written, nbest=4, **settings)
         assert_scores(model, batch, hypotheses, with_end=False, atol=1e-3)
@@ -215,7 +215,7 @@ class TestRefusals:
             ({"print_alignment": "hard"}, "does not work with --print-alignment"),
         ],
     )
-    def test_settings_that_cannot_use_it(self, written, settings, message):
+    def test_settings_that_cannot_use_it_are_refused(self, written, settings, message):
         with pytest.raises(InputError, match=message):
             search(translator(), make_sentences(), shortlist=written, **settings)
 
@@ -231,14 +231,14 @@ class TestRefusals:
             with pytest.raises(InputError, match="has no source text"):
                 search(model, make_sentences(), shortlist=written)
 
-    def test_an_adaptive_softmax(self, written):
+    def test_an_adaptive_softmax_is_refused(self, written):
         model = translator()
         model.decoder.adaptive_softmax = nn.Identity()
         with pytest.raises(InputError, match="adaptive softmax"):
             search(model, make_sentences(), shortlist=written)
 
     @pytest.mark.parametrize("side", ["source", "target"])
-    def test_another_dictionary(self, tmp_path, side):
+    def test_another_dictionary_is_refused(self, tmp_path, side):
         path = tmp_path / "other.npz"
         make_shortlist(**{side: "0123456789abcdef"}).write(path)
         own = checksum(make_dictionary(WORDS))
