@@ -155,14 +155,11 @@ def markdown(result: dict) -> str:
 def _quality_table(result: dict) -> str:
     rows = []
     for row in result["quality"]:
-        cells = [row["model"], row["variant"], f"{row['bleu']:.2f}", f"{row['difference']:+.2f}"]
+        limited = "candidates" in row
+        cells = [row["model"], row["variant"] if limited else "all", f"{row['bleu']:.2f}", f"{row['difference']:+.2f}"]
         cells += ["" if row["p_value"] is None else f"{row['p_value']:.3f}", f"{row['chrf']:.2f}"]
-        cells += [f"{row['changed'] / row['sentences']:.1%}"]
-        known = "candidates" in row
-        cells += (
-            [f"{row['recall']:.1%}", f"{row['candidates']:.0f} of {row['symbols']}"] if known else ["100.0%", "all"]
-        )
-        rows.append(cells)
+        cells += [f"{row['changed'] / row['sentences']:.1%}", f"{row['recall']:.1%}" if limited else "100.0%"]
+        rows.append([*cells, f"{row['candidates']:.0f} of {row['symbols']}" if limited else "all"])
     header = ["model", "symbols", "BLEU", "difference", "p", "chrF", "sentences that change", "recall", "candidates"]
     return (
         f"{markdown_table(header, rows, 'llrrrrrrr')}\n\n"
