@@ -3,7 +3,7 @@
 dependencies = ["torch", "fairseq", "sentencepiece"]
 
 
-def b2t_transformer(model, checkpoint_file=None, data=None, int8=False, **overrides):
+def b2t_transformer(model, checkpoint_file=None, data=None, int8=False, shortlist=None, **overrides):
     """Return a trained model that translates: see :func:`b2t_fairseq.hub.from_pretrained`.
 
     Args:
@@ -11,8 +11,9 @@ def b2t_transformer(model, checkpoint_file=None, data=None, int8=False, **overri
         checkpoint_file: which checkpoint of the folder.
         data: the folder with the dictionaries and ``spm.model``, if it is not the one that the model was trained on.
         int8: translate on a CPU with 8-bit weights.
+        shortlist: a file of ``b2t shortlist``: translate with the target symbols that it has for the sentence.
         **overrides: settings of the task or of the model.
     """
     from b2t_fairseq.hub import from_pretrained
 
-    return from_pretrained(model, checkpoint_file, data, int8, **overrides)
+    return from_pretrained(model, checkpoint_file, data, int8, shortlist, **overrides)

@@ -16,6 +16,7 @@ COMMANDS = {
     "generate": "fairseq-generate for several test sets in one process",
     "translate": "a translation for every line of a text, in parts that several processes share; resumable",
     "mbr": "of the candidates of b2t generate --nbest, take the one that is most like the others (minimum Bayes risk)",
+    "shortlist": "learn which target symbols each source symbol may become, for b2t generate --shortlist",
     "average": "average the last checkpoints of a run",
     "convert": "checkpoints of the papers' releases into this plugin's; this plugin's into stock fairseq, transformers",
     "grow": "a deeper model that starts from the layers of a trained one, or a shared model untied",

@@ -15,13 +15,19 @@ def main(argv: list[str]) -> None:
         "generate",
         main,
         usage="b2t generate DATA --path CHECKPOINT [--gen-subset SUBSET,...] [--results-path DIR] "
-        "[--int8] [--subset-lenpen SUBSET=LENPEN ...] [flags of fairseq-generate]",
+        "[--int8] [--shortlist FILE] [--subset-lenpen SUBSET=LENPEN ...] [flags of fairseq-generate]",
         allow_abbrev=False,
     )
     parser.add_argument(
         "--int8",
         action="store_true",
         help="on a CPU: translate with 8-bit weights, in less time and memory, with slightly different scores",
+    )
+    parser.add_argument(
+        "--shortlist",
+        metavar="FILE",
+        help="a file of b2t shortlist: translate with the target symbols that it has for the sentence, in less time; "
+        "some translations change",
     )
     parser.add_argument(
         "--subset-lenpen",
@@ -33,4 +39,4 @@ def main(argv: list[str]) -> None:
     args, fairseq_flags = parser.parse_known_args(argv)
     from .fairseq_commands import generate
 
-    generate.run(fairseq_flags, args.subset_lenpen, int8=args.int8)
+    generate.run(fairseq_flags, args.subset_lenpen, {"int8": args.int8, "shortlist": args.shortlist})

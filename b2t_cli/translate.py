@@ -66,6 +66,7 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="translate a line of more pieces in several parts (default: %(default)s)",
     )
+    group.add_argument("--shortlist", metavar="FILE", help="translate with the symbols of this file of b2t shortlist")
     group.add_argument("--cpu", action="store_true", help="do not use a GPU")
     precision = group.add_mutually_exclusive_group()
     precision.add_argument("--fp16", action="store_true", help="16-bit weights, on a GPU")

@@ -7,11 +7,13 @@ from typing import Any
 
 from fairseq import hub_utils
 from fairseq.data import data_utils
+from omegaconf import open_dict
 
 from b2t_common.errors import InputError
 from b2t_common.run_folder import BEST_FIRST, DICTIONARIES, SENTENCEPIECE
 
 from . import checkpoints
+from .decoding.shortlist import read
 from .kernels.quantized import quantize
 
 
@@ -20,6 +22,7 @@ def from_pretrained(
     checkpoint_file: str | None = None,
     data: str | Path | None = None,
     int8: bool = False,
+    shortlist: str | Path | None = None,
     **overrides: Any,
 ) -> hub_utils.GeneratorHubInterface:
     """Return a model with its dictionaries and its SentencePiece, ready to ``translate``.
@@ -31,10 +34,12 @@ def from_pretrained(
         data: the folder with the dictionaries (default: the model's folder if it has some, otherwise the data that
             the model was trained on).  A ``spm.model`` in it or beside it is used unless ``bpe`` is given.
         int8: translate on a CPU with 8-bit weights, in less time and memory, with slightly different scores.
+        shortlist: a file of ``b2t shortlist``: translate with the target symbols that it has for the sentence.
         **overrides: settings of the task or of the model, as on the command line: ``bpe``, ``tokenizer``.
 
     Raises:
-        InputError: something is not there; the message says where it was looked for.  Or there are no 8-bit products.
+        InputError: something is not there; the message says where it was looked for.  Or there are no 8-bit products,
+            or the shortlist was made for other dictionaries.
     """
     model = Path(model)
     folder, files = (
@@ -54,6 +59,11 @@ def from_pretrained(
     if int8:
         for each in loaded["models"]:
             quantize(each)
+    if shortlist is not None:
+        dictionaries = loaded["task"].source_dictionary, loaded["task"].target_dictionary
+        read(shortlist).require_dictionaries(*dictionaries, f"shortlist {shortlist}")
+        with open_dict(loaded["args"].generation):
+            loaded["args"].generation.shortlist = str(shortlist)
     return hub_utils.GeneratorHubInterface(loaded["args"], loaded["task"], loaded["models"]).eval()
 
 

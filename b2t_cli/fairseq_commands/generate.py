@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import torch
 from fairseq import options, utils
@@ -16,13 +17,14 @@ from omegaconf import DictConfig, open_dict
 
 from b2t_common.errors import InputError
 from b2t_common.files import replacing
-from b2t_fairseq.decoding.search_settings import check_search
+from b2t_fairseq.decoding import shortlist
+from b2t_fairseq.decoding.search_settings import check_search, check_shortlist
 from b2t_fairseq.kernels import quantized
 
 from ..path import with_plugin
 
 
-def run(argv: list[str], subset_lenpen: Sequence[str] = (), int8: bool = False) -> None:
+def run(argv: list[str], subset_lenpen: Sequence[str] = (), settings: Mapping[str, Any] | None = None) -> None:
     """Translate with the flags of ``fairseq-generate``; ``--gen-subset`` may name several subsets (``test,test1``).
 
     With ``--results-path DIR`` the output for each subset is ``DIR/generate-SUBSET.txt``, which is complete or absent.
@@ -30,20 +32,24 @@ def run(argv: list[str], subset_lenpen: Sequence[str] = (), int8: bool = False) 
     Args:
         argv: the flags of ``fairseq-generate``; ``--user-dir`` is this plugin unless another is given.
         subset_lenpen: ``SUBSET=LENPEN`` for each subset with its own length penalty.
-        int8: translate with 8-bit weights.
+        settings: of the search, in addition to fairseq's: ``int8``, ``shortlist``.
 
     Raises:
-        InputError: a flag cannot work, ``subset_lenpen`` names a subset that is not translated, or there are no 8-bit
-            products here.
+        InputError: a flag cannot work, ``subset_lenpen`` names a subset that is not translated, there are no 8-bit
+            products here, or the shortlist cannot be read.
     """
+    settings = settings or {}
     args = options.parse_args_and_arch(options.get_generation_parser(), input_args=with_plugin(argv))
     # fairseq's parser overwrites this flag
     args.no_seed_provided = "--no-seed-provided" in argv
     subsets = args.gen_subset.split(",")
     length_penalties = _length_penalties(subset_lenpen, subsets)
     _check(args)
-    if int8:
+    if settings.get("int8"):
         _check_int8(args)
+    if settings.get("shortlist"):
+        check_shortlist(Namespace(**{**vars(args), **settings}))
+        shortlist.read(settings["shortlist"])
     # fairseq-generate has the flags --num-shards and --shard-id and divides the sentences by these settings
     args.distributed_world_size, args.distributed_rank = args.num_shards, args.shard_id
     for subset in subsets:
@@ -52,7 +58,7 @@ def run(argv: list[str], subset_lenpen: Sequence[str] = (), int8: bool = False) 
         one.lenpen = length_penalties.get(subset, args.lenpen)
         cfg = convert_namespace_to_omegaconf(one)
         with open_dict(cfg.generation):
-            cfg.generation.int8 = int8
+            cfg.generation.update(settings)
         if args.results_path is None:
             fairseq_generate.main(cfg)
         else:

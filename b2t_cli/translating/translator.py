@@ -33,6 +33,7 @@ class Translator:
             InputError: the model, its dictionaries or its SentencePiece is missing, or a setting cannot work.
         """
         settings = GenerationConfig(**{name: getattr(args, name) for name in SEARCH})
+        settings.shortlist = args.shortlist
         check_search(settings)
         if args.int8:
             quantized.require_engine()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import torch
 from fairseq import search
@@ -15,6 +16,7 @@ from ..layers import DecoderLayer
 from ..stacks import Decoder
 from .beam import Beam, Finished
 from .candidates import candidates
+from .shortlist import Allowed, Shortlist, required_symbols
 from .step_decoder import StepDecoder
 
 # After so many steps the host waits for a GPU and asks which sentences are finished.
@@ -26,7 +28,12 @@ class BeamSearchGenerator(SequenceGenerator):
 
     fairseq's own code does everything but plain beam search: several models, sampling, constraints, prefixes, a
     language model, and so on.  Attention weights are not returned.
+
+    Attributes:
+        shortlist: which symbols may follow, by the source; ``None`` for all of them.
     """
+
+    shortlist: Shortlist | None = None
 
     def _generate(
         self,
@@ -35,8 +42,10 @@ class BeamSearchGenerator(SequenceGenerator):
         constraints: Tensor | None = None,
         bos_token: int | None = None,
     ) -> list[list[dict[str, Tensor]]]:
-        if prefix_tokens is not None or constraints is not None or not self._is_plain():
-            return super()._generate(sample, prefix_tokens, constraints, bos_token)
+        allowed = self._allowed(sample, prefix_tokens, constraints)
+        if prefix_tokens is not None or constraints is not None or not self._is_plain(allowed):
+            with nullcontext() if allowed is None else allowed.for_all_logits(self.model):
+                return super()._generate(sample, prefix_tokens, constraints, bos_token)
         source = sample["net_input"]["src_tokens"]
         sentences, length = source.shape[:2]
         max_len = min(int(self.max_len_a * length + self.max_len_b), self.max_len - 1)
@@ -48,14 +57,18 @@ class BeamSearchGenerator(SequenceGenerator):
         start = self.eos if bos_token is None else bos_token
         beam = Beam(sentences, self.beam_size, max_len, start, self.pad, source.device)
         finished = Finished(sentences, self.beam_size, max_len, source.device)
-        self._search(decoder, beam, finished, max_len)
+        self._search(decoder, beam, finished, max_len, allowed)
         return finished.hypotheses()
 
-    def _search(self, decoder: StepDecoder, beam: Beam, finished: Finished, max_len: int) -> None:
+    def _search(
+        self, decoder: StepDecoder, beam: Beam, finished: Finished, max_len: int, allowed: Allowed | None
+    ) -> None:
         """Run until every sentence has its hypotheses."""
+        project = decoder.decoder.output_layer if allowed is None else allowed.projection(decoder.decoder)
         for step, rules in enumerate(self._rules(max_len)):
             features = decoder(beam.tokens[:, :, step])
-            scores, tokens, parents = candidates(self._logits(decoder, features), beam.scores(step), rules)
+            logits = self._heated(project(features).float())
+            scores, tokens, parents = _best(logits, beam, step, rules, allowed)
             ends = tokens.eq(self.eos) & scores.ne(float("-inf"))
             # A GPU is not asked, because the host would wait for its answer.
             some_end = ends.is_cuda or bool(ends.any())
@@ -79,9 +92,16 @@ class BeamSearchGenerator(SequenceGenerator):
                 beam.follow(parents, step)
             beam.extend(tokens, scores, step)
 
-    def _logits(self, decoder: StepDecoder, features: Tensor) -> Tensor:
-        logits = decoder.decoder.output_layer(features).float()
+    def _heated(self, logits: Tensor) -> Tensor:
         return logits if self.temperature == 1.0 else logits.div_(self.temperature)
+
+    def _allowed(self, sample: dict, prefixes: Tensor | None, constraints: Tensor | None) -> Allowed | None:
+        """Return the candidates of a batch, ``None`` without a shortlist."""
+        if self.shortlist is None:
+            return None
+        sources = sample["net_input"]["src_tokens"]
+        required = required_symbols(sources, prefixes, constraints, self.pad)
+        return self.shortlist.allowed(sources, required, self.tgt_dict)
 
     def _rules(self, max_len: int) -> Iterator[dict]:
         """Yield for each step what may follow, as :func:`candidates` takes it."""
@@ -95,8 +115,9 @@ class BeamSearchGenerator(SequenceGenerator):
                 "penalties": penalties,
             }
 
-    def _is_plain(self) -> bool:
+    def _is_plain(self, allowed: Allowed | None = None) -> bool:
         """Whether this is plain beam search with one model that :class:`StepDecoder` supports."""
+        num_symbols = self.vocab_size if allowed is None else len(allowed)
         plain = (
             type(self.search) is search.BeamSearch
             and len(self.model.models) == 1
@@ -104,9 +125,18 @@ class BeamSearchGenerator(SequenceGenerator):
             and self.repeat_ngram_blocker is None
             and self.lm_model is None
             # The first step may neither end nor pad, and needs enough other symbols.
-            and self.vocab_size >= 2 * self.beam_size + 8
+            and num_symbols >= 2 * self.beam_size + 8
         )
         return plain and is_supported(self.model.models[0])
+
+
+def _best(logits: Tensor, beam: Beam, step: int, rules: dict, allowed: Allowed | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what :func:`candidates` does, from the logits of the allowed symbols if not all are allowed."""
+    if allowed is None:
+        return candidates(logits, beam.scores(step), rules)
+    logits = allowed.mask(logits, beam.sentences)
+    scores, places, parents = candidates(logits, beam.scores(step), allowed.rules(rules))
+    return scores, allowed.symbols[places], parents
 
 
 def _going_on(size: int, ends: Tensor | None, *candidates: Tensor) -> Iterator[Tensor]:

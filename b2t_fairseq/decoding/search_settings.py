@@ -50,6 +50,13 @@ _STRATEGIES = ("sampling", "diverse_beam_groups", "match_source_len", "diversity
 """Settings that choose the search; fairseq takes one of them and ignores the others."""
 
 
+_NOT_WITH_SHORTLIST = {
+    "score_reference": "a reference may have symbols that are no candidates, whose probability would be zero",
+    "print_alignment": "fairseq's search with alignments computes the whole vocabulary",
+}
+"""Settings that a shortlist would make wrong, or that would not use it, and the reason."""
+
+
 def check_search(args: Any, num_symbols: int | None = None, is_speech: bool = False) -> None:
     """Check the settings of a search.
 
@@ -90,6 +97,22 @@ def check_search(args: Any, num_symbols: int | None = None, is_speech: bool = Fa
     if settings["unnormalized"] and is_set("lenpen"):
         raise InputError(f"{shown('lenpen')} has no effect with --unnormalized; drop one of them")
     _check_numbers(settings, num_symbols)
+
+
+def check_shortlist(args: Any) -> None:
+    """Check that a search can use a shortlist.
+
+    Args:
+        args: the settings as fairseq's ``build_generator`` gets them, and ``shortlist``.
+
+    Raises:
+        InputError: it cannot; the message says why.
+    """
+    for name, reason in _NOT_WITH_SHORTLIST.items():
+        if getattr(args, name, None):
+            raise InputError(
+                f"--shortlist {args.shortlist} does not work with {flag(name)}: {reason}; drop one of them"
+            )
 
 
 def _check_numbers(settings: dict[str, Any], num_symbols: int | None) -> None:

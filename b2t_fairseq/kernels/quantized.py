@@ -48,6 +48,8 @@ class Int8Linear(nn.Module):
         self.out_features, self.in_features = numbers.shape
         self.packed = _pack(numbers, scales, bias)
         self._joined: dict[tuple[int, ...], Int8Linear] = {}
+        # Kept where rows are asked for again and again.
+        self._unpacked: tuple[Tensor, Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(..., out_dim)`` for ``x``, ``(..., in_dim)``.
@@ -69,6 +71,12 @@ class Int8Linear(nn.Module):
             parts = [layer.unpacked() for layer in (self, *others)]
             self._joined[key] = Int8Linear(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
         return self._joined[key]
+
+    def rows(self, places: Tensor) -> Int8Linear:
+        """Return a layer that computes some of the outputs, given their places, ``(n,)``; each is the same number."""
+        if self._unpacked is None:
+            self._unpacked = self.unpacked()
+        return Int8Linear(*(tensor[places] for tensor in self._unpacked))
 
     def unpacked(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return numbers, ``(out_dim, in_dim)``, scales and bias, ``(out_dim,)``; no bias is zero."""

@@ -121,6 +121,7 @@ def speed_parts() -> dict[str, str]:
         "latency avx512",
         "latency avx2",
         "ctranslate2 speed avx512",
+        "shortlist",
     ]
     files |= {name: name.replace(" ", "_") for name in names}
     parts = {name: included(f"benchmarks/results/{file}.md") for name, file in files.items()}

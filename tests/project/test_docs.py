@@ -105,6 +105,7 @@ class TestCommands:
             ["table", "a"],
             ["average", "a", "--output", "b"],
             ["grow", "a"],
+            ["shortlist", "a", "--output", "b"],
             ["generate", "a", "--path", "b"],
             ["translate", "a", "b", "--output", "c"],
             ["mbr", "a", "--output", "b"],
