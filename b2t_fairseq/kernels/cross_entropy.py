@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from b2t_common.errors import InputError
 
 from .linear import matmul
+from .packing import packing
 from .r_drop import FusedCriterionConfig, fused_r_drop_loss
 
 # How many logits are computed at a time: few enough for a CPU's caches, enough to fill a GPU.  But never so few tokens
@@ -100,6 +101,10 @@ def fused_label_smoothed_loss(
     if not torch.is_grad_enabled():
         # a parameter says that it wants a gradient in validation too
         weight = weight.detach()
+    # On a GPU the host would have to wait for the number of tokens.
+    packed = packing(target.eq(padding)) if features.device.type == "cpu" else None
+    if packed is not None:
+        features, target = packed.pack(features), target[packed.tokens]
     loss, sums = _FusedLoss.apply(features, weight, target, epsilon, padding)
     return loss, sums[1], sums[2]
 
@@ -132,10 +137,17 @@ class LabelSmoothedCrossEntropyCriterion(label_smoothed_cross_entropy.LabelSmoot
         Raises:
             InputError: the model has another output layer, or one that ``--find-unused-parameters`` cannot follow.
         """
+        target, net_input = model.get_targets(sample, None), sample["net_input"]
         is_twice = self.r_drop > 0 and self.training
-        net_input = _doubled(sample["net_input"]) if is_twice else sample["net_input"]
-        features = model(**net_input, features_only=True)[0]
-        target = model.get_targets(sample, None)
+        if is_twice:
+            net_input = _doubled(net_input)
+        decoder = model.decoder
+        # What is no token in both passes of R-Drop is read in neither.
+        decoder.unread = target.eq(self.padding_idx).repeat(2 if is_twice else 1, 1)
+        try:
+            features = model(**net_input, features_only=True)[0]
+        finally:
+            decoder.unread = None
         if self.ignore_prefix_size > 0:
             features, target = features[:, self.ignore_prefix_size :], target[:, self.ignore_prefix_size :]
         features, weight, target = features.flatten(0, 1), _output_weight(model), target.flatten()
