@@ -38,7 +38,7 @@ class _FusedLoss(torch.autograd.Function):
         sums = features.new_zeros(3, dtype=torch.float32)
         if wants_gradient:
             features_gradient = torch.empty_like(features)
-            weight_gradient = torch.zeros_like(weight, dtype=torch.float32)
+            weight_gradient = None
         # The sum of all logits of a token, (tokens, 1), without the logits.
         totals = (features.float() * weight.sum(dim=0, dtype=torch.float32)).sum(dim=1, keepdim=True)
         rows = _tokens_at_once(features, vocabulary)
@@ -65,17 +65,27 @@ class _FusedLoss(torch.autograd.Function):
                 gradient = torch.sub(probabilities, smoothing, out=logits)
                 # Padding has no gradient: it is left out where a row is as long as the features, not the vocabulary.
                 features_gradient[part] = matmul(gradient, weight).masked_fill_(is_padding, 0)
-                weight_gradient += matmul(gradient.t(), features[part].masked_fill(is_padding, 0))
+                product = matmul(gradient.t(), features[part].masked_fill(is_padding, 0))
+                # The first part needs no sum, which would read and write as many numbers as the weight has.
+                weight_gradient = product.float() if weight_gradient is None else weight_gradient.add_(product)
         if wants_gradient:
-            ctx.save_for_backward(features_gradient, weight_gradient.to(weight.dtype))
+            if weight_gradient is None:
+                weight_gradient = torch.zeros_like(weight)
+            # Not through save_for_backward, which would keep a second reference: see backward.
+            ctx.gradients = features_gradient, weight_gradient.to(weight.dtype)
         ctx.mark_non_differentiable(sums)
         return sums[0].clone(), sums
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient, _):
-        features_gradient, weight_gradient = ctx.saved_tensors
-        return features_gradient * gradient, weight_gradient * gradient, None, None, None
+        if ctx.gradients is None:
+            raise RuntimeError("the fused criterion computes its gradients with the loss, so they can be had once only")
+        gradients, ctx.gradients = ctx.gradients, None
+        # Nothing else refers to them, so they are scaled in place.  On a GPU looking at the scale would make the host wait.
+        if gradient.is_cuda or gradient != 1:
+            gradients = tuple(values.mul_(gradient) for values in gradients)
+        return *gradients, None, None, None
 
 
 def _tokens_at_once(features: Tensor, vocabulary: int) -> int:
