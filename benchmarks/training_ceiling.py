@@ -23,6 +23,7 @@ import torch
 from b2t_fairseq.kernels import packing
 from benchmarks import trainers
 from benchmarks.arguments import add_model_size, add_rounds, benchmark_parser, model_size
+from benchmarks.decoding_speed import without_onednn
 from benchmarks.measuring import in_turn, machine, median_and_quartiles, ratios
 from benchmarks.peak_flops import measured_peaks
 from benchmarks.synthetic_corpus import write_corpus
@@ -33,6 +34,7 @@ from benchmarks.write_result import interval, medians, print_and_write, table_wi
 
 SENTENCE_PAIRS = 20_000
 PADDED = f"{B2T}, with padding in the products"
+PADDED_PYTORCH = f"{PADDED}, by PyTorch's libraries"
 CEILING, CEILING_UNPADDED = "nothing but products, padding included", "nothing but products, without padding"
 
 
@@ -70,7 +72,12 @@ def measure(data: str, args: argparse.Namespace) -> tuple[list[dict], dict[str, 
         with with_padding():
             return train(run, update)
 
-    steps = {BASELINE: (train, baseline), PADDED: (train_padded, run), B2T: (train, run)}
+    def train_by_pytorch(run: Run, update: trainers.Update) -> float:
+        with without_onednn():
+            return train_padded(run, update)
+
+    steps = {BASELINE: (train, baseline), PADDED_PYTORCH: (train_by_pytorch, run), PADDED: (train_padded, run)}
+    steps[B2T] = (train, run)
     seconds: dict[str, list[float]] = {name: [] for name in (*steps, CEILING, CEILING_UNPADDED)}
     peaks: dict[str, list[float]] = {}
     for turn, update in enumerate(make_updates([run], args.max_tokens, args.rounds + 1)):
