@@ -20,7 +20,7 @@ from .kernels import FAST
 from .kernels.attention import FusedMultiheadAttention
 from .kernels.compilation import CompiledInTraining
 from .kernels.linear import linear, linear_layer
-from .kernels.packing import Packing, apply_packed
+from .kernels.packing import Packing
 from .normalization import padded_norms
 from .residual import ResidualScheme
 from .residual.contract import SubLayer, join_streams, split_streams

@@ -82,7 +82,7 @@ class _FusedLoss(torch.autograd.Function):
         if ctx.gradients is None:
             raise RuntimeError("the fused criterion computes its gradients with the loss, so they can be had once only")
         gradients, ctx.gradients = ctx.gradients, None
-        # Nothing else refers to them, so they are scaled in place.  On a GPU looking at the scale would make the host wait.
+        # Nothing else refers to them, so they are scaled in place.  On a GPU a look at the scale makes the host wait.
         if gradient.is_cuda or gradient != 1:
             gradients = tuple(values.mul_(gradient) for values in gradients)
         return *gradients, None, None, None

@@ -50,8 +50,8 @@ def packing(padding: Tensor) -> Packing | None:
         padding: true at padding, ``(rows,)``, on a CPU; a GPU would have to wait for the number of tokens.
     """
     tokens = padding.logical_not().nonzero().squeeze(1)
-    share = 1 - len(tokens) / max(1, len(padding))
-    return Packing(tokens, len(padding)) if share >= _LEAST_PADDING else None
+    is_worth_it = len(padding) - len(tokens) > _LEAST_PADDING * len(padding)
+    return Packing(tokens, len(padding)) if is_worth_it else None
 
 
 def apply_packed(function: Callable[[Tensor], Tensor], x: Tensor, packing: Packing | None) -> Tensor:
@@ -79,7 +79,8 @@ class _Pack(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient):
-        return _spread(gradient, *ctx.saved_tensors, ctx.num_rows), None
+        (tokens,) = ctx.saved_tensors
+        return _spread(gradient, tokens, ctx.num_rows), None
 
 
 class _Unpack(torch.autograd.Function):
@@ -91,4 +92,5 @@ class _Unpack(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient):
-        return gradient.index_select(0, *ctx.saved_tensors), None, None
+        (tokens,) = ctx.saved_tensors
+        return gradient.index_select(0, tokens), None, None
