@@ -35,6 +35,7 @@ from benchmarks.write_result import interval, medians, print_and_write, table_wi
 SENTENCE_PAIRS = 20_000
 PADDED = f"{B2T}, with padding in the products"
 PADDED_PYTORCH = f"{PADDED}, by PyTorch's libraries"
+BFLOAT16 = f"{B2T} --bf16"
 CEILING, CEILING_UNPADDED = "nothing but products, padding included", "nothing but products, without padding"
 
 
@@ -78,6 +79,8 @@ def measure(data: str, args: argparse.Namespace) -> tuple[list[dict], dict[str, 
 
     steps = {BASELINE: (train, baseline), PADDED_PYTORCH: (train_by_pytorch, run), PADDED: (train_padded, run)}
     steps[B2T] = (train, run)
+    if args.bf16:
+        steps[BFLOAT16] = (train, start("", data, [*ours, "--bf16"], "cpu", args.max_tokens))
     seconds: dict[str, list[float]] = {name: [] for name in (*steps, CEILING, CEILING_UNPADDED)}
     peaks: dict[str, list[float]] = {}
     for turn, update in enumerate(make_updates([run], args.max_tokens, args.rounds + 1)):
@@ -118,6 +121,7 @@ def main() -> None:
     parser = benchmark_parser(__doc__)
     add_model_size(parser)
     parser.add_argument("--max-tokens", type=int, default=1024, help="in a batch, which is an update")
+    parser.add_argument("--bf16", action="store_true", help="train with --bf16 too")
     add_rounds(parser, 9)
     args = parser.parse_args()
     torch.set_num_threads(1)
