@@ -7,6 +7,7 @@ initialization are fairseq's.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from .kernels import FAST
 from .kernels.attention import FusedMultiheadAttention
 from .kernels.compilation import CompiledInTraining
 from .kernels.linear import linear, linear_layer
+from .kernels.packing import Packing
 from .normalization import padded_norms
 from .residual import ResidualScheme
 from .residual.contract import SubLayer, join_streams, split_streams
@@ -84,16 +86,27 @@ class ResidualLayer(CompiledInTraining):
         # computes attention by itself if its width is not to be checked; with xFormers it always does.
         attention.skip_embed_dim_check = not attention.use_xformers
 
-    def feed_forward(self, x: Tensor) -> Tensor:
-        """Return the feed-forward sub-layer with dropout, ``(seq_len, batch, embed_dim)``."""
+    def feed_forward(self, x: Tensor, packing: Packing | None = None) -> Tensor:
+        """Return the feed-forward sub-layer with dropout, ``(seq_len, batch, embed_dim)``.
+
+        Args:
+            x: ``(seq_len, batch, embed_dim)``.
+            packing: which of ``x`` are tokens; the output at padding is then zero.
+        """
+        # Dropout between the two products would draw other random numbers without the padding.
+        packing = None if self.activation_dropout_module.p > 0 else packing
         # A linear layer with three-dimensional input returns a view, and autograd must copy a view before it is
         # overwritten.  So x becomes a matrix, and ReLU and dropout overwrite what nothing else reads.
-        hidden = self.linear_layer(self.fc1, x.flatten(0, 1))  # (seq_len * batch, ffn_embed_dim)
-        hidden = F.relu_(hidden) if self.activation_fn is F.relu else self.activation_fn(hidden)
-        hidden = self.activation_dropout_module(hidden)
-        hidden = self.linear_layer(self.fc2, hidden)  # (seq_len * batch, embed_dim)
+        rows = x.flatten(0, 1)
+        hidden = self._two_products(rows) if packing is None else packing.apply(self._two_products, rows)
         # On a GPU dropout is one kernel only if it overwrites nothing.
         return self.dropout_module(hidden, inplace=not hidden.is_cuda).view_as(x)
+
+    def _two_products(self, rows: Tensor) -> Tensor:
+        hidden = self.linear_layer(self.fc1, rows)  # (tokens, ffn_embed_dim)
+        hidden = F.relu_(hidden) if self.activation_fn is F.relu else self.activation_fn(hidden)
+        hidden = self.activation_dropout_module(hidden)
+        return self.linear_layer(self.fc2, hidden)  # (tokens, embed_dim)
 
     def connect_sublayers(self, x: Tensor, *sublayers: tuple[SubLayer | None, Any]) -> Tensor:
         """Return the output of the layer, ``(seq_len, batch, embed_dim)``.
@@ -231,6 +244,7 @@ class DecoderLayer(ResidualLayer, TransformerDecoderLayerBase):
         is_causal: bool = False,
         padding_scores: Tensor | None = None,
         self_padding_scores: Tensor | None = None,
+        packing: Packing | None = None,
         need_attn: bool = False,
         need_head_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None, None]:
@@ -250,6 +264,7 @@ class DecoderLayer(ResidualLayer, TransformerDecoderLayerBase):
             padding_scores: the source's padding mask as ``--kernels fast`` adds it to the scores, made once for all
                 layers.
             self_padding_scores: the same for the target, together with causality.
+            packing: which target positions are tokens, for ``--kernels fast``; products are computed for these only.
             need_attn: return attention weights.
             need_head_weights: return them for each head; implies ``need_attn``.
         """
@@ -269,7 +284,7 @@ class DecoderLayer(ResidualLayer, TransformerDecoderLayerBase):
                 incremental_state=incremental_state,
                 need_weights=False,
                 attn_mask=mask,
-                **_known_to_fused(is_causal=is_causal, padding_scores=self_padding_scores),
+                **_known_to_fused(is_causal=is_causal, padding_scores=self_padding_scores, packing=packing),
             )
             return self.dropout_module(x)
 
@@ -284,21 +299,23 @@ class DecoderLayer(ResidualLayer, TransformerDecoderLayerBase):
                 static_kv=True,
                 need_weights=need_attn or need_head_weights,
                 need_head_weights=need_head_weights,
-                **_known_to_fused(padding_scores=padding_scores),
+                **_known_to_fused(padding_scores=padding_scores, packing=packing),
             )
             return self.dropout_module(x)
 
-        x = self.connect_sublayers(
-            x, *self.sublayers(self_attention, cross_attention if encoder_out is not None else None)
-        )
+        attend = cross_attention if encoder_out is not None else None
+        feed_forward = partial(self.feed_forward, packing=packing)
+        x = self.connect_sublayers(x, *self.sublayers(self_attention, attend, feed_forward))
         return x, attn, None
 
-    def sublayers(self, self_attention: SubLayer, cross_attention: SubLayer | None) -> list[tuple]:
-        """Return what :meth:`connect_sublayers` takes, from two functions of ``(tgt_len, batch, embed_dim)``."""
+    def sublayers(
+        self, self_attention: SubLayer, cross_attention: SubLayer | None, feed_forward: SubLayer
+    ) -> list[tuple]:
+        """Return what :meth:`connect_sublayers` takes, from functions of ``(tgt_len, batch, embed_dim)``."""
         attention: list[tuple] = [(self_attention, self.self_attn_layer_norm)]
         if self.encoder_attn is not None:
             attention.append((cross_attention, self.encoder_attn_layer_norm))
-        return [*attention, (self.feed_forward, self.final_layer_norm)]
+        return [*attention, (feed_forward, self.final_layer_norm)]
 
     def _has_cached_keys(self, incremental_state: IncrementalState | None) -> bool:
         return incremental_state is not None and "prev_key" in self.self_attn._get_input_buffer(incremental_state)

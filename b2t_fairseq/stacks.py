@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .kernels import FAST
 from .kernels.linear import linear_layer
+from .kernels.packing import Packing, packing
 from .layer_stack import LayerStack
 from .layers import DecoderLayer, EncoderLayer, IncrementalState
 from .word_dropout import WordDropout
@@ -94,6 +95,8 @@ class Decoder(LayerStack, TransformerDecoderBase):
         attn_in_training: whether to return attention in training too, for a criterion that supervises it.
         causal_hides_padding: whether padding only ever follows a target, so that no token sees it anyway; padded
             positions themselves then see it.
+        unread: true where a criterion does not read the features, ``(batch, tgt_len)``; it is set for one forward pass.
+            ``None``: all are read.
     """
 
     name = "decoder"
@@ -103,6 +106,7 @@ class Decoder(LayerStack, TransformerDecoderBase):
         self.build_inputs()
         self.dropout_module.module_name = "TransformerDecoder"
         self.attn_in_training = False
+        self.unread: Tensor | None = None
         # fairseq pads targets on the right, unless a task says otherwise.
         self.causal_hides_padding = cfg.kernels == FAST
         self.word_dropout = WordDropout(cfg.decoder.word_dropout, keep_first=True)
@@ -191,6 +195,8 @@ class Decoder(LayerStack, TransformerDecoderBase):
         scores = self.padding_scores(source_padding_mask, x.dtype) if incremental_state is None else None
         target_scores = self.padding_scores(target_padding_mask, x.dtype, is_causal) if is_causal else None
 
+        packed = self._packing(prev_output_tokens) if is_causal else None
+
         attn: Tensor | None = None
         inner_states: list[Tensor | None] = [x]
 
@@ -207,6 +213,7 @@ class Decoder(LayerStack, TransformerDecoderBase):
                 is_causal=is_causal,
                 padding_scores=scores,
                 self_padding_scores=target_scores,
+                packing=packed,
                 need_attn=aligned,
                 need_head_weights=aligned,
             )
@@ -244,6 +251,21 @@ class Decoder(LayerStack, TransformerDecoderBase):
             return None
         mask = prev_output_tokens.eq(self.padding_idx)
         return mask if self.needs_mask(mask) else None
+
+    def _packing(self, prev_output_tokens: Tensor) -> Packing | None:
+        """Return which positions, ``(tgt_len * batch,)``, are tokens, if it pays to leave padding out of the products.
+
+        It pays in training on a CPU, and padding must come after the words, where no word sees it.  Compiled code would
+        be compiled for each number of tokens.  A norm that is told where the batch is padded expects all of it.
+        """
+        is_for_cpu = prev_output_tokens.device.type == "cpu" and not self.cfg.compile
+        if not is_for_cpu or self.unread is None or not self.training or not torch.is_grad_enabled():
+            return None
+        if self.unread.shape != prev_output_tokens.shape or self.plan.build_norm.norm.needs_padding:
+            return None
+        padding = prev_output_tokens.eq(self.padding_idx) & self.unread
+        comes_before_a_word = padding[:, :-1] & ~padding[:, 1:]
+        return None if comes_before_a_word.any() else packing(padding.t().flatten())
 
     def output_layer(self, features: Tensor) -> Tensor:
         """Return the logits, ``(batch, tgt_len, vocabulary)``; with an adaptive softmax the features as they are.

@@ -5,6 +5,7 @@ results that the documentation shows are in ``benchmarks/results``.
 
 * ``training_speed``: whole updates of this plugin's models and of fairseq's own Transformer
 * ``training_steps``: the same, with one of the flags that speed up training after the other
+* ``training_ceiling``: the same, against nothing but matrix products at the processor's peak
 * ``train_step``: a single step of every residual scheme and of every sharing strategy
 * ``sharing_speed``: a single step of the sharing paper's models in their real size
 * ``parts``: matrix products and Adam alone

@@ -71,6 +71,13 @@ def update_flops(trainer: trainers.Trainer, update: trainers.Update) -> int:
     )
 
 
+def padded_update_flops(trainer: trainers.Trainer, update: trainers.Update) -> int:
+    """Return the FLOPs of an update as fairseq computes it, padding included; see :func:`update_flops`."""
+    plan, vocabulary = plan_translation(trainer.cfg.model), len(trainer.task.target_dictionary)
+    shapes = [(batch["net_input"]["src_tokens"].shape, batch["target"].size(1)) for batch in update]
+    return sum(training_flops(plan, vocabulary, size, source, target) for (size, source), target in shapes)
+
+
 def markdown(result: dict) -> str:
     """Return the result as Markdown."""
     header = ["size", "model", "parameters", "`--max-tokens`", "target tokens a second", "times as fast", "quartiles"]

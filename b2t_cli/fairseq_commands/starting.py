@@ -16,6 +16,7 @@ from fairseq.logging import progress_bar
 from fairseq.optim import lr_scheduler
 from omegaconf import DictConfig
 
+from b2t_cli.machine import computes_bfloat16
 from b2t_common.errors import InputError
 from b2t_common.names import flag
 from b2t_fairseq.upstream import resuming
@@ -145,6 +146,16 @@ def warn_of_flags_without_effect(cfg: FairseqConfig) -> None:
     """Log each flag that was given and that another one leaves without effect."""
     for given, because in _without_effect(cfg):
         logger.warning(f"{given} has no effect {because}")
+
+
+def warn_of_slow_precision(cfg: FairseqConfig) -> None:
+    """Log that a processor without instructions for bfloat16 takes much longer with it."""
+    is_on_cpu = cfg.common.cpu or not torch.cuda.is_available()
+    if is_on_cpu and (cfg.common.bf16 or cfg.common.memory_efficient_bf16) and not computes_bfloat16():
+        logger.warning(
+            "--bf16: this processor has no instructions for bfloat16 (avx512_bf16, amx_bf16), so training takes "
+            "several times as long as in float32; drop the flag"
+        )
 
 
 def refuse_missing_files(cfg: FairseqConfig, start: resuming.Start) -> None:

@@ -90,6 +90,7 @@ def _run(cfg: FairseqConfig, folder: Path, lock: Lock | None) -> int:
     starting.refuse_missing_files(cfg, start)
     starting.refuse_bad_schedule(cfg, start)
     starting.warn_of_flags_without_effect(cfg)
+    starting.warn_of_slow_precision(cfg)
     _tell(start)
     cfg.optimization.stop_time_hours = resuming.hours_until_stop(cfg, start)
     patches.apply(patching.IN_TRAINING)

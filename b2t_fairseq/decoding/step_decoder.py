@@ -199,7 +199,7 @@ class _LayerCache:
             attended = attend(attention, queries.transpose(1, 2), self.source_keys, self.source_values)
             return self.project_source(attended)
 
-        return layer.connect_sublayers(x, *layer.sublayers(self_attention, cross_attention))
+        return layer.connect_sublayers(x, *layer.sublayers(self_attention, cross_attention, layer.feed_forward))
 
     def keep(self, sentences: Tensor, written: int) -> None:
         before, self.written = self.written, self.written.new_empty(2, len(sentences), *self.written.shape[2:])

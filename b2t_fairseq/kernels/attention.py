@@ -12,6 +12,7 @@ from fairseq.modules import MultiheadAttention
 from torch import Tensor
 
 from .linear import is_plain, linear, linear_layer, reordered_product
+from .packing import Packing, apply_packed
 from .quantized import Int8Linear
 
 
@@ -50,6 +51,7 @@ class FusedMultiheadAttention(MultiheadAttention):
         need_head_weights: bool = False,
         is_causal: bool = False,
         padding_scores: Tensor | None = None,
+        packing: Packing | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the attention, ``(tgt_len, batch, embed_dim)``, and its weights if they were asked for.
 
@@ -67,6 +69,7 @@ class FusedMultiheadAttention(MultiheadAttention):
             is_causal: whether a query sees no later key; ``attn_mask`` then says the same, or is ``None``.
             padding_scores: what :func:`padding_scores` returns for ``key_padding_mask`` and ``is_causal``, and nothing
                 else is to be hidden; so it is made once for all layers.
+            packing: which queries are tokens; the output at padding is then not that of its queries.
         """
         plain = incremental_state is None and not (need_weights or need_head_weights or before_softmax)
         if not plain or key is None or key is not value or not self.has_plain_projections():
@@ -84,7 +87,7 @@ class FusedMultiheadAttention(MultiheadAttention):
                 before_softmax,
                 need_head_weights,
             )
-        queries, keys, values = self._project(query, key)
+        queries, keys, values = self._project(query, key, packing)
         if padding_scores is None:
             padding_scores = _joint_mask(key_padding_mask, attn_mask, is_causal, query)
         attended = F.scaled_dot_product_attention(
@@ -96,7 +99,7 @@ class FusedMultiheadAttention(MultiheadAttention):
             is_causal=is_causal and key_padding_mask is None,
         )
         attended = attended.permute(2, 0, 1, 3).flatten(2)
-        return linear_layer(self.out_proj, attended), None
+        return apply_packed(partial(linear_layer, self.out_proj), attended, packing), None
 
     def packed(self, *names: str) -> Callable[[Tensor], Tensor]:
         """Return ``n`` projections, ``q``, ``k``, ``v``, in one, from ``(..., in_dim)`` to ``(..., n * embed_dim)``."""
@@ -109,10 +112,11 @@ class FusedMultiheadAttention(MultiheadAttention):
         weight, bias = torch.cat([p.weight for p in projections]), torch.cat([p.bias for p in projections])
         return partial(linear, weight=weight, bias=bias)
 
-    def _project(self, query: Tensor, key: Tensor) -> tuple[Tensor, ...]:
+    def _project(self, query: Tensor, key: Tensor, packing: Packing | None) -> tuple[Tensor, ...]:
         if query is key:
-            return self.packed("q", "k", "v")(query).chunk(3, dim=-1)
-        return linear_layer(self.q_proj, query), *self.packed("k", "v")(key).chunk(2, dim=-1)
+            return apply_packed(self.packed("q", "k", "v"), query, packing).chunk(3, dim=-1)
+        queries = apply_packed(partial(linear_layer, self.q_proj), query, packing)
+        return queries, *self.packed("k", "v")(key).chunk(2, dim=-1)
 
     def split_heads(self, x: Tensor) -> Tensor:
         """Return ``(seq_len, batch, embed_dim)`` as ``(batch, heads, seq_len, head_dim)``."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from b2t_common.errors import InputError
 
 from .linear import matmul
+from .packing import packing
 from .r_drop import FusedCriterionConfig, fused_r_drop_loss
 
 # How many logits are computed at a time: few enough for a CPU's caches, enough to fill a GPU.  But never so few tokens
@@ -37,7 +38,7 @@ class _FusedLoss(torch.autograd.Function):
         sums = features.new_zeros(3, dtype=torch.float32)
         if wants_gradient:
             features_gradient = torch.empty_like(features)
-            weight_gradient = torch.zeros_like(weight, dtype=torch.float32)
+            weight_gradient = None
         # The sum of all logits of a token, (tokens, 1), without the logits.
         totals = (features.float() * weight.sum(dim=0, dtype=torch.float32)).sum(dim=1, keepdim=True)
         rows = _tokens_at_once(features, vocabulary)
@@ -64,17 +65,27 @@ class _FusedLoss(torch.autograd.Function):
                 gradient = torch.sub(probabilities, smoothing, out=logits)
                 # Padding has no gradient: it is left out where a row is as long as the features, not the vocabulary.
                 features_gradient[part] = matmul(gradient, weight).masked_fill_(is_padding, 0)
-                weight_gradient += matmul(gradient.t(), features[part].masked_fill(is_padding, 0))
+                product = matmul(gradient.t(), features[part].masked_fill(is_padding, 0))
+                # The first part needs no sum, which would read and write as many numbers as the weight has.
+                weight_gradient = product.float() if weight_gradient is None else weight_gradient.add_(product)
         if wants_gradient:
-            ctx.save_for_backward(features_gradient, weight_gradient.to(weight.dtype))
+            if weight_gradient is None:
+                weight_gradient = torch.zeros_like(weight)
+            # Not through save_for_backward, which would keep a second reference: see backward.
+            ctx.gradients = features_gradient, weight_gradient.to(weight.dtype)
         ctx.mark_non_differentiable(sums)
         return sums[0].clone(), sums
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient, _):
-        features_gradient, weight_gradient = ctx.saved_tensors
-        return features_gradient * gradient, weight_gradient * gradient, None, None, None
+        if ctx.gradients is None:
+            raise RuntimeError("the fused criterion computes its gradients with the loss, so they can be had once only")
+        gradients, ctx.gradients = ctx.gradients, None
+        # Nothing else refers to them, so they are scaled in place.  On a GPU a look at the scale makes the host wait.
+        if gradient.is_cuda or gradient != 1:
+            gradients = tuple(values.mul_(gradient) for values in gradients)
+        return *gradients, None, None, None
 
 
 def _tokens_at_once(features: Tensor, vocabulary: int) -> int:
@@ -100,6 +111,10 @@ def fused_label_smoothed_loss(
     if not torch.is_grad_enabled():
         # a parameter says that it wants a gradient in validation too
         weight = weight.detach()
+    # On a GPU the host would have to wait for the number of tokens.
+    packed = packing(target.eq(padding)) if features.device.type == "cpu" else None
+    if packed is not None:
+        features, target = packed.pack(features), target[packed.tokens]
     loss, sums = _FusedLoss.apply(features, weight, target, epsilon, padding)
     return loss, sums[1], sums[2]
 
@@ -132,10 +147,17 @@ class LabelSmoothedCrossEntropyCriterion(label_smoothed_cross_entropy.LabelSmoot
         Raises:
             InputError: the model has another output layer, or one that ``--find-unused-parameters`` cannot follow.
         """
+        target, net_input = model.get_targets(sample, None), sample["net_input"]
         is_twice = self.r_drop > 0 and self.training
-        net_input = _doubled(sample["net_input"]) if is_twice else sample["net_input"]
-        features = model(**net_input, features_only=True)[0]
-        target = model.get_targets(sample, None)
+        if is_twice:
+            net_input = _doubled(net_input)
+        decoder = model.decoder
+        # What is no token in both passes of R-Drop is read in neither.
+        decoder.unread = target.eq(self.padding_idx).repeat(2 if is_twice else 1, 1)
+        try:
+            features = model(**net_input, features_only=True)[0]
+        finally:
+            decoder.unread = None
         if self.ignore_prefix_size > 0:
             features, target = features[:, self.ignore_prefix_size :], target[:, self.ignore_prefix_size :]
         features, weight, target = features.flatten(0, 1), _output_weight(model), target.flatten()

@@ -123,6 +123,7 @@ def speed_parts() -> dict[str, str]:
         "ctranslate2 speed avx512",
         "shortlist",
     ]
+    names += ["training ceiling avx512", "training ceiling avx2", "training bf16 cpu"]
     files |= {name: name.replace(" ", "_") for name in names}
     parts = {name: included(f"benchmarks/results/{file}.md") for name, file in files.items()}
     return {**parts, "processors": tables_cpus.headlines_table(), "gpu": tables_gpus.measured()}

@@ -133,3 +133,12 @@ def test_flags_without_effect_are_named(cfg, caplog, settings, message):
     starting.warn_of_flags_without_effect(cfg)
     (warning,) = caplog.messages
     assert message in warning
+
+
+def test_bfloat16_on_a_processor_without_its_instructions_is_named(cfg, caplog, monkeypatch):
+    for is_fast, bf16, warnings in ((True, True, 0), (False, False, 0), (False, True, 1)):
+        monkeypatch.setattr(starting, "computes_bfloat16", lambda is_fast=is_fast: is_fast)
+        cfg.common.bf16 = bf16
+        starting.warn_of_slow_precision(cfg)
+        assert len(caplog.messages) == warnings
+    assert "no instructions for bfloat16" in caplog.messages[0]

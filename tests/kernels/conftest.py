@@ -17,6 +17,7 @@ def onednn(request, monkeypatch):
     monkeypatch.setattr(linear, "onednn_is_faster", lambda: request.param)
     # Small products too, but no empty ones.
     monkeypatch.setattr(linear, "_FEWEST", 1)
+    monkeypatch.setattr(linear, "least_rows", lambda: 1)
 
 
 @pytest.fixture(scope="session")

@@ -51,11 +51,20 @@ def test_a_layer_with_hooks_is_called():
 
 
 def test_onednn_is_used_where_it_is_faster(monkeypatch):
-    """This is on processors with AVX-512 that are not Intel's."""
+    """This is on processors that are not Intel's: with AVX-512 for all products, with AVX2 for all but a few rows."""
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
-    for intel, capability in ((True, "AVX512"), (False, "AVX512"), (False, "AVX2")):
+    x, onednn = {rows: torch.ones(rows, 2) for rows in (1, 31, 32)}, linear.onednn_is_faster.__wrapped__
+    monkeypatch.setattr(linear, "onednn_is_faster", onednn)
+    monkeypatch.setattr(linear, "least_rows", linear.least_rows.__wrapped__)
+    for intel, capability, rows in (
+        (True, "AVX512", []),
+        (False, "AVX512", [1, 31, 32]),
+        (False, "AVX2", [32]),
+        (True, "AVX2", []),
+        (False, "DEFAULT", []),
+    ):
         monkeypatch.setattr(linear, "_is_from_intel", lambda intel=intel: intel)
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda capability=capability: capability)
-        assert linear.onednn_is_faster.__wrapped__() == (not intel and capability == "AVX512")
+        assert [number for number in x if linear._is_for_onednn(x[number], 2**19)] == rows
