@@ -15,6 +15,7 @@ results that the documentation shows are in ``benchmarks/results``.
 * ``latency``: single sentences, the first sentence, the start of the program
 * ``int8_products``: matrix products with 8-bit weights
 * ``translation_quality``: what 8-bit weights change in translations
+* ``shortlist``: what an output layer of likely symbols only changes in translations
 * ``checkpoint_size``: gradients, optimizer state and checkpoints of models with shared layers
 * ``recompilations``: how often ``--compile`` compiles
 * ``kept_memory``: what it gives to keep freed memory, and what it costs
