@@ -104,7 +104,7 @@ def test_processes_that_load_data_go_on_until_the_run_ends(data, tmp_path, monke
     train(data, tmp_path, "--max-update", "40", *flags, command=b2t_train)
     assert len(loaders) >= 2
     assert updates(tmp_path) == 2
-    # SIGTERM ends them at the end of the run.  PyTorch's handler would report that, since the test holds their iterators.
+    # SIGTERM ends them at the end of the run.  PyTorch would report that, because the test holds their iterators.
     handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         for process in loaders:
