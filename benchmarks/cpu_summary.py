@@ -30,6 +30,7 @@ PARTS = {
     "busy_machine": "Beside other work",
 }
 """The parts of benchmarks/any_cpu.sh, and what the page calls them."""
+NOT_MEASURED = "not measured"
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -80,14 +81,14 @@ HEADLINES = (
 
 
 def measured(folder: Path, headline: Headline) -> str:
-    """Return a number of the folder of a kind of processor, ``not measured`` without its part."""
+    """Return a number of the folder of a kind of processor, ``NOT_MEASURED`` without its part."""
     result = folder / f"{headline.part}.json"
     if not result.is_file():
-        return "not measured"
+        return NOT_MEASURED
     try:
         return f"{headline.ratio(json.loads(result.read_text(encoding='utf-8'))['rows']):.2f}"
     except StopIteration:
-        return "not measured"
+        return NOT_MEASURED
 
 
 def section(folder: Path, part: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 from b2t_common.files import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = [*sorted((ROOT / "benchmarks/results").glob("*.json")), ROOT / "claims/results/speed.json"]
+RESULTS = [*sorted((ROOT / "benchmarks/results").rglob("*.json")), ROOT / "claims/results/speed.json"]
 
 
 def current_table(result: dict[str, Any]) -> str:

@@ -89,9 +89,10 @@ def prepared(world):
 
 
 def pytest_collection_finish():
-    """Keep the hundreds of thousands of objects of the imports out of all later collections of garbage."""
+    """Keep the hundreds of thousands of objects of the imports out of all collections of garbage, and have few of these."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000)
 
 
 def pytest_collection_modifyitems(items):

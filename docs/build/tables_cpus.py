@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from b2t_cli.tables import markdown_table
-from benchmarks.cpu_summary import HEADLINES, measured
+from benchmarks.cpu_summary import HEADLINES, NOT_MEASURED, measured
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks/results/cpu"
 KINDS = {"avx2": "without AVX-512", "avx512": "with AVX-512"}
@@ -26,3 +26,13 @@ def headlines_table() -> str:
     ]
     header = ["times as fast", *(cell for name in KINDS.values() for cell in (name, "goal"))]
     return markdown_table(header, rows, "lrrrr")
+
+
+def ratios(kind: str) -> str:
+    """Return what was measured on a kind of processor, in one line, without the comparisons with CTranslate2."""
+    found = {
+        headline.name: measured(RESULTS / kind, headline)
+        for headline in HEADLINES
+        if "CTranslate2" not in headline.name
+    }
+    return "; ".join(f"{name}: {ratio}" for name, ratio in found.items() if ratio != NOT_MEASURED)

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from b2t_cli.tables import markdown_table
 from claims import tables
 from claims.evidence import RESULTS, Evidence
 from claims.study.records import Record
 
+from . import tables_cpus
+
 ROOT = Path(__file__).resolve().parents[2]
 CURVES = "rates.svg"
 """The figure of the study's learning-rate curves, once there are some."""
 QUICKSTART = "docs/results/quickstart_grammar.md"
 MULTI30K = "docs/results/quickstart_multi30k.md"
-TRAINED = {
-    "6l": "B2T, 6-6 layers",
-    "18l": "B2T, 18-18",
-    "shared_12": "12-12 from 6 sets",
-    "shared_18": "18-18 from 6 sets",
-    "universal": "6-6 from one set",
-}
-"""The sizes of benchmarks/training_speed.py, and their last models."""
 
 
 def quickstart_score() -> str:
@@ -46,12 +38,14 @@ def results_table(evidence: Evidence, done: Sequence[Record]) -> str:
     time = _quickstart(MULTI30K)[1].split(".")[0]
     rows = [
         [f"Multi30k, 29,000 captions; {time}", f"BLEU {_bleu(MULTI30K)}", _page("runs", "Quickstart")],
-        [
-            "Training: times as fast as fairseq's transformer of the same depth and width",
-            _training(),
-            _page("speed", "Training"),
-        ],
-        ["Translation: times as fast as `fairseq-generate`", _translation(), _page("speed", "Translation")],
+        *(
+            [
+                f"One core {name}: times as fast as fairseq",
+                tables_cpus.ratios(kind),
+                _page("speed", "Both kinds of processor"),
+            ]
+            for kind, name in tables_cpus.KINDS.items()
+        ),
     ]
     verdicts = Counter(verdict for _, _, verdict, _ in tables.verdicts(evidence, done))
     counts = ", ".join(f"{verdict}: {count}" for verdict, count in verdicts.most_common())
@@ -74,20 +68,5 @@ def _bleu(name: str) -> str:
     return re.search(r"^BLEU\|.* = ([\d.]+)$", _quickstart(name)[0], flags=re.MULTILINE)[1]
 
 
-def _rows(name: str) -> list[dict[str, Any]]:
-    return json.loads((ROOT / f"benchmarks/results/{name}.json").read_text(encoding="utf-8"))["rows"]
-
-
-def _training() -> str:
-    """Return the speed of this plugin's models by that of fairseq's, the last model of each size."""
-    ratios = {row["size"]: row["speed_ratio"] for row in _rows("training_speed")}
-    return "; ".join(f"{title} {ratios[size]:.2f}" for size, title in TRAINED.items())
-
-
-def _translation() -> str:
-    rows = [row for row in _rows("decoding_speed") if row["program"] == "b2t generate"]
-    return "; ".join(f"{row['speed_ratio']:.2f} in batches of {row['setting']}" for row in rows)
-
-
 def _page(name: str, title: str) -> str:
-    return f"[{name}](docs/{name}.md#{title.lower()})"
+    return f"[{name}](docs/{name}.md#{title.lower().replace(' ', '-')})"

@@ -115,16 +115,12 @@ def speed_parts() -> dict[str, str]:
     names = ["training speed", "training steps", "parts", "large vocabulary", "loss curve", "decoding speed"]
     names += ["ctranslate2 speed", "checkpoint size", "recompilations", "training memory", "command startup"]
     names += ["int8 quality quickstart", "int8 products avx512", "int8 products avx2", "busy machine"]
-    names += [
-        "decoding speed avx512",
-        "decoding speed avx2",
-        "latency avx512",
-        "latency avx2",
-        "ctranslate2 speed avx512",
-        "shortlist",
-    ]
-    names += ["training ceiling avx512", "training ceiling avx2", "training bf16 cpu"]
+    names += ["training ceiling avx512", "training ceiling avx2", "training bf16 cpu", "shortlist"]
     files |= {name: name.replace(" ", "_") for name in names}
+    # what benchmarks/any_cpu.sh measured
+    for kind in tables_cpus.KINDS:
+        files |= {f"{name} {kind}": f"cpu/{kind}/{name}" for name in ("decoding", "latency", "ctranslate2")}
+    files["kept memory"] = "cpu/avx512/kept_memory"
     parts = {name: included(f"benchmarks/results/{file}.md") for name, file in files.items()}
     return {**parts, "processors": tables_cpus.headlines_table(), "gpu": tables_gpus.measured()}
 
