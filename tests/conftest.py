@@ -89,7 +89,7 @@ def prepared(world):
 
 
 def pytest_collection_finish():
-    """Keep the hundreds of thousands of objects of the imports out of all collections of garbage, and have few of these."""
+    """Keep what was imported, hundreds of thousands of objects, out of the collections of garbage; have few of them."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000)
