@@ -8,7 +8,7 @@ from b2t_cli.tables import markdown_table
 from benchmarks.cpu_summary import HEADLINES, NOT_MEASURED, measured
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks/results/cpu"
-KINDS = {"avx2": "without AVX-512", "avx512": "with AVX-512"}
+KINDS = {"avx2": "with AVX2", "avx512": "with AVX-512"}
 
 
 def headlines_table() -> str:
