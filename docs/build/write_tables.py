@@ -120,7 +120,7 @@ def speed_parts() -> dict[str, str]:
     # what benchmarks/any_cpu.sh measured
     for kind in tables_cpus.KINDS:
         files |= {f"{name} {kind}": f"cpu/{kind}/{name}" for name in ("decoding", "latency", "ctranslate2")}
-    files["kept memory"] = "cpu/avx512/kept_memory"
+    files |= {"kept memory": "cpu/avx512/kept_memory", "first result": "cpu/avx512/first_result"}
     parts = {name: included(f"benchmarks/results/{file}.md") for name, file in files.items()}
     return {**parts, "processors": tables_cpus.headlines_table(), "gpu": tables_gpus.measured()}
 
