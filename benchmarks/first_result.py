@@ -54,7 +54,17 @@ def commands(folder: Path, args: argparse.Namespace) -> dict[tuple[str, str], li
         run = folder / program
         training = [*common, *model_flags(arch, args.layers, args.width, 0.1), *flags, "--save-dir", str(run)]
         translation = ["--path", str(run / "checkpoint_last.pt"), "--beam", "4", "--cpu", "--num-workers", "0"]
-        translation += ["--required-batch-size-multiple", "1"]
+        # models that have learned nothing would end their sentences anywhere
+        translation += [
+            "--required-batch-size-multiple",
+            "1",
+            "--min-len",
+            "20",
+            "--max-len-a",
+            "0",
+            "--max-len-b",
+            "20",
+        ]
         for task, arguments in ((TRAINING, training), (TRANSLATION, translation)):
             found[task, program] = [sys.executable, "-c", *_MAIN[program][task], str(folder), *arguments]
     return found
