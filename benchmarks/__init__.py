@@ -35,7 +35,8 @@ results that the documentation shows are in ``benchmarks/results``.
 The programs share these modules: ``arguments`` (command lines), ``measuring`` (times, ratios, memory), ``write_result``
 (tables and files), ``trainers`` (fairseq's trainer), ``training_runs`` (models that train side by side),
 ``training_sizes`` and ``training_speed_table`` (models and table of ``training_speed``), ``translating``
-(fairseq-generate), ``gpu_runs`` (whole runs of ``b2t train``), ``synthetic_corpus`` (random sentences), ``peak_flops``.
+(fairseq-generate), ``summary_page`` (the pages of both scripts), ``gpu_runs`` (whole runs of ``b2t train``),
+``synthetic_corpus`` (random sentences), ``peak_flops``.
 """
 
 import os

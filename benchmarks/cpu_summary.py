@@ -7,7 +7,6 @@ This program imports neither PyTorch nor fairseq.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from b2t_cli.tables import markdown_table
-from b2t_common.files import write_whole
+from benchmarks.summary_page import sections, write_page
 
 PARTS = {
     "training_6l": "Training, 6-6 layers",
@@ -91,32 +90,15 @@ def measured(folder: Path, headline: Headline) -> str:
         return NOT_MEASURED
 
 
-def section(folder: Path, part: str) -> str:
-    """Return the section of a part: its result, or why there is none."""
-    result, failure = (folder / f"{part}.{suffix}" for suffix in ("md", "failed"))
-    if result.is_file():
-        text = result.read_text(encoding="utf-8").strip()
-    elif failure.is_file():
-        text = "No result:\n\n```\n" + failure.read_text(encoding="utf-8").strip() + "\n```"
-    else:
-        text = f"Not run yet: `bash benchmarks/any_cpu.sh --only {part}`"
-    return f"**{PARTS[part]}**\n\n{text}\n"
-
-
 def summary(folder: Path) -> str:
     """Return the page."""
     rows = [[headline.name, measured(folder, headline)] for headline in HEADLINES]
     table = markdown_table(["times as fast", folder.name], rows, "lr")
-    return "\n".join([f"{table}\n", *(section(folder, part) for part in PARTS)])
+    return f"{table}\n\n{sections(folder, 'any_cpu.sh', PARTS)}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", metavar="FOLDER", type=Path, help="where benchmarks/any_cpu.sh wrote its results")
-    args = parser.parse_args()
-    text = summary(args.folder)
-    write_whole({args.folder / "summary.md": text.encode()})
-    print(text, end="")
+    write_page(__doc__, "any_cpu.sh", summary)
 
 
 if __name__ == "__main__":

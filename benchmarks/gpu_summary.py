@@ -7,10 +7,9 @@ This program imports neither PyTorch nor fairseq.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from b2t_common.files import write_whole
+from benchmarks.summary_page import sections, write_page
 
 PARTS = {
     "parity": "Float32 against float64 on the CPU",
@@ -27,30 +26,13 @@ PARTS = {
 """The parts of benchmarks/gpu.sh, and what the page calls them."""
 
 
-def section(folder: Path, part: str) -> str:
-    """Return the section of a part: its result, or why there is none."""
-    result, failure = (folder / f"{part}.{suffix}" for suffix in ("md", "failed"))
-    if result.is_file():
-        text = result.read_text(encoding="utf-8").strip()
-    elif failure.is_file():
-        text = "No result:\n\n```\n" + failure.read_text(encoding="utf-8").strip() + "\n```"
-    else:
-        text = f"Not run yet: `bash benchmarks/gpu.sh --only {part}`"
-    return f"**{PARTS[part]}**\n\n{text}\n"
-
-
 def summary(folder: Path) -> str:
     """Return the page."""
-    return "\n".join(section(folder, part) for part in PARTS)
+    return sections(folder, "gpu.sh", PARTS)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", metavar="FOLDER", type=Path, help="where benchmarks/gpu.sh wrote its results")
-    args = parser.parse_args()
-    text = summary(args.folder)
-    write_whole({args.folder / "summary.md": text.encode()})
-    print(text, end="")
+    write_page(__doc__, "gpu.sh", summary)
 
 
 if __name__ == "__main__":
