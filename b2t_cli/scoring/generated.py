@@ -45,10 +45,6 @@ def read_generated(path: Path, references: Sequence[str]) -> list[str]:
     best = {number: candidates[0] for number, candidates in read_output(path).candidates.items()}
     expected = len(references)
     missing = [str(i) for i in range(expected) if i not in best]
-    if not best:
-        raise InputError(
-            f"{path} has no translation (a line D-0 ...); give what fairseq-generate or b2t generate printed"
-        )
     if missing:
         raise InputError(
             f"{path} has {len(best)} translations for {expected} references; missing sentences: "
@@ -71,7 +67,7 @@ def read_output(path: Path) -> Output:
     In one output all lines of a sentence, also those of ``--nbest``, follow each other.
 
     Raises:
-        InputError: a sentence is there twice.
+        InputError: there is no translation, or a sentence is there twice.
     """
     output = Output({}, {})
     last: dict[str, int | None] = {"S": None, "D": None}
@@ -93,6 +89,10 @@ def read_output(path: Path) -> Output:
             output.sources[number] = line.split("\t", 1)[1]
         else:
             output.candidates.setdefault(number, []).append(line.split("\t", 2)[2])
+    if not output.candidates:
+        raise InputError(
+            f"{path} has no translation (a line D-0 ...); give what fairseq-generate or b2t generate printed"
+        )
     return output
 
 

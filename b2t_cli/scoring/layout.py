@@ -76,13 +76,28 @@ def describe_run(run: dict[str, Any]) -> str:
     return f"{run['run']}: {model}, {run['parameters']:,} parameters{missing}"
 
 
-def _match(run: dict[str, Any], match: dict[str, Any]) -> str:
+def describe_match(
+    run: dict[str, Any], match: dict[str, Any], metric: str, scores: tuple[float | None, float | None]
+) -> str:
+    """Return the sentence that says which result of the papers has the settings of a run, and how its score differs.
+
+    Args:
+        run: the run.
+        match: the result, and the difference of the scores; ``None`` if they cannot be compared.
+        metric: what the sentence calls the score.
+        scores: that of the papers, and that of the run.
+    """
     row, difference = match["row"], match["difference"]
     note = f"* {row['model']} has the settings of {run['run']}"
     if difference is not None:
-        averages = f"{number(row['average'])} there, {number(run['average']['BLEU'])} here"
-        note += f": average {averages}, difference {number(difference, '+')}"
+        there, here = map(number, scores)
+        note += f": {metric} {there} there, {here} here, difference {number(difference, '+')}"
     return note + (f"; {row['note']}" if "note" in row else "")
+
+
+def _match(run: dict[str, Any], match: dict[str, Any]) -> str:
+    here = (run["average"] or {}).get("BLEU")
+    return describe_match(run, match, "average", (match["row"].get("average"), here))
 
 
 def list_signatures(runs: Sequence[dict[str, Any]]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..tables import RULE, Table, number
 from . import published
-from .layout import describe_run, list_signatures, millions, of_both_stacks
+from .layout import describe_match, describe_run, list_signatures, millions, of_both_stacks
 from .published import TOKENIZED
 
 COLUMNS = (TOKENIZED, "BLEU", "chrF2")
@@ -63,9 +63,5 @@ def _paper_row(row: dict[str, Any], is_match: bool, columns: Sequence[str]) -> l
 
 
 def _match(run: dict[str, Any], match: dict[str, Any]) -> str:
-    row, difference = match["row"], match["difference"]
-    note = f"* {row['model']} has the settings of {run['run']}"
-    if difference is not None:
-        scores = f"{number(row['tokenized_bleu'])} there, {number(run['average'][TOKENIZED])} here"
-        note += f": {TOKENIZED} {scores}, difference {number(difference, '+')}"
-    return note
+    here = (run["average"] or {}).get(TOKENIZED)
+    return describe_match(run, match, TOKENIZED, (match["row"].get("tokenized_bleu"), here))
