@@ -12,7 +12,10 @@ sys.path[:0] = [str(ROOT / "tests/lib"), str(ROOT / "scripts/corpus")]
 sys.path.insert(0, str(ROOT))
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a process whose backward passes had threads for GPUs cannot be forked
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # test processes run side by side
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as scripts/lib.sh has it
+
+from b2t_common.threads import let_waiting_threads_sleep  # noqa: E402
+
+let_waiting_threads_sleep()  # before PyTorch is imported
 
 import composition  # noqa: E402
 import pytest  # noqa: E402
