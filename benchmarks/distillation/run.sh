@@ -8,7 +8,7 @@
 #   --from DIR   Multi30k's files, as for scripts/quickstart.sh
 #
 # A second call continues where the first one stopped. The result is written by
-#   python -m benchmarks.distillation.result DIR --output benchmarks/results/distillation
+#   python -m benchmarks.distilling DIR --output benchmarks/results/distilling
 . "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib.sh"
 
 work='' from=()
