@@ -28,6 +28,7 @@ results that the documentation shows are in ``benchmarks/results``.
 * ``cpu_summary``: the page of ``benchmarks/any_cpu.sh``, which runs all that says how fast a processor is
 * ``long_sentences``: translations of sentences longer than those of training, by positions
 * ``subword_sampling``: sentences and batches whose pieces are drawn, and the time for it
+* ``sampling_quality``: what such pieces do for the scores; ``benchmarks/sampling/run.sh`` trains with and without
 * ``mbr``: minimum Bayes risk by chrF and BLEU, with candidates by beam and by sampling
 * ``distilling``: what a student learns from a teacher's translations; ``benchmarks/distillation/run.sh`` trains both
 * ``rewrite_tables``: writes the tables of ``benchmarks/results`` again from their numbers
@@ -36,7 +37,8 @@ The programs share these modules: ``arguments`` (command lines), ``measuring`` (
 (tables and files), ``trainers`` (fairseq's trainer), ``training_runs`` (models that train side by side),
 ``training_sizes`` and ``training_speed_table`` (models and table of ``training_speed``), ``translating``
 (fairseq-generate), ``summary_page`` (the pages of both scripts), ``gpu_runs`` (whole runs of ``b2t train``),
-``synthetic_corpus`` (random sentences), ``peak_flops``.
+``synthetic_corpus`` (random sentences), ``peak_flops``,
+``quickstart_runs`` (folders of ``scripts/quickstart.sh``).
 """
 
 import os

@@ -6,14 +6,12 @@ python -m benchmarks.distilling runs/distillation --output benchmarks/results/di
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
-from b2t_cli.runs.run import read_all
-from b2t_common.errors import InputError
 from benchmarks.arguments import benchmark_parser
 from benchmarks.measuring import machine
+from benchmarks.quickstart_runs import read_finished
 from benchmarks.write_result import print_and_write, table_with_note
 
 TEXTS = {
@@ -30,21 +28,15 @@ def row(work: Path, name: str) -> dict[str, Any]:
     Raises:
         InputError: it is not finished.
     """
-    file = work / name / "score.txt"
-    if not file.is_file():
-        raise InputError(f"{file} is not there: benchmarks/distillation/run.sh has not come so far; call it again")
-    scores = {metric: float(score) for metric, score in re.findall(r"^(\w+)\|.* = ([\d.]+)$", file.read_text(), re.M)}
-    (run,) = read_all([work / name])
-    if run.model.parameters is None:
-        raise InputError(f"{work / name} does not say how many parameters its model has; give the folder of run.sh")
+    finished = read_finished(work / name, "benchmarks/distillation/run.sh")
     return {
         "run": name,
         "text": TEXTS[name],
-        "sharing": run.model.sharing,
-        "parameters": run.model.parameters,
-        "updates": run.updates(),
-        "bleu": scores["BLEU"],
-        "chrf": scores["chrF2"],
+        "sharing": finished.run.model.sharing,
+        "parameters": finished.parameters,
+        "updates": finished.run.updates(),
+        "bleu": finished.bleu,
+        "chrf": finished.chrf,
     }
 
 

@@ -1,9 +1,10 @@
-"""Compare the translations of 8-bit weights with those of float32, on a trained model and its test set.
+"""Compare the translations of 8-bit weights with those of float32, on trained models and their test sets.
 
     python -m benchmarks.translation_quality runs/quickstart-multi30k --output benchmarks/results/int8_quality_multi30k
 
-RUN is the folder of scripts/quickstart.sh.  A processor without VNNI instructions needs smaller whole numbers.  Any
-processor computes the same with them, so both kinds are compared.
+RUN is the folder of scripts/quickstart.sh.  The translations of several runs are compared as one test set: a difference
+of a few tenths of BLEU is within the noise of one model and 1,000 sentences.  A processor without VNNI instructions
+needs smaller whole numbers.  Any processor computes the same with them, so both kinds are compared.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch
 from sacrebleu.metrics import BLEU
 from sacrebleu.significance import PairedTest
 
+from b2t_common.errors import InputError
 from b2t_common.files import read_lines
 from b2t_fairseq.kernels import quantized
 from benchmarks.arguments import add_threads, benchmark_parser
@@ -102,30 +104,43 @@ def markdown(result: dict) -> str:
 
 def parse_args() -> argparse.Namespace:
     parser = benchmark_parser(__doc__)
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of scripts/quickstart.sh")
+    parser.add_argument("runs", type=Path, metavar="RUN", nargs="+", help="folder of scripts/quickstart.sh")
     parser.add_argument("--checkpoint", default="averaged.pt", help="in that folder")
     parser.add_argument("--beam", type=int, default=5)
     add_threads(parser)
     return parser.parse_args()
 
 
+def read_references(run: Path) -> list[str]:
+    """Return the references of a run's test set.
+
+    Raises:
+        InputError: the folder has none.
+    """
+    file = next(run.glob("raw/test*.de"), None)
+    if file is None:
+        raise InputError(f"{run} has no file raw/test*.de; give the folder that scripts/quickstart.sh wrote (--work)")
+    return read_lines(file)
+
+
 def main() -> None:
     args = parse_args()
     torch.set_num_threads(args.threads)
     warnings.simplefilter("ignore")
-    references = read_lines(next(args.run.glob("raw/test*.de")))
+    references = [read_references(run) for run in args.runs]
     flags = ["--beam", str(args.beam), "--cpu", "--gen-subset", "test", "--remove-bpe", "sentencepiece"]
-    translations = {}
+    translations: dict[str, list[Translation]] = {name: [] for name in variants()}
     with tempfile.TemporaryDirectory() as folder:
-        for name, (largest, settings) in variants().items():
-            with weights_up_to(largest):
-                _, found = translate(args.run / "data", args.run / args.checkpoint, Path(folder), flags, settings)
-            translations[name] = [found[number] for number in range(len(references))]
+        for run, lines in zip(args.runs, references, strict=True):
+            for name, (largest, settings) in variants().items():
+                with weights_up_to(largest):
+                    _, found = translate(run / "data", run / args.checkpoint, Path(folder), flags, settings)
+                translations[name] += [found[number] for number in range(len(lines))]
     result = {
         "machine": machine("cpu"),
-        "model": f"{args.run.name}/{args.checkpoint}",
+        "model": ", ".join(f"{run.name}/{args.checkpoint}" for run in args.runs),
         "beam": args.beam,
-        "rows": compare(translations, references, "de"),
+        "rows": compare(translations, [line for lines in references for line in lines], "de"),
     }
     print_and_write("translation_quality", result, markdown, args.output)
 

@@ -1,0 +1,40 @@
+"""What a benchmark reads from the folder of scripts/quickstart.sh."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from b2t_cli.runs.run import Run, read_all
+from b2t_common.errors import InputError
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A training, the number of its parameters, and its scores on the test set."""
+
+    run: Run
+    parameters: int
+    bleu: float
+    chrf: float
+
+
+def read_finished(folder: Path, script: str) -> FinishedRun:
+    """Return the run of a folder.
+
+    Args:
+        folder: that scripts/quickstart.sh wrote.
+        script: the script to call again if the run is not finished.
+
+    Raises:
+        InputError: the run is not finished, or its model is unknown.
+    """
+    file = folder / "score.txt"
+    if not file.is_file():
+        raise InputError(f"{file} is not there: {script} has not come so far; call it again")
+    scores = {metric: float(score) for metric, score in re.findall(r"^(\w+)\|.* = ([\d.]+)$", file.read_text(), re.M)}
+    (run,) = read_all([folder])
+    if run.model.parameters is None:
+        raise InputError(f"{folder} does not say how many parameters its model has; give the folder of {script}")
+    return FinishedRun(run, run.model.parameters, scores["BLEU"], scores["chrF2"])
