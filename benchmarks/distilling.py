@@ -55,7 +55,10 @@ def markdown(result: dict[str, Any]) -> str:
         ]
         for row in result["rows"]
     ]
-    note = f"Multi30k, test_2016_flickr; the teacher translated the training text in {result['seconds']:,} s."
+    note = (
+        f"Multi30k, test_2016_flickr; the teacher translated the training text in {result['seconds']:,} s. The "
+        "dictionary is that of the text that a model is trained on, so the numbers of parameters differ."
+    )
     return table_with_note(header, rows, "lllrrrr", result, note)
 
 

@@ -83,6 +83,7 @@ def runs_parts() -> dict[str, str]:
         "batch sizes": tables_gpus.batch_sizes_table(),
         "subword sampling": included("benchmarks/results/subword_sampling.md", "docs/runs.md"),
         "mbr": included("benchmarks/results/mbr.md", "docs/runs.md"),
+        "distilling": included("benchmarks/results/distilling.md", "docs/runs.md"),
     }
 
 
