@@ -16,7 +16,7 @@ from b2t_common.names import STACKS
 from claims.configurations import LABELS, TITLES
 from claims.evidence import RESULTS, Evidence, mean_and_range, read, top_third
 from claims.registry import CLAIMS
-from claims.study import records
+from claims.study import judging, records
 from claims.study import registry as study
 from claims.study import tables as tables_study
 from claims.study.judging import NOT_RUN
@@ -52,11 +52,19 @@ def details_table(evidence: Evidence, done: Sequence[Record]) -> str:
     """Return all numbers behind the verdicts, by name of the claim or of what measures it."""
     studied = study.judge(done)
     rows = [
-        [f"`{claim.name}`", studied[claim.name].details or NOT_RUN, tables_study.beside(done, claim.models)]
+        [f"`{claim.name}`", studied[claim.name].details, tables_study.beside(done, claim.models)]
         for claim in study.CLAIMS
+        if _is_begun(claim, studied[claim.name], done)
     ]
     rows += [[f"`{claim.name}`", claim.judge(evidence).reason, ""] for claim in CLAIMS if not claim.configs]
     return markdown_table(["claim", "numbers", "above the best, rates within 0.1 bit, clipped"], rows, "lll")
+
+
+def _is_begun(claim: study.StudyClaim, judgement: judging.Judgement, done: Sequence[Record]) -> bool:
+    """Whether a run is done whose numbers say something about a claim of the study."""
+    if claim.words:
+        return bool(judgement.details)
+    return any(judging.curve(done, model).runs for model in claim.models)
 
 
 def one_rate_table(evidence: Evidence) -> str:

@@ -43,11 +43,19 @@ def progress(done: Sequence[Record]) -> str:
 
 
 def curves_table(done: Sequence[Record]) -> str:
-    """Return the loss of each model at each rate with the first seed."""
-    extra = {rate for model in MODELS for rate in judging.curve(done, model).losses} - {*map(float, grid.RATES)}
-    rates = sorted({*map(float, grid.RATES), *extra})
-    rows = [[model.label, *_cells(judging.curve(done, model), rates)] for model in MODELS]
-    return markdown_table(["model", *(f"{rate:g}" for rate in rates)], rows, "l" + "r" * len(rates))
+    """Return the loss of each model at each rate with the first seed, and the models of which no run is done."""
+    curves = [judging.curve(done, model) for model in MODELS]
+    if not any(curve.runs for curve in curves):
+        return NOTHING
+    rates = sorted({*map(float, grid.RATES), *(rate for curve in curves for rate in curve.losses)})
+    rows = [[curve.model.label, *_cells(curve, rates)] for curve in curves if curve.runs]
+    table = markdown_table(["model", *(f"{rate:g}" for rate in rates)], rows, "l" + "r" * len(rates))
+    return _with_the_others(table, [curve.model.label for curve in curves if not curve.runs])
+
+
+def _with_the_others(table: str, not_run: Sequence[str]) -> str:
+    """Return a table and, below it, the names of what has no row in it."""
+    return f"{table}\n\nNot run yet: {'; '.join(not_run)}." if not_run else table
 
 
 def _cells(curve: Curve, rates: Sequence[float]) -> list[str]:
@@ -64,17 +72,17 @@ def _cells(curve: Curve, rates: Sequence[float]) -> list[str]:
 
 def tuned_table(done: Sequence[Record]) -> str:
     """Return each model at its best rate: loss, gap to the best model of its depth, and how much the rate matters."""
-    if not done:
-        return NOTHING
     curves = [judging.curve(done, model) for model in MODELS]
+    if not any(curve.runs for curve in curves):
+        return NOTHING
     best = best_losses(done)
     header = ["model", "best rate", "loss", "above the best", "within 0.1 bit", "sensitivity", "clipped", "failed"]
-    rows = [_tuned_row(curve, best.get(curve.model.layers)) for curve in curves]
+    rows = [_tuned_row(curve, best.get(curve.model.layers)) for curve in curves if curve.runs]
     return markdown_table(header, rows, "lrrrrrrr")
 
 
 def _tuned_row(curve: Curve, best: float | None) -> list[str]:
-    failed = judging.count(curve.failed, len(curve.runs)) if curve.runs else NOT_RUN
+    failed = judging.count(curve.failed, len(curve.runs))
     if not curve.inside or curve.tuned is None or best is None:
         why = "fails at every rate" if curve.complete and curve.tuned is None else NOT_RUN
         return [curve.model.label, why, "", "", "", "", "", failed]
@@ -137,7 +145,7 @@ def words_table(done: Sequence[Record]) -> str:
     """Return the shares of the products that each model finds, by the length of the words, mean over the seeds."""
     if not any(one["task"] == WORDS for one in done):
         return NOTHING
-    rows = []
+    rows, others = [], []
     for model in WORD_MODELS:
         for rate in WORD_RATES:
             runs = [
@@ -145,14 +153,16 @@ def words_table(done: Sequence[Record]) -> str:
                 for one in records.of(done, model.name, WORD_UPDATES, WORDS)
                 if one["rate"] == rate and one.get("exact")
             ]
-            rows.append([model.label, rate, str(len(runs)) if runs else NOT_RUN, *(_share(runs, *k) for k in LENGTHS)])
+            if runs:
+                rows.append([model.label, rate, str(len(runs)), *(_share(runs, *k) for k in LENGTHS)])
+            else:
+                others.append(f"{model.label} at {rate}")
     header = ["model", "rate", "seeds", *(f"k = {low} to {high}" for low, high in LENGTHS)]
-    return markdown_table(header, rows, "lr" + "r" * (len(LENGTHS) + 1))
+    return _with_the_others(markdown_table(header, rows, "lr" + "r" * (len(LENGTHS) + 1)), others)
 
 
 def _share(runs: Sequence[Record], low: int, high: int) -> str:
-    shares = [one["exact"][str(length)] for one in runs for length in range(low, high + 1)]
-    return f"{mean(shares):.1%}" if shares else ""
+    return f"{mean(one['exact'][str(length)] for one in runs for length in range(low, high + 1)):.1%}"
 
 
 def main() -> None:
