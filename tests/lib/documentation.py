@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -12,6 +13,24 @@ _NAMES = ["README.md", "CONTRIBUTING.md", "claims/README.md"]
 _NAMES += [f"docs/{path.name}" for path in sorted(ROOT.glob("docs/*.md"))]
 PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in _NAMES}
 """The text of every page by its name. The CHANGELOG is not among them: it names what no longer exists."""
+
+NOTEBOOK = "docs/quickstart.ipynb"
+
+
+def page_of_notebook(variables: dict[str, str]) -> str:
+    """Return the notebook as a page: its text, and its cells as blocks in which shell variables have these values."""
+    page = []
+    for cell in json.loads((ROOT / NOTEBOOK).read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "code":
+            magic, _, commands = text.partition("\n")
+            shell = magic.startswith("%%bash")
+            for name, value in variables.items():
+                commands = commands.replace(f"${name}", value)
+            text = f"```bash\n{commands}\n```" if shell else f"```python\n{text}\n```"
+        page.append(text)
+    return "\n\n".join(page)
+
 
 COMMANDS = ("b2t", "bash", "python", "pip", "torchrun", "sbatch", "srun")
 

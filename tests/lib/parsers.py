@@ -216,7 +216,7 @@ def help_of(name: str, *arguments: str) -> str:
 @cache
 def _check_training(config: str, *flags: str) -> None:
     """Let fairseq's parser read the command that ``scripts/train.sh`` would run on a machine with 8 GPUs, or one."""
-    gpus = 1 if config.startswith(("configs/small/", "configs/iwslt14_de_en/")) else 8
+    gpus = 1 if config.startswith(("configs/small/", "configs/iwslt14_de_en/", "configs/notebook/")) else 8
     with tempfile.TemporaryDirectory() as folder:
         output, planned_flags = planned(config, *flags, gpus=gpus, folder=Path(folder), check=False)
     if planned_flags is None:

@@ -3,7 +3,16 @@
 import re
 
 import pytest
-from documentation import PAGES, fenced_commands, fences, inline_code, inline_commands, statements
+from documentation import (
+    NOTEBOOK,
+    PAGES,
+    fenced_commands,
+    fences,
+    inline_code,
+    inline_commands,
+    page_of_notebook,
+    statements,
+)
 from helpers import ROOT
 from parsers import Refused, check, help_of, known_options, parser_of
 
@@ -14,6 +23,8 @@ from docs.build import write_tables
 # the flags of the papers' releases, which docs/methods.md translates
 RELEASES = {"--residual-bottom-to-top", "--sampling-method", "--enc-replace-rate", "--dec-replace-rate"}
 RELEASES |= {"--share-params-cross-layer", "--share-layer-num", "--share-type"}
+# the blocks of the notebook are checked by test_notebook.py
+TEXTS = {**PAGES, NOTEBOOK: page_of_notebook({})}
 
 
 def anchors(text: str) -> set[str]:
@@ -29,9 +40,9 @@ class TestCommands:
         for words in fenced_commands(PAGES[page]):
             check(words)
 
-    @pytest.mark.parametrize("page", PAGES)
+    @pytest.mark.parametrize("page", TEXTS)
     def test_every_command_in_the_text_is_accepted_by_its_own_parser(self, page):
-        for words in inline_commands(PAGES[page]):
+        for words in inline_commands(TEXTS[page]):
             check(words)
 
     def test_commands_are_found(self):
@@ -115,7 +126,7 @@ class TestCommands:
         scripts = [f"scripts/{name}.sh" for name in names]
         for script in [*scripts, "scripts/setup.sh", "scripts/test.sh", "claims/run.sh"]:
             known |= set(re.findall(r"(?<!\w)--[a-z][\w-]*", help_of(script)))
-        for page, text in PAGES.items():
+        for page, text in TEXTS.items():
             for code in inline_code(text):
                 if not inline_commands(f"`{code}`"):
                     unknown = set(re.findall(r"(?<![\w/-])--[a-z][\w-]*", code)) - known
@@ -123,10 +134,10 @@ class TestCommands:
 
 
 class TestLinks:
-    @pytest.mark.parametrize("page", PAGES)
+    @pytest.mark.parametrize("page", TEXTS)
     def test_links_and_images_lead_somewhere(self, page):
         folder = (ROOT / page).parent
-        text = re.sub(r"^```.*?^```$", "", PAGES[page], flags=re.DOTALL | re.MULTILINE)
+        text = re.sub(r"^```.*?^```$", "", TEXTS[page], flags=re.DOTALL | re.MULTILINE)
         for target in re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text):
             if target.startswith(("http://", "https://")):
                 continue
@@ -137,10 +148,10 @@ class TestLinks:
             if anchor:
                 assert anchor in anchors(path.read_text(encoding="utf-8")), (page, target)
 
-    @pytest.mark.parametrize("page", PAGES)
+    @pytest.mark.parametrize("page", TEXTS)
     def test_paths_in_the_text_exist(self, page):
         folders = "b2t_fairseq|b2t_cli|b2t_common|benchmarks|claims|configs|docs|scripts|tests"
-        for code in inline_code(PAGES[page]):
+        for code in inline_code(TEXTS[page]):
             if re.fullmatch(rf"({folders})/[\w./-]+", code):
                 assert (ROOT / code).exists(), (page, code)
 
