@@ -72,10 +72,10 @@ def run(settings: Mapping[str, str], timeout: int = 600) -> dict[str, Any]:
 
 
 def without_machine(notebook: Any) -> dict[str, Any]:
-    """Return a notebook in whose outputs the folders of this machine have the names that they have for everyone."""
+    """Return a notebook without what its outputs say of this machine: names of folders, and warnings of libraries."""
     folders = {str(ROOT): "b2t_fairseq", sys.prefix: "ENVIRONMENT", str(Path.home()): "HOME"}
     for cell in notebook["cells"]:
-        text = json.dumps(cell.get("outputs", []))
+        text = json.dumps([output for output in cell.get("outputs", []) if output.get("name") != "stderr"])
         for folder, name in folders.items():
             text = text.replace(folder, name)
         if "outputs" in cell:

@@ -10,8 +10,14 @@ import numpy as np
 import pytest
 import sentencepiece
 import torch
+from fairseq import tasks
 from fairseq.data import Dictionary
+from fairseq.dataclass.initialize import add_defaults, hydra_init
 from fairseq.tasks.translation import TranslationTask
+from helpers import ROOT
+from hydra import compose, initialize_config_dir
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
 from pieces import MODELS, binarize_pieces
 from stopped import stopped_at
 from training import assert_same_run, train
@@ -23,6 +29,7 @@ from b2t_fairseq.subwords.merging import Merging
 from b2t_fairseq.subwords.task import SamplingTranslationConfig, parse
 from b2t_fairseq.subwords.unigram import Unigram
 from b2t_fairseq.upstream import stopping
+from b2t_fairseq.upstream.hydra_loading import Loading
 
 SMALL = ["--encoder-layers", "1", "--decoder-layers", "1"]
 STRENGTHS = {"unigram": 0.1, "bpe": 0.3, "subword_nmt": 0.4}
@@ -292,6 +299,20 @@ class TestRuns:
         updates = whole["optimizer_history"][-1]["num_updates"]
         stopped_at(updates - 1, monkeypatch, unigram_data, tmp_path / "parts", *flags)
         assert_same_run(whole, train(unigram_data, tmp_path / "parts", *flags, command=b2t_train))
+
+    def test_a_yaml_file_has_the_flags(self, unigram_data):
+        """fairseq-hydra-train knows them because it loads the plugin first, see the command in test_training.py."""
+        overrides = [f"task.data={unigram_data}", "task.subword_sampling=none/0.2", "checkpoint.save_dir=run"]
+        hydra_init("b2t_cycle_rev")
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(ROOT / "configs/hydra"), version_base="1.1"):
+            cfg = compose("b2t_cycle_rev", overrides, return_hydra_config=True)
+            (loading,) = Callbacks(cfg).callbacks
+        assert type(loading) is Loading
+        add_defaults(cfg)
+        task = tasks.setup_task(cfg.task)
+        task.load_dataset("train")
+        assert task.datasets["train"].sides.keys() == {"tgt"}
 
     def test_other_data_is_refused_before_the_first_update(self, data, tmp_path):
         with pytest.raises(InputError, match=r"--subword-sampling 0.2 needs the model of the pieces"):

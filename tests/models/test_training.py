@@ -145,6 +145,7 @@ dataset.max_tokens=160 dataset.required_batch_size_multiple=1 dataset.num_worker
 model.encoder_layers=4 model.decoder_layers=4 model.encoder_unique_layers=2 model.decoder_unique_layers=2
 model.dropout=0.1
 optimization.max_update=3 optimization.lr=[0.01] optimization.clip_norm=0.1 optimization.update_freq=[1]
+task.subword_sampling=none +task.subword_model=unused
 lr_scheduler.warmup_updates=4 lr_scheduler.warmup_init_lr=-1
 """
 

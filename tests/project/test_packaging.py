@@ -93,7 +93,7 @@ def test_the_source_distribution_holds_what_a_user_needs(source_files):
     assert {"README.md", "CHANGELOG.md", "LICENSE", "hubconf.py"} <= source_files
     folders = {name.split("/")[0] for name in source_files if "/" in name}
     assert folders == {*PACKAGES, "b2t_fairseq.egg-info", "configs", "docs", "scripts"}
-    assert {name.rsplit(".")[-1] for name in source_files if name.startswith("docs/")} == {"md", "svg"}
+    assert {name.rsplit(".")[-1] for name in source_files if name.startswith("docs/")} == {"md", "svg", "ipynb"}
 
 
 def test_twine_accepts_both(built):
@@ -117,7 +117,7 @@ def test_metadata(site):
     assert "torch>=2.6" in requirements
     extras = set(distribution.metadata.get_all("Provides-Extra"))
     extras_of_setup = {"fairseq", "report", "tensorboard", "moses-bpe", "convert"}
-    assert extras == {*extras_of_setup, "wandb", "transformers", "comet", "dev"}
+    assert extras == {*extras_of_setup, "wandb", "transformers", "comet", "notebook", "dev"}
     assert [entry.value for entry in distribution.entry_points if entry.name == "b2t"] == ["b2t_cli:main"]
 
 
