@@ -6,6 +6,7 @@ python -m b2t_cli.runs.progress TOTAL_UPDATES < log
 
 from __future__ import annotations
 
+import argparse
 import math
 import re
 import sys
@@ -41,8 +42,11 @@ def short(line: str, total: int) -> str | None:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("total", type=int, metavar="TOTAL_UPDATES", help="updates that the training is to reach")
+    total = parser.parse_args().total
     for line in sys.stdin:
-        shown = short(line, int(sys.argv[1]))
+        shown = short(line, total)
         if shown is not None:
             print(shown, flush=True)
 

@@ -3,6 +3,10 @@
 import base64
 import json
 import re
+import shutil
+import sys
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from documentation import fenced_commands, fences, page_of_notebook
@@ -49,6 +53,28 @@ class TestCells:
         assert set(shells) == {"%%bash -e", "%%bash -e -o pipefail"}
         piped = [cell for cell in CODE if cell["source"][0].startswith("%%") and "| python" in "".join(cell["source"])]
         assert [cell["source"][0].strip() for cell in piped] == ["%%bash -e -o pipefail"]
+
+    def test_the_first_cell_finds_the_project(self, monkeypatch, tmp_path):
+        """Or copies it where the notebook was opened alone; the commands that follow are those of its own Python."""
+        first = "".join(CODE[0]["source"])
+        for name in ("VIRTUAL_ENV", "PATH"):
+            monkeypatch.setenv(name, "/elsewhere")
+        for folder in (ROOT / "docs", ROOT):
+            monkeypatch.chdir(folder)
+            exec(first, {})
+            assert Path.cwd() == ROOT
+            assert shutil.which("python") == str(Path(sys.prefix, "bin/python"))
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(RuntimeError, match="set REPOSITORY"):
+            exec(first, {})
+        clone = Mock(side_effect=lambda command, check: command[-1].symlink_to(ROOT))
+        monkeypatch.setattr("subprocess.run", clone)
+        for _ in range(2):  # the second time it is there
+            monkeypatch.chdir(tmp_path)
+            exec(first.replace('REPOSITORY = ""', 'REPOSITORY = "https://example.org/project"'), {})
+            assert Path.cwd() == ROOT
+        clone.assert_called_once()
+        assert clone.call_args.args[0][-2] == "https://example.org/project"
 
     def test_it_is_a_notebook(self):
         nbformat = pytest.importorskip("nbformat")
