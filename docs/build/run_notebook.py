@@ -33,6 +33,13 @@ def read(path: Path = NOTEBOOK) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def text_of(notebook: Any) -> str:
+    """Return the content of a notebook's file, as Jupyter writes it."""
+    import nbformat
+
+    return nbformat.writes(nbformat.from_dict(notebook)) + "\n"
+
+
 def code_of(notebook: Mapping[str, Any]) -> list[str]:
     """Return the text of each code cell."""
     return ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
@@ -96,8 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if WORK.exists():
         print(f"{WORK} has results of an earlier run, which would not be run again; delete it", file=sys.stderr)
         return 1
-    notebook = run({}, timeout=7200)
-    write_whole({NOTEBOOK: (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode()})
+    write_whole({NOTEBOOK: text_of(run({}, timeout=7200)).encode()})
     return 0
 
 
