@@ -57,7 +57,7 @@ def markdown(result: dict[str, Any]) -> str:
     header = ["`--subword-sampling`", "BLEU, mean", "each seed", "chrF2, mean", "difference of BLEU"]
     first = result["rows"][0]
     note = (
-        f"Multi30k, test_2016_flickr, {len(first['seeds'])} seeds, {first['updates']:,} updates of 1,000 tokens, "
+        f"Multi30k, test_2016_flickr, {len(first['seeds'])} seeds, {first['updates']:,} updates, "
         f"{first['parameters']:,} parameters. Differences are those of two runs with one seed."
     )
     return table_with_note(header, rows, "lrrrr", result, note)

@@ -1,8 +1,8 @@
 # shellcheck shell=bash disable=SC2034
-# The model of benchmarks/sampling/run.sh: B2T with 3-3 layers of width 128, six epochs of Multi30k.
-# The script sets the seed and the flags of the sampling.
+# The model of benchmarks/sampling/run.sh: B2T with 3-3 layers of width 128, twenty epochs of Multi30k.
+# The script sets the seed and the number of the sampling.
 vocab_size=4000
-max_update=2500
+max_update=9000
 model=(
     --arch b2t_transformer --residual b2t --share-all-embeddings
     --encoder-layers 3 --decoder-layers 3
@@ -11,11 +11,12 @@ model=(
 )
 training=(
     --optimizer adam_fused --adam-betas '(0.9, 0.98)' --clip-norm 1.0
-    --max-tokens 1000
+    # with room for the longer sentences of the sampling, so that an update has about as many sentences as without it
+    --max-tokens "$([ -n "$SAMPLING" ] && echo 1700 || echo 1000)"
     --lr-scheduler polynomial_decay --lr 3e-3 --end-learning-rate 1e-5
-    --warmup-updates 300 --total-num-update "$max_update"
+    --warmup-updates 400 --total-num-update "$max_update"
     --criterion label_smoothed_cross_entropy_fused --label-smoothing 0.1
-    --save-interval-updates 250 --keep-interval-updates 3 --no-epoch-checkpoints
+    --save-interval-updates 500 --keep-interval-updates 3 --no-epoch-checkpoints
     --seed "$SAMPLING_SEED" ${SAMPLING:+--subword-sampling "$SAMPLING"}
 )
 average=(--by updates --last 3)
