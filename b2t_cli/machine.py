@@ -14,13 +14,6 @@ def processor() -> str:
     return names[0] if names else platform.processor()
 
 
-def computes_bfloat16() -> bool:
-    """Return whether the processor has instructions for products in bfloat16, without which they are slow."""
-    words = set(Path("/proc/cpuinfo").read_text().split())
-    # x86 has the first two, ARM the last one.
-    return not words.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
-
-
 def cores() -> str:
     """Return how many cores this process may use, and of which processor."""
     return f"{len(os.sched_getaffinity(0))} cores of {processor()}"

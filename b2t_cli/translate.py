@@ -69,6 +69,7 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--shortlist", metavar="FILE", help="translate with the symbols of this file of b2t shortlist")
     group.add_argument("--cpu", action="store_true", help="do not use a GPU")
     precision = group.add_mutually_exclusive_group()
+    precision.add_argument("--bf16", action="store_true", help="weights in bfloat16, on a GPU or a CPU that has it")
     precision.add_argument("--fp16", action="store_true", help="16-bit weights, on a GPU")
     precision.add_argument("--int8", action="store_true", help="8-bit weights, on a CPU")
 

@@ -13,7 +13,9 @@ from b2t_common.errors import InputError
 from b2t_common.run_folder import BEST_FIRST, DICTIONARIES, SENTENCEPIECE
 
 from . import checkpoints
+from .decoding.search_settings import check_precision
 from .decoding.shortlist import read
+from .kernels.bfloat16 import to_bfloat16
 from .kernels.quantized import quantize
 
 
@@ -23,6 +25,7 @@ def from_pretrained(
     data: str | Path | None = None,
     int8: bool = False,
     shortlist: str | Path | None = None,
+    bf16: bool = False,
     **overrides: Any,
 ) -> hub_utils.GeneratorHubInterface:
     """Return a model with its dictionaries and its SentencePiece, ready to ``translate``.
@@ -35,12 +38,14 @@ def from_pretrained(
             the model was trained on).  A ``spm.model`` in it or beside it is used unless ``bpe`` is given.
         int8: translate on a CPU with 8-bit weights, in less time and memory, with slightly different scores.
         shortlist: a file of ``b2t shortlist``: translate with the target symbols that it has for the sentence.
+        bf16: translate on a CPU with weights in bfloat16, likewise; for a GPU call the model's ``bfloat16()`` instead.
         **overrides: settings of the task or of the model, as on the command line: ``bpe``, ``tokenizer``.
 
     Raises:
         InputError: something is not there; the message says where it was looked for.  Or there are no 8-bit products,
             or the shortlist was made for other dictionaries.
     """
+    check_precision([name for name, is_given in (("int8", int8), ("bf16", bf16)) if is_given], uses_gpu=False)
     model = Path(model)
     folder, files = (
         (model.parent, [model.name]) if model.is_file() else (model, checkpoint_names(model, checkpoint_file))
@@ -56,9 +61,11 @@ def from_pretrained(
     loaded = hub_utils.from_pretrained(
         str(folder.resolve()), checkpoint_file=":".join(files), data_name_or_path=str(data.resolve()), **overrides
     )
-    if int8:
-        for each in loaded["models"]:
+    for each in loaded["models"]:
+        if int8:
             quantize(each)
+        if bf16:
+            to_bfloat16(each)
     if shortlist is not None:
         dictionaries = loaded["task"].source_dictionary, loaded["task"].target_dictionary
         read(shortlist).require_dictionaries(*dictionaries, f"shortlist {shortlist}")

@@ -24,7 +24,7 @@ from b2t_cli.conversion.stock import to_stock
 from b2t_cli.scoring.layout import millions
 from b2t_common.errors import InputError
 from b2t_fairseq import checkpoints, decoding
-from b2t_fairseq.kernels import linear
+from b2t_fairseq.kernels import bfloat16, linear
 from b2t_fairseq.kernels.quantized import engine_name
 from b2t_fairseq.kernels.reordered import can_reorder
 from benchmarks.arguments import (
@@ -45,6 +45,7 @@ from benchmarks.write_result import interval, medians, print_and_write, table_wi
 BASELINE = "fairseq-generate"
 OURS = "b2t generate"
 INT8 = "b2t generate --int8"
+BF16 = "b2t generate --bf16"
 WITHOUT_ONEDNN = "b2t generate, without oneDNN's products"
 
 Program = Callable[[list[str]], "tuple[float, dict[int, str]]"]
@@ -92,6 +93,8 @@ def programs(data: Path, model: Path, folder: Path, device: str) -> dict[str, Pr
         compared[WITHOUT_ONEDNN] = search_without_onednn
     if device == "cpu" and engine_name() is not None:
         compared[INT8] = lambda flags: search(data, model, folder, flags, {"int8": True})
+    if device == "cpu" and bfloat16.is_fast():
+        compared[BF16] = lambda flags: search(data, model, folder, flags, {"bf16": True})
     return compared
 
 

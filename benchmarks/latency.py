@@ -2,9 +2,9 @@
 
     python -m benchmarks.latency --output benchmarks/results/latency
 
-fairseq and this plugin, in float32 and with 8-bit weights, translate the same sentences one after the other.  The model
-has the papers' base size and random weights, so a translation is as long as its source.  Each program runs in a process
-of its own; the programs take turns.
+fairseq and this plugin, in float32, with 8-bit weights, and in bfloat16 on a processor with instructions for it,
+translate the same sentences one after the other.  The model has the papers' base size and random weights, so a
+translation is as long as its source.  Each program runs in a process of its own; the programs take turns.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from benchmarks.kept_memory import FAIRSEQ, OURS, ROOT, prepare
 from benchmarks.write_result import interval, medians, print_and_write, table_with_note
 
 INT8 = "b2t --int8"
-PROGRAMS = (FAIRSEQ, OURS, INT8)
+BF16 = "b2t --bf16"
+PROGRAMS = (FAIRSEQ, OURS, INT8, BF16)
 
 
 def clock(args: argparse.Namespace) -> Callable[[], float]:
@@ -59,7 +60,7 @@ def child(program: str, folder: Path, started: float, args: argparse.Namespace) 
     torch.set_num_threads(args.threads)
     checkpoint = folder / f"{FAIRSEQ if program == FAIRSEQ else OURS}.pt"
     models, _, task = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], {"data": str(folder)})
-    search = argparse.Namespace(beam=args.beam, max_len_a=1, max_len_b=0, int8=program == INT8)
+    search = argparse.Namespace(beam=args.beam, max_len_a=1, max_len_b=0, int8=program == INT8, bf16=program == BF16)
     for model in models:
         model.prepare_for_inference_(argparse.Namespace(generation=search))
     generator = task.build_generator(models, search)
@@ -131,12 +132,14 @@ def main() -> None:
         program, folder, started = args.child
         child(program, Path(folder), float(started), args)
         return
+    from b2t_fairseq.kernels import bfloat16
     from benchmarks.measuring import machine, rounds_in_turn
 
+    programs = [name for name in PROGRAMS if name != BF16 or bfloat16.is_fast()]
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder), args)
         found = rounds_in_turn(
-            {name: lambda name=name: run(name, Path(folder), args) for name in PROGRAMS}, args.rounds
+            {name: lambda name=name: run(name, Path(folder), args) for name in programs}, args.rounds
         )
     setting = f"{args.sentences} sentences, {model_size(args)}, beam {args.beam}, threads: {args.threads}"
     settings = {"processor_time": args.processor_time, "setting": setting, "rounds": args.rounds}

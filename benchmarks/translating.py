@@ -81,7 +81,7 @@ def translate(
         model: a checkpoint.
         folder: where the output goes.
         flags: further flags of fairseq-generate.
-        settings: what ``b2t generate`` adds to them: ``int8``.
+        settings: what ``b2t generate`` adds to them: ``int8``, ``bf16``, ``shortlist``.
 
     Returns:
         The seconds that it measures for the search, of which it reports tenths only, and the best translation of each

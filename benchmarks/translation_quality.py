@@ -1,4 +1,4 @@
-"""Compare the translations of 8-bit weights with those of float32, on trained models and their test sets.
+"""Compare translations of weights in 8 bits and in bfloat16 with those of float32, on trained models and test sets.
 
     python -m benchmarks.translation_quality runs/quickstart-multi30k --output benchmarks/results/int8_quality_multi30k
 
@@ -52,6 +52,7 @@ def variants() -> dict[str, tuple[int, dict[str, Any]]]:
     if quantized.largest_weight() == 127:
         compared["--int8, with VNNI: weights from -127 to 127"] = 127, {"int8": True}
     compared["--int8, without VNNI: weights from -63 to 63"] = 63, {"int8": True}
+    compared["--bf16"] = 127, {"bf16": True}
     return compared
 
 

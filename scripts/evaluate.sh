@@ -9,7 +9,7 @@
 #   --best K          average the K checkpoints with the best validations instead, see b2t average --help
 #   --sets "NAME ..." only these test sets, for instance "newstest2014 newstest2016"
 #   --comet           also compute COMET, after scripts/setup.sh --comet
-#   flags             passed to b2t generate, for instance --fp16, --max-tokens 8000, or on a CPU --int8
+#   flags             passed to b2t generate, for instance --fp16, --max-tokens 8000, or on a CPU --int8 or --bf16
 #
 # All results are written to RUN/evaluation: averaged.pt; for each test set the output of fairseq-generate and the
 # translations; scores.json, scores.md, scores.tex. A second call continues where the first one stopped. The length

@@ -23,7 +23,7 @@ while [ $# -gt 0 ]; do
         --processes) need_value "$@" && processes=$2 && shift ;;
         --cpu) cpu=1 flags+=("$1") ;;
         --parts-only | --dry-run) die "$1 is for b2t translate itself; leave it out" ;;
-        --pieces | --sampling | --fp16 | --int8) flags+=("$1") ;;
+        --pieces | --sampling | --fp16 | --bf16 | --int8) flags+=("$1") ;;
         -h | --help) show_help ;;
         -*) need_value "$@" && flags+=("$1" "$2") && shift ;;
         *)

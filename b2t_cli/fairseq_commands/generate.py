@@ -17,11 +17,14 @@ from omegaconf import DictConfig, open_dict
 
 from b2t_common.errors import InputError
 from b2t_common.files import replacing
+from b2t_common.names import flag
 from b2t_fairseq.decoding import shortlist
-from b2t_fairseq.decoding.search_settings import check_search, check_shortlist
-from b2t_fairseq.kernels import quantized
+from b2t_fairseq.decoding.search_settings import check_precision, check_search, check_shortlist
 
 from ..path import with_plugin
+
+_OF_TRAINING = ("amp", "memory_efficient_fp16", "memory_efficient_bf16", "tpu")
+"""Precisions that fairseq-generate accepts and ignores."""
 
 
 def run(argv: list[str], subset_lenpen: Sequence[str] = (), settings: Mapping[str, Any] | None = None) -> None:
@@ -32,7 +35,7 @@ def run(argv: list[str], subset_lenpen: Sequence[str] = (), settings: Mapping[st
     Args:
         argv: the flags of ``fairseq-generate``; ``--user-dir`` is this plugin unless another is given.
         subset_lenpen: ``SUBSET=LENPEN`` for each subset with its own length penalty.
-        settings: of the search, in addition to fairseq's: ``int8``, ``shortlist``.
+        settings: of the search, in addition to fairseq's: ``int8``, ``bf16``, ``shortlist``.
 
     Raises:
         InputError: a flag cannot work, ``subset_lenpen`` names a subset that is not translated, there are no 8-bit
@@ -45,8 +48,7 @@ def run(argv: list[str], subset_lenpen: Sequence[str] = (), settings: Mapping[st
     subsets = args.gen_subset.split(",")
     length_penalties = _length_penalties(subset_lenpen, subsets)
     _check(args)
-    if settings.get("int8"):
-        _check_int8(args)
+    _check_precision(args, settings)
     if settings.get("shortlist"):
         check_shortlist(Namespace(**{**vars(args), **settings}))
         shortlist.read(settings["shortlist"])
@@ -93,18 +95,17 @@ def _check(args: Namespace) -> None:
             raise InputError(f"{name} {path}: no such checkpoint")
 
 
-def _check_int8(args: Namespace) -> None:
-    """Check that 8-bit weights can be used.
+def _check_precision(args: Namespace, settings: Mapping[str, Any]) -> None:
+    """Check the flags that say how many bits the weights have.
 
     Raises:
-        InputError: they cannot; the message says why.
+        InputError: they cannot work; the message says why.
     """
-    if torch.cuda.is_available() and not args.cpu:
-        raise InputError("--int8 is for CPUs, but a GPU is visible: add --cpu, or drop --int8 (--fp16 is for GPUs)")
-    for name in ("fp16", "bf16"):
-        if getattr(args, name, False):
-            raise InputError(f"--int8 and --{name} are two precisions of the same weights: drop one of them")
-    quantized.require_engine()
+    for name in _OF_TRAINING:
+        if getattr(args, name):
+            raise InputError(f"{flag(name)} has no effect on translation: drop it, or give --bf16 or --fp16")
+    given = {"int8": settings.get("int8"), "bf16": settings.get("bf16"), "fp16": args.fp16}
+    check_precision([name for name, is_given in given.items() if is_given], torch.cuda.is_available() and not args.cpu)
 
 
 def _length_penalties(given: Sequence[str], subsets: Sequence[str]) -> dict[str, float]:

@@ -16,9 +16,9 @@ from fairseq.logging import progress_bar
 from fairseq.optim import lr_scheduler
 from omegaconf import DictConfig
 
-from b2t_cli.machine import computes_bfloat16
 from b2t_common.errors import InputError
 from b2t_common.names import flag
+from b2t_common.processor import computes_bfloat16
 from b2t_fairseq.upstream import resuming
 
 logger = logging.getLogger(__name__)

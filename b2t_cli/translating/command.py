@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
     """Return what a translation depends on: the model's file, and the flags."""
-    model = ("seed", "tag", "pieces", "max_pieces", "int8", "fp16", "shortlist", "source_lang", "target_lang")
+    model = ("seed", "tag", "pieces", "max_pieces", "int8", "bf16", "fp16", "shortlist", "source_lang", "target_lang")
     names = (*SEARCH, *model)
     return {**_model_file(args.run), **{flag(name): getattr(args, name) for name in names}}
 

@@ -12,9 +12,8 @@ from fairseq import utils
 from fairseq.dataclass.configs import GenerationConfig
 
 from b2t_common.errors import InputError
-from b2t_fairseq.decoding.search_settings import check_search
+from b2t_fairseq.decoding.search_settings import check_precision, check_search
 from b2t_fairseq.hub import from_pretrained
-from b2t_fairseq.kernels import quantized
 
 from ..translate import SEARCH
 from .long_lines import cut
@@ -35,21 +34,17 @@ class Translator:
         settings = GenerationConfig(**{name: getattr(args, name) for name in SEARCH})
         settings.shortlist = args.shortlist
         check_search(settings)
-        if args.int8:
-            quantized.require_engine()
+        use_gpu = torch.cuda.is_available() and not args.cpu
+        check_precision([name for name in ("int8", "bf16", "fp16") if getattr(args, name)], use_gpu)
         languages = {name: getattr(args, name) for name in ("source_lang", "target_lang")}
         overrides = {name: value for name, value in languages.items() if value is not None}
         self.hub = from_pretrained(args.run, data=args.data, int8=args.int8, **overrides)
         self._take_pieces(args.run, args.pieces)
-        use_gpu = torch.cuda.is_available() and not args.cpu
-        if args.fp16 and not use_gpu:
-            raise InputError("--fp16 is for GPUs, and none is used here; drop it (--int8 is for CPUs)")
-        if args.int8 and use_gpu:
-            raise InputError("--int8 is for CPUs, but a GPU is visible: add --cpu, or drop --int8 (--fp16 is for GPUs)")
         if args.fp16:
             self.hub.half()
         if use_gpu:
             self.hub.cuda()
+        settings.bf16 = args.bf16
         # one token is the end of the sentence
         self.max_pieces = min(args.max_pieces, self._max_positions() - 1)
         self.hub.cfg.dataset.max_tokens = max(args.max_tokens, self.max_pieces + 1)

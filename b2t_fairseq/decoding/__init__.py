@@ -1,7 +1,7 @@
 """Beam search for models with ``--kernels fast``: fairseq's search and scores, computed in less time.
 
 What ``b2t generate`` adds to fairseq's settings of a search reaches this module as more of them: ``int8``,
-``shortlist``.
+``bf16``, ``shortlist``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import nn
 
 from b2t_common.errors import InputError
 
+from ..kernels.bfloat16 import to_bfloat16
 from ..kernels.quantized import quantize
 from ..kernels.reordered import reorder_weights
 from ..layer_stack import layer_stacks
@@ -31,22 +32,16 @@ __all__ = ["BeamSearchGenerator", "with_beam_search"]
 def with_beam_search(build_generator):
     """Return ``FairseqTask.build_generator`` that builds our generator instead of fairseq's plain one.
 
-    Settings that would be ignored are refused, if one of the models is this plugin's.  With the setting ``int8`` the
-    models and the language model get 8-bit weights first.  Without it the weights of models that fairseq has prepared
-    for inference, which can no longer be trained, are reordered for oneDNN.  With the setting ``shortlist``, a file,
-    only the symbols follow that it allows.
+    Settings that would be ignored are refused, if one of the models is this plugin's.  With the setting ``int8`` or
+    ``bf16`` the models and the language model get weights in 8 bits or in bfloat16 first.  Without them the weights of
+    models that fairseq has prepared for inference, which can no longer be trained, are reordered for oneDNN.  With the
+    setting ``shortlist``, a file, only the symbols follow that it allows.
     """
 
     @functools.wraps(build_generator)
     def wrapper(self, models, args, *more, **kwargs):
-        if getattr(args, "int8", False):
-            language_model = (kwargs.get("extra_gen_cls_kwargs") or {}).get("lm_model")
-            for model in [*models, *([] if language_model is None else [language_model])]:
-                quantize(model)
-        else:
-            for model in models:
-                if layer_stacks(model) and getattr(model, "_is_generation_fast", False):
-                    reorder_weights(model)
+        language_model = (kwargs.get("extra_gen_cls_kwargs") or {}).get("lm_model")
+        _change_weights(args, [*models, *([] if language_model is None else [language_model])])
         if any(layer_stacks(model) for model in models):
             check_search(args, len(self.target_dictionary), isinstance(self, SpeechToTextTask))
         shortlist = _shortlist(self, models, args, kwargs)
@@ -61,6 +56,17 @@ def with_beam_search(build_generator):
         return generator
 
     return wrapper
+
+
+def _change_weights(args: Any, models: Sequence[nn.Module]) -> None:
+    """Give models the weights that the settings of a search ask for."""
+    for model in models:
+        if getattr(args, "int8", False):
+            quantize(model)
+        elif getattr(args, "bf16", False):
+            to_bfloat16(model)
+        elif layer_stacks(model) and getattr(model, "_is_generation_fast", False):
+            reorder_weights(model)
 
 
 def _shortlist(task: FairseqTask, models: Sequence[nn.Module], args: Any, options: dict) -> Shortlist | None:

@@ -42,6 +42,7 @@ class BeamSearchGenerator(SequenceGenerator):
         constraints: Tensor | None = None,
         bos_token: int | None = None,
     ) -> list[list[dict[str, Tensor]]]:
+        sample = _with_features_as(sample, next(self.model.models[0].parameters()).dtype)
         allowed = self._allowed(sample, prefix_tokens, constraints)
         if prefix_tokens is not None or constraints is not None or not self._is_plain(allowed):
             with nullcontext() if allowed is None else allowed.for_all_logits(self.model):
@@ -128,6 +129,14 @@ class BeamSearchGenerator(SequenceGenerator):
             and num_symbols >= 2 * self.beam_size + 8
         )
         return plain and is_supported(self.model.models[0])
+
+
+def _with_features_as(sample: dict, dtype: torch.dtype) -> dict:
+    """Return a batch whose speech features have the type of the weights; fairseq leaves them in float32."""
+    source = sample["net_input"]["src_tokens"]
+    if not source.is_floating_point() or source.dtype == dtype:
+        return sample
+    return {**sample, "net_input": {**sample["net_input"], "src_tokens": source.to(dtype)}}
 
 
 def _best(logits: Tensor, beam: Beam, step: int, rules: dict, allowed: Allowed | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from fairseq.dataclass.configs import GenerationConfig
 
 from b2t_common.errors import InputError
 from b2t_common.names import flag
+
+from ..kernels.quantized import require_engine
 
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(GenerationConfig) if field.name != "_name"}
 
@@ -97,6 +100,28 @@ def check_search(args: Any, num_symbols: int | None = None, is_speech: bool = Fa
     if settings["unnormalized"] and is_set("lenpen"):
         raise InputError(f"{shown('lenpen')} has no effect with --unnormalized; drop one of them")
     _check_numbers(settings, num_symbols)
+
+
+def check_precision(chosen: Sequence[str], uses_gpu: bool) -> None:
+    """Check how many bits the weights shall have.
+
+    Args:
+        chosen: the names of the precisions that are asked for: ``int8``, ``bf16``, ``fp16``.
+        uses_gpu: whether a GPU translates.
+
+    Raises:
+        InputError: there are several, or the device or this PyTorch does not have it.
+    """
+    if len(chosen) > 1:
+        raise InputError(f"--{chosen[0]} and --{chosen[1]} are two precisions of the same weights: drop one of them")
+    if "int8" in chosen:
+        if uses_gpu:
+            raise InputError(
+                "--int8 is for CPUs, but a GPU is visible: add --cpu, or drop --int8 (--bf16 and --fp16 are for GPUs)"
+            )
+        require_engine()
+    if "fp16" in chosen and not uses_gpu:
+        raise InputError("--fp16 is for GPUs, and none is used here; drop it (--bf16 and --int8 are for CPUs)")
 
 
 def check_shortlist(args: Any) -> None:

@@ -28,7 +28,7 @@ from b2t_common.files import replacing, require_file
 from ..dictionaries import checksum
 from ..kernels import FAST
 from ..kernels.linear import is_plain, linear
-from ..kernels.quantized import Int8Linear
+from ..kernels.replaced import ReplacedLinear
 
 _FORMAT = "b2t shortlist 1"
 _MAKE_ONE = "make one with b2t shortlist from the data that the model was trained on"
@@ -158,7 +158,7 @@ class Allowed:
     def projection(self, decoder: TransformerDecoderBase) -> Callable[[Tensor], Tensor]:
         """Return the part of a decoder's output projection that computes the logits of the candidates."""
         layer: nn.Module = decoder.output_projection
-        if isinstance(layer, Int8Linear):
+        if isinstance(layer, ReplacedLinear):
             return layer.rows(self.symbols)
         if is_plain(layer):
             product = linear if getattr(decoder.cfg, "kernels", None) == FAST else F.linear

@@ -98,7 +98,7 @@ class _Packed:
     def __call__(self, attention: FusedMultiheadAttention, *names: str) -> Callable[[Tensor], Tensor]:
         """Return what :meth:`FusedMultiheadAttention.packed` returns."""
         projections = [getattr(attention, f"{name}_proj") for name in names]
-        # Layers that share 8-bit weights have the same modules, which have no parameters.
+        # Layers that share weights in fewer bits have the same modules, which have no parameters.
         parameters = tuple(id(x) for projection in projections for x in list(projection.parameters()) or [projection])
         if parameters not in self.made:
             self.made[parameters] = attention.packed(*names)

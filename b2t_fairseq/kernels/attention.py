@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .linear import is_plain, linear, linear_layer, reordered_product
 from .packing import Packing, apply_packed
-from .quantized import Int8Linear
+from .replaced import ReplacedLinear
 
 
 def leave_cudnn_out() -> None:
@@ -104,7 +104,7 @@ class FusedMultiheadAttention(MultiheadAttention):
     def packed(self, *names: str) -> Callable[[Tensor], Tensor]:
         """Return ``n`` projections, ``q``, ``k``, ``v``, in one, from ``(..., in_dim)`` to ``(..., n * embed_dim)``."""
         first, *others = projections = [getattr(self, f"{name}_proj") for name in names]
-        if isinstance(first, Int8Linear):
+        if isinstance(first, ReplacedLinear):
             return first.joined(others)
         product = reordered_product(self, *names)
         if product is not None:
@@ -129,7 +129,7 @@ class FusedMultiheadAttention(MultiheadAttention):
         projections = (self.q_proj, self.k_proj, self.v_proj)
         if self.embed_dim != self.q_proj.in_features:
             return False
-        if all(isinstance(p, Int8Linear) for p in projections):
+        if all(isinstance(p, ReplacedLinear) for p in projections):
             return True
         return all(is_plain(p) and p.bias is not None for p in projections)
 

@@ -15,18 +15,17 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import torch
-from fairseq.modules import MultiheadAttention
 from torch import Tensor, nn
 
 from b2t_common.errors import InputError
 
-from .linear import is_plain
+from .replaced import ReplacedLinear, replace_linear_layers
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +33,8 @@ logger = logging.getLogger(__name__)
 _ENGINES = ("fbgemm", "onednn", "qnnpack")
 
 
-class Int8Linear(nn.Module):
-    """``x W^T + b`` with ``W`` in 8 bits; it has no parameters.
+class Int8Linear(ReplacedLinear):
+    """``x W^T + b`` with ``W`` in 8 bits.
 
     Args:
         numbers: the weight as whole numbers, ``(out_dim, in_dim)``, int8.
@@ -47,9 +46,6 @@ class Int8Linear(nn.Module):
         super().__init__()
         self.out_features, self.in_features = numbers.shape
         self.packed = _pack(numbers, scales, bias)
-        self._joined: dict[tuple[int, ...], Int8Linear] = {}
-        # Kept where rows are asked for again and again.
-        self._unpacked: tuple[Tensor, Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(..., out_dim)`` for ``x``, ``(..., in_dim)``.
@@ -64,20 +60,6 @@ class Int8Linear(nn.Module):
             )
         return _linear_dynamic()(x, self.packed)
 
-    def joined(self, others: Sequence[Int8Linear]) -> Int8Linear:
-        """Return one layer whose outputs are those of this and of other layers, ``(..., sum of out_dim)``."""
-        key = tuple(map(id, others))
-        if key not in self._joined:
-            parts = [layer.unpacked() for layer in (self, *others)]
-            self._joined[key] = Int8Linear(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
-        return self._joined[key]
-
-    def rows(self, places: Tensor) -> Int8Linear:
-        """Return a layer that computes some of the outputs, given their places, ``(n,)``; each is the same number."""
-        if self._unpacked is None:
-            self._unpacked = self.unpacked()
-        return Int8Linear(*(tensor[places] for tensor in self._unpacked))
-
     def unpacked(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return numbers, ``(out_dim, in_dim)``, scales and bias, ``(out_dim,)``; no bias is zero."""
         weight, bias = torch.ops.quantized.linear_unpack(self.packed)
@@ -91,41 +73,20 @@ class Int8Linear(nn.Module):
 def quantize(model: nn.Module) -> int:
     """Replace the linear layers of a model, in place, by ones with 8-bit weights; return how many were replaced.
 
-    Layers that share parameters share the 8-bit weights.  What is no plain linear layer, such as an embedding, a
-    convolution or the tied parts of an adaptive softmax, stays as it is.
+    Layers that share parameters share the 8-bit weights; see :func:`.replaced.replace_linear_layers`.
 
     Raises:
         InputError: this PyTorch has no 8-bit products, or the model is not in float32 on a CPU.
     """
     require_engine()
-    start, made, replaced = time.perf_counter(), {}, 0
-    for parent in list(model.modules()):
-        for name, module in list(parent.named_children()):
-            norm = _norm_of_input(module)
-            if is_plain(module) or norm is not None:
-                key = (id(module.weight), id(module.bias))
-                if key not in made:
-                    # The layer is kept, because another one could get its number otherwise.
-                    made[key] = _quantized(module), module
-                quantized = made[key][0]
-                setattr(parent, name, quantized if norm is None else nn.Sequential(norm, quantized))
-                replaced += 1
-        if isinstance(parent, MultiheadAttention):
-            # fairseq's attention then calls its projections, where it would read their weights otherwise.
-            parent.skip_embed_dim_check = True
+    start = time.perf_counter()
+    replaced, weights = replace_linear_layers(model, _quantized)
     if replaced:
         logger.info(
-            f"int8: {replaced} linear layers with {len(made)} different weights by {engine_name()}, weights from "
+            f"int8: {replaced} linear layers with {weights} different weights by {engine_name()}, weights from "
             f"-{largest_weight()} to {largest_weight()} ({time.perf_counter() - start:.1f} s)"
         )
     return replaced
-
-
-def _norm_of_input(module: nn.Module) -> nn.Module | None:
-    """Return the norm of a linear layer that normalizes its input and does nothing more, otherwise ``None``."""
-    norm = getattr(module, "norm", None)
-    has_hooks = module._forward_pre_hooks or module._forward_hooks
-    return norm if isinstance(module, nn.Linear) and isinstance(norm, nn.Module) and not has_hooks else None
 
 
 def _quantized(layer: Any) -> Int8Linear:

@@ -21,7 +21,7 @@ from .linear import is_plain
 logger = logging.getLogger(__name__)
 
 # oneDNN chooses the order for a number of rows; products of more or fewer rows read it too.
-_ROWS = 16
+ROWS = 16
 # Smaller weights stay in the processor's cache, and MKL's products of them begin earlier than oneDNN's.
 _SMALLEST = 2**17
 
@@ -36,7 +36,7 @@ class ReorderedLinear:
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
         self.layers, self.state = tuple(layers), _state(layers)
         weights, biases = [layer.weight.detach() for layer in layers], [layer.bias for layer in layers]
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(torch.cat(weights), _ROWS)
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(torch.cat(weights), ROWS)
         self.bias = None if biases[0] is None else torch.cat([bias.detach() for bias in biases])
 
     def __call__(self, x: Tensor) -> Tensor:

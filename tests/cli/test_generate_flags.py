@@ -12,6 +12,7 @@ from b2t_common.errors import InputError
 from b2t_fairseq import checkpoints
 from b2t_fairseq.hub import from_pretrained
 from b2t_fairseq.kernels import quantized
+from b2t_fairseq.kernels.bfloat16 import BFloat16Linear
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +77,9 @@ def test_shards_divide_the_sentences(generate):
         (["--replace-unk"], "--replace-unk @@"),
         (["--nbest", "9"], "--nbest 9 is more than --beam 5"),
         (["--print-step"], "--print-step is not supported"),
+        (["--amp"], "--amp has no effect on translation"),
+        (["--memory-efficient-bf16"], "--memory-efficient-bf16 has no effect on translation"),
+        (["--fp16"], "--fp16 is for GPUs, and none is used here"),
     ],
 )
 def test_what_would_be_ignored_is_refused(generate, flags, message):
@@ -133,6 +137,33 @@ class TestInt8:
         model = from_pretrained(trained / "run", "checkpoint_last.pt", trained / "bin", int8=True)
         assert isinstance(model.models[0].encoder.layers[0].fc1, quantized.Int8Linear)
         assert model.translate(["w1 w2 w3"], beam=2)[0]
+
+
+class TestBFloat16:
+    """Weights in bfloat16 change scores a little; tests/kernels/test_bfloat16.py has the numbers."""
+
+    def test_both_kernels_translate_in_bfloat16(self, generate, caplog):
+        caplog.set_level("INFO")
+        exact = generate()
+        for flags in ([], ["--model-overrides", "{'kernels': 'fairseq'}"]):
+            output = generate("--bf16", *flags)
+            assert lines(output, "P") != lines(exact, "P")
+            same = sum(ours == theirs for ours, theirs in zip(lines(output), lines(exact), strict=True))
+            assert same > len(lines(exact)) / 2
+        assert caplog.text.count("different weights in bfloat16") == 2
+        assert "reordered for oneDNN:" not in caplog.text.split("different weights in bfloat16", 1)[1]
+
+    @pytest.mark.parametrize("flag", ["--fp16", "--int8"])
+    def test_two_precisions_are_refused(self, generate, flag):
+        with pytest.raises(InputError, match="are two precisions of the same weights"):
+            generate("--bf16", flag)
+
+    def test_hub_models_translate_in_bfloat16(self, trained):
+        model = from_pretrained(trained / "run", "checkpoint_last.pt", trained / "bin", bf16=True)
+        assert isinstance(model.models[0].encoder.layers[0].fc1, BFloat16Linear)
+        assert model.translate(["w1 w2 w3"], beam=2)[0]
+        with pytest.raises(InputError, match="--int8 and --bf16 are two precisions"):
+            from_pretrained(trained / "run", "checkpoint_last.pt", trained / "bin", int8=True, bf16=True)
 
 
 def test_nbest_prints_so_many(generate):
