@@ -12,9 +12,11 @@ results that the documentation shows are in ``benchmarks/results``.
 * ``loss_curve``: whether this plugin's fastest flags train as fairseq does, loss by loss
 * ``growing``: a model that grows deeper with ``b2t grow`` against one that is deep from the start
 * ``decoding_speed``, ``ctranslate2_speed``: translation
+* ``batch_filling``: what a search computes in vain, by the size of batches
+* ``decoding_ceiling``: translation, against nothing but its matrix products
 * ``latency``: single sentences, the first sentence, the start of the program
 * ``int8_products``: matrix products with 8-bit weights
-* ``translation_quality``: what 8-bit weights change in translations
+* ``translation_quality``: what weights in 8 bits and in bfloat16 change in translations
 * ``shortlist``: what an output layer of likely symbols only changes in translations
 * ``checkpoint_size``: gradients, optimizer state and checkpoints of models with shared layers
 * ``recompilations``: how often ``--compile`` compiles

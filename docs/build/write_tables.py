@@ -117,6 +117,8 @@ def speed_parts() -> dict[str, str]:
     names += ["ctranslate2 speed", "checkpoint size", "recompilations", "training memory", "command startup"]
     names += ["int8 quality quickstart", "int8 products avx512", "int8 products avx2", "busy machine"]
     names += ["training ceiling avx512", "training ceiling avx2", "training bf16 cpu", "shortlist"]
+    names += ["decoding ceiling avx512", "decoding ceiling avx2", "batch filling", "latency bf16"]
+    names += ["precision quality quickstart", "precision quality multi30k"]
     files |= {name: name.replace(" ", "_") for name in names}
     # what benchmarks/any_cpu.sh measured
     for kind in tables_cpus.KINDS:

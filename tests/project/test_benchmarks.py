@@ -10,9 +10,10 @@ import sys
 
 import pytest
 from helpers import ROOT
+from searching import make_sentences, make_translator, search
 
 import benchmarks
-from benchmarks import growing, loss_curve, training_speed
+from benchmarks import batch_filling, decoding_ceiling, growing, loss_curve, training_speed
 from benchmarks.rewrite_tables import RESULTS, current_table
 from benchmarks.synthetic_corpus import write_corpus
 
@@ -102,6 +103,33 @@ def test_both_models_train_the_same(monkeypatch, tmp_path):
     assert disturbed == pytest.approx(baseline, rel=1e-4)
     assert disturbed != baseline
     assert set(result["differences"]) == set(result["curves"]) - {"fairseq transformer"}
+
+
+def test_the_ceiling_of_decoding_computes_each_product_once():
+    """A step has six linear maps and four products of attention in each layer, and the output layer."""
+    model, batch = make_translator(), make_sentences(count=2)
+    search(model, batch)
+    with decoding_ceiling.Recording() as recording:
+        hypotheses = search(model, batch)
+    steps = max(len(hypothesis["tokens"]) for each in hypotheses for hypothesis in each)
+    layers = model.decoder.num_layers
+    kinds = [call.func._schema.name for call in recording.calls]
+    assert kinds.count("aten::baddbmm") == 2 * layers * steps
+    # the encoder's attention is one operator with a map before and after it; cross-attention has one of the source
+    encoder = 5 * model.encoder.num_layers + layers
+    assert len(kinds) == encoder + (10 * layers + 1) * steps
+    for call in recording.calls:
+        call()
+
+
+def test_batches_are_counted():
+    model, batch, counts = make_translator(), make_sentences(), batch_filling.Counts()
+    with batch_filling.counting(counts):
+        hypotheses = search(model, batch)
+    longest = [max(len(hypothesis["tokens"]) for hypothesis in each) for each in hypotheses]
+    assert counts.unfinished == sum(longest) <= counts.computed <= len(longest) * max(longest)
+    assert len(counts.steps) == max(longest)
+    assert counts.padded - counts.tokens == int(batch["net_input"]["src_tokens"].eq(1).sum())
 
 
 def test_growing_gives_both_models_the_same_flops(monkeypatch, tmp_path):
