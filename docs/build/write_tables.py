@@ -115,7 +115,7 @@ def speed_parts() -> dict[str, str]:
     files = {"schemes and strategies": "train_step", "decoding of a trained model": "decoding_speed_trained"}
     names = ["training speed", "training steps", "parts", "large vocabulary", "loss curve", "decoding speed"]
     names += ["ctranslate2 speed", "checkpoint size", "recompilations", "training memory", "command startup"]
-    names += ["int8 quality quickstart", "int8 products avx512", "int8 products avx2", "busy machine"]
+    names += ["int8 products avx512", "int8 products avx2", "busy machine"]
     names += ["training ceiling avx512", "training ceiling avx2", "training bf16 cpu", "shortlist"]
     names += ["decoding ceiling avx512", "decoding ceiling avx2", "batch filling", "latency bf16"]
     names += ["precision quality quickstart", "precision quality multi30k"]

@@ -100,6 +100,12 @@ class TestModels:
             after = step_by_step_logits(model, batch)
         assert 0 < (after - before).square().mean().sqrt() < 0.02 * before.std()
 
+    def test_on_a_gpu_the_whole_model_is_in_bfloat16(self):
+        """Tensors without numbers stand for those of a GPU."""
+        model = make_model(task=make_task(WORDS)).to("meta")
+        assert to_bfloat16(model) == 0
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+
     def test_a_processor_without_its_instructions_is_named(self, monkeypatch, caplog):
         for is_fast, warnings in ((True, 0), (False, 1)):
             monkeypatch.setattr(bfloat16, "is_fast", lambda is_fast=is_fast: is_fast)
