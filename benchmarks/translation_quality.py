@@ -1,6 +1,6 @@
 """Compare translations of weights in 8 bits and in bfloat16 with those of float32, on trained models and test sets.
 
-    python -m benchmarks.translation_quality runs/quickstart-multi30k --output benchmarks/results/precision_quality_multi30k
+    python -m benchmarks.translation_quality runs/quickstart-multi30k --output benchmarks/results/precision_quality
 
 RUN is the folder of scripts/quickstart.sh.  The translations of several runs are compared as one test set: a difference
 of a few tenths of BLEU is within the noise of one model and 1,000 sentences.  A processor without VNNI instructions

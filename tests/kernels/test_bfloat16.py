@@ -138,7 +138,7 @@ class TestSearch:
             assert sum(own == other for own, other in zip(found, exact, strict=True)) >= len(exact) / 2
 
     @pytest.mark.parametrize("convert", [to_bfloat16, nn.Module.bfloat16], ids=["products", "whole model"])
-    def test_speech_translates(self, convert):
+    def test_scores_of_speech_are_close_to_float32(self, convert):
         model = randomize(make_speech_model(task=make_speech_task(WORDS))).eval()
         generator = BeamSearchGenerator([model], make_dictionary(WORDS), beam_size=2, max_len_b=9)
         before = generator.generate([model], make_speech_batch())

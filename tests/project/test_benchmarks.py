@@ -122,7 +122,7 @@ def test_the_ceiling_of_decoding_computes_each_product_once():
         call()
 
 
-def test_batches_are_counted():
+def test_counts_of_batches_are_those_of_their_sentences():
     model, batch, counts = make_translator(), make_sentences(), batch_filling.Counts()
     with batch_filling.counting(counts):
         hypotheses = search(model, batch)
