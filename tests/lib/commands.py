@@ -58,7 +58,8 @@ def script(name: str, *arguments: object, check: bool = True, **variables: str) 
     """Run a script of the project; ``stdout`` of the result has both streams."""
     command = ["bash", str(ROOT / "scripts" / name), *map(str, arguments)]
     both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    result = finish(command, 180, environment(**variables), **both)
+    # a guard against a hang: a sweep of four runs takes two minutes on an idle core
+    result = finish(command, 600, environment(**variables), **both)
     assert not check or result.returncode == 0, result.stdout
     return result
 
