@@ -146,6 +146,7 @@ def results_parts() -> dict[str, str]:
         "comparisons": tables_claims.comparisons_table(numbers),
         "gradients": tables_claims.gradients_table(numbers),
         "sharing speed": included("claims/results/speed.md"),
+        "hours": included("docs/results/shared_cpu.md"),
     }
 
 
