@@ -8,6 +8,7 @@ from pathlib import Path
 
 from b2t_cli.runs.run import Run, read_all
 from b2t_common.errors import InputError
+from b2t_common.files import read_lines
 
 
 @dataclass(frozen=True)
@@ -38,3 +39,15 @@ def read_finished(folder: Path, script: str) -> FinishedRun:
     if run.model.parameters is None:
         raise InputError(f"{folder} does not say how many parameters its model has; give the folder of {script}")
     return FinishedRun(run, run.model.parameters, scores["BLEU"], scores["chrF2"])
+
+
+def read_references(run: Path) -> list[str]:
+    """Return the references of a run's test set.
+
+    Raises:
+        InputError: the folder has none.
+    """
+    file = next(run.glob("raw/test*.de"), None)
+    if file is None:
+        raise InputError(f"{run} has no file raw/test*.de; give the folder that scripts/quickstart.sh wrote (--work)")
+    return read_lines(file)

@@ -29,11 +29,11 @@ from b2t_cli.scoring.layout import millions
 from b2t_cli.shortlists import command
 from b2t_cli.shortlists.sentence_pairs import read_dictionaries
 from b2t_cli.tables import markdown_table
-from b2t_common.files import read_lines
 from b2t_fairseq.decoding.shortlist import read
 from benchmarks import decoding_speed
 from benchmarks.arguments import add_processor_time, add_rounds, add_threads, benchmark_parser
 from benchmarks.measuring import machine
+from benchmarks.quickstart_runs import read_references
 from benchmarks.trainers import model_flags
 from benchmarks.translating import counting_processor_time, search, translate, write_model
 from benchmarks.translation_quality import BASELINE, compare
@@ -84,7 +84,7 @@ def coverage(data: Path, shortlist: Path) -> dict[str, float]:
 def measure_quality(run: Path, checkpoint: str, beam: int, folder: Path) -> list[dict[str, Any]]:
     """Return rows for the whole vocabulary, for each size of the shortlist, and for one with 8-bit weights."""
     folder.mkdir()
-    data, references = run / "data", read_lines(next(run.glob("raw/test*.de")))
+    data, references = run / "data", read_references(run)
     flags = ["--beam", str(beam), "--cpu", "--gen-subset", "test", "--remove-bpe", "sentencepiece"]
     compared: dict[str, dict[str, Any]] = {BASELINE: {}}
     covered = {}

@@ -23,11 +23,10 @@ import torch
 from sacrebleu.metrics import BLEU
 from sacrebleu.significance import PairedTest
 
-from b2t_common.errors import InputError
-from b2t_common.files import read_lines
 from b2t_fairseq.kernels import quantized
 from benchmarks.arguments import add_threads, benchmark_parser
 from benchmarks.measuring import machine
+from benchmarks.quickstart_runs import read_references
 from benchmarks.translating import Translation, translate
 from benchmarks.write_result import print_and_write, table_with_note
 
@@ -110,18 +109,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--beam", type=int, default=5)
     add_threads(parser)
     return parser.parse_args()
-
-
-def read_references(run: Path) -> list[str]:
-    """Return the references of a run's test set.
-
-    Raises:
-        InputError: the folder has none.
-    """
-    file = next(run.glob("raw/test*.de"), None)
-    if file is None:
-        raise InputError(f"{run} has no file raw/test*.de; give the folder that scripts/quickstart.sh wrote (--work)")
-    return read_lines(file)
 
 
 def main() -> None:
