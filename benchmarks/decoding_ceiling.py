@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-import time
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -27,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from b2t_fairseq.kernels import bfloat16
 from benchmarks.arguments import add_model_size, add_rounds, benchmark_parser, model_size
 from benchmarks.kept_memory import FAIRSEQ, OURS, prepare
-from benchmarks.measuring import machine, median_and_quartiles, ratios, rounds_in_turn
+from benchmarks.measuring import machine, median_and_quartiles, processor_seconds, ratios, rounds_in_turn
 from benchmarks.trainers import quiet
 from benchmarks.write_result import interval, medians, print_and_write, table_with_note
 
@@ -71,13 +70,6 @@ class Recording(TorchDispatchMode):
         if key not in self._inputs:
             self._inputs[key] = torch.empty_strided(*key[:2], dtype=x.dtype).normal_()
         return self._inputs[key]
-
-
-def processor_seconds(step: Callable[[], object]) -> float:
-    """Return the processor time of a step."""
-    before = time.process_time()
-    step()
-    return time.process_time() - before
 
 
 def load(folder: Path, program: str, args: argparse.Namespace) -> Callable[[dict], object]:

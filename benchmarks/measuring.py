@@ -63,6 +63,13 @@ def seconds(step: Callable[[], None], device: str) -> float:
     return time.perf_counter() - start
 
 
+def processor_seconds(step: Callable[[], object]) -> float:
+    """Return the processor time that one step takes."""
+    before = time.process_time()
+    step()
+    return time.process_time() - before
+
+
 def rounds_in_turn(
     measurements: Mapping[str, Callable[[], float]], rounds: int, warmup: int = 0
 ) -> dict[str, list[float]]:

@@ -14,7 +14,6 @@ import logging
 import shutil
 import statistics
 import tempfile
-import time
 import warnings
 from functools import partial
 from pathlib import Path
@@ -32,7 +31,7 @@ from b2t_cli.tables import markdown_table
 from b2t_fairseq.decoding.shortlist import read
 from benchmarks import decoding_speed
 from benchmarks.arguments import add_processor_time, add_rounds, add_threads, benchmark_parser
-from benchmarks.measuring import machine
+from benchmarks.measuring import machine, processor_seconds
 from benchmarks.quickstart_runs import read_references
 from benchmarks.trainers import model_flags
 from benchmarks.translating import counting_processor_time, search, translate, write_model
@@ -47,9 +46,7 @@ ITERATIONS = 3
 
 def make(data: Path, output: Path, best: int, frequent: int) -> float:
     """Write a shortlist from the training set; return how many seconds the processor takes."""
-    start = time.process_time()
-    command.write(data, LANGUAGES, "train", output, best, frequent, ITERATIONS)
-    return time.process_time() - start
+    return processor_seconds(lambda: command.write(data, LANGUAGES, "train", output, best, frequent, ITERATIONS))
 
 
 def coverage(data: Path, shortlist: Path) -> dict[str, float]:

@@ -15,7 +15,7 @@ import contextlib
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -24,7 +24,7 @@ from b2t_fairseq.kernels import packing
 from benchmarks import trainers
 from benchmarks.arguments import add_model_size, add_rounds, benchmark_parser, model_size
 from benchmarks.decoding_speed import without_onednn
-from benchmarks.measuring import in_turn, machine, median_and_quartiles, ratios
+from benchmarks.measuring import in_turn, machine, median_and_quartiles, processor_seconds, ratios
 from benchmarks.peak_flops import measured_peaks
 from benchmarks.synthetic_corpus import write_corpus
 from benchmarks.training_runs import Run, make_updates, start
@@ -48,13 +48,6 @@ def with_padding() -> Iterator[None]:
         yield
     finally:
         packing._LEAST_PADDING = before
-
-
-def processor_seconds(step: Callable[[], object]) -> float:
-    """Return the processor time of a step."""
-    before = time.process_time()
-    step()
-    return time.process_time() - before
 
 
 def measure(data: str, args: argparse.Namespace) -> tuple[list[dict], dict[str, float]]:
