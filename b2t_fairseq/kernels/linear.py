@@ -119,16 +119,17 @@ def onednn_is_faster() -> bool:
     libraries = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
     if not libraries or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
-    return _instructions() in _LEAST_ROWS and not _is_from_intel()
+    return instructions() in _LEAST_ROWS and not _is_from_intel()
 
 
 @cache
 def least_rows() -> int:
     """Return how many rows a product must have for oneDNN to be faster."""
-    return _LEAST_ROWS.get(_instructions(), 1)
+    return _LEAST_ROWS.get(instructions(), 1)
 
 
-def _instructions() -> str:
+def instructions() -> str:
+    """Return the instructions that PyTorch uses on this processor, such as ``AVX512`` or ``AVX2``."""
     # "AVX512_VNNI" is another name that PyTorch has for "AVX512".
     return torch.backends.cpu.get_cpu_capability().split("_")[0]
 

@@ -8,6 +8,9 @@ it.  Sums are exact, and everything between the products remains float32.
 Processors without VNNI instructions add two products in 16 bits, which is too little for such numbers.  There the
 weights keep to -63 to 63, so that sums are exact too.  Weights and not inputs become smaller, because each row of a
 weight has its own scale and an input has one for the whole batch.
+
+Of PyTorch's two libraries for x86, fbgemm is the faster one for few rows, and oneDNN for many if the processor has
+AVX-512 with VNNI.  There a layer has its weights in the order of each, the second from its first large product on.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import torch
@@ -25,12 +29,20 @@ from torch import Tensor, nn
 
 from b2t_common.errors import InputError
 
+from .linear import instructions
 from .replaced import ReplacedLinear, replace_linear_layers
 
 logger = logging.getLogger(__name__)
 
 # The engines that PyTorch may have, the fastest first: fbgemm for x86, qnnpack for other processors.
 _ENGINES = ("fbgemm", "onednn", "qnnpack")
+
+_FOR_MANY = "onednn"
+# The setting of the engine is one of the whole process, and two threads may prepare weights.
+_setting = Lock()
+
+# Products of more numbers than this, rows times columns, are computed faster by oneDNN than by fbgemm.
+_MANY = 2**18
 
 
 class Int8Linear(ReplacedLinear):
@@ -46,6 +58,7 @@ class Int8Linear(ReplacedLinear):
         super().__init__()
         self.out_features, self.in_features = numbers.shape
         self.packed = _pack(numbers, scales, bias)
+        self._packed_for_many: Any = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(..., out_dim)`` for ``x``, ``(..., in_dim)``.
@@ -58,6 +71,10 @@ class Int8Linear(ReplacedLinear):
                 f"8-bit weights need inputs in float32 on a CPU, but these are in {x.dtype} on {x.device}: leave the "
                 "model as it was loaded, or load it without int8"
             )
+        if x.numel() // self.in_features * self.out_features > _MANY and has_engine_for_many():
+            if self._packed_for_many is None:
+                self._packed_for_many = _pack(*self.unpacked(), _FOR_MANY)
+            return _linear_dynamic()(x, self._packed_for_many)
         return _linear_dynamic()(x, self.packed)
 
     def unpacked(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -102,10 +119,17 @@ def _quantized(layer: Any) -> Int8Linear:
     return Int8Linear(numbers, scales, None if layer.bias is None else layer.bias.detach())
 
 
-def _pack(numbers: Tensor, scales: Tensor, bias: Tensor | None) -> Any:
-    """Return a weight and a bias as PyTorch's 8-bit products take them, see :class:`Int8Linear`."""
+def _pack(numbers: Tensor, scales: Tensor, bias: Tensor | None, engine: str | None = None) -> Any:
+    """Return a weight and a bias as PyTorch's 8-bit products take them, see :class:`Int8Linear`.
+
+    Args:
+        numbers: ``(out_dim, in_dim)``, int8.
+        scales: ``(out_dim,)``.
+        bias: ``(out_dim,)``, or ``None``.
+        engine: whose products; by default those that are faster for few rows.
+    """
     zero_points = torch.zeros(len(scales), dtype=torch.long)
-    with _engine(), warnings.catch_warnings():
+    with _engine(engine or engine_name()), warnings.catch_warnings():
         # PyTorch 2.13 announces that a later version will have other functions.
         warnings.simplefilter("ignore")
         weight = torch._make_per_channel_quantized_tensor(numbers, scales.double(), zero_points, 0)
@@ -135,24 +159,35 @@ def require_engine() -> None:
         )
 
 
+@cache
+def has_engine_for_many() -> bool:
+    """Whether oneDNN computes products of many rows faster than fbgemm, and exactly."""
+    engines = torch.backends.quantized.supported_engines
+    has_both = engine_name() == "fbgemm" and _FOR_MANY in engines
+    return has_both and instructions() == "AVX512" and _largest_exact_weight(_FOR_MANY) == largest_weight() == 127
+
+
 @contextmanager
-def _engine() -> Iterator[None]:
-    """Let PyTorch prepare weights for the engine that is used here; the setting is one of the whole process."""
-    before = torch.backends.quantized.engine
-    torch.backends.quantized.engine = engine_name() or before
-    try:
-        yield
-    finally:
-        torch.backends.quantized.engine = before
+def _engine(name: str | None) -> Iterator[None]:
+    """Let PyTorch prepare weights for an engine; the setting is one of the whole process."""
+    with _setting:
+        before = torch.backends.quantized.engine
+        torch.backends.quantized.engine = name or before
+        try:
+            yield
+        finally:
+            torch.backends.quantized.engine = before
 
 
 @cache
 def largest_weight() -> int:
-    """Return the largest whole number of a weight with which sums are exact on this processor, 127 or 63.
+    """Return the largest whole number of a weight with which sums are exact on this processor, 127 or 63."""
+    return _largest_exact_weight(engine_name())
 
-    Which instructions an engine uses cannot be asked, so it is tried out.
-    """
+
+def _largest_exact_weight(engine: str | None) -> int:
+    """Try out an engine; which instructions it uses cannot be asked."""
     rows, columns, largest = 64, 256, 127
-    packed = _pack(torch.full((rows, columns), largest, dtype=torch.int8), torch.ones(rows), None)
+    packed = _pack(torch.full((rows, columns), largest, dtype=torch.int8), torch.ones(rows), None, engine)
     product = torch.ops.quantized.linear_dynamic(torch.full((1, columns), 255.0), packed)
     return largest if torch.allclose(product, torch.tensor(255.0 * largest * columns)) else largest // 2

@@ -1,5 +1,7 @@
 """8-bit weights: what a product is, what is shared, and how far models and searches are from float32."""
 
+import copy
+
 import pytest
 import torch
 from helpers import make_batch, make_dictionary, make_model, make_task, randomize, step_by_step_logits
@@ -103,6 +105,46 @@ class TestProduct:
             InputError, match=rf"this PyTorch, {torch.__version__.split('+')[0]}.* has no 8-bit products"
         ):
             quantize(nn.Sequential(nn.Linear(4, 4)))
+
+
+@pytest.mark.skipif(
+    not {"fbgemm", "onednn"} <= set(torch.backends.quantized.supported_engines), reason="PyTorch without both libraries"
+)
+class TestManyRows:
+    """oneDNN computes large products, where the processor has what it is fast with."""
+
+    @pytest.fixture
+    def both_engines(self, monkeypatch):
+        monkeypatch.setattr(quantized, "has_engine_for_many", lambda: True)
+        monkeypatch.setattr(quantized, "_MANY", 33 * 100)
+
+    def test_large_products_are_those_of_small_ones(self, both_engines):
+        layer, x = quantized_layer(make_layer()), make_input(rows=100)
+        # The scale is of the whole input, so each has the smallest and the largest number in it.
+        edges = torch.stack((x.min(), x.max())).unsqueeze(1).expand(2, 48)
+        large = layer(torch.cat((edges, x)))[2:]
+        assert layer._packed_for_many is not None
+        small = torch.cat([layer(torch.cat((edges, part)))[2:] for part in x.split(50)])
+        assert torch.allclose(large, small, rtol=1e-6, atol=1e-6 * large.abs().max().item())
+
+    def test_few_rows_need_no_second_weights(self, both_engines):
+        layer = quantized_layer(make_layer())
+        layer(make_input(rows=100))
+        assert layer._packed_for_many is None
+
+    def test_a_copy_computes_the_same(self, both_engines):
+        layer, x = quantized_layer(make_layer()), make_input(rows=101)
+        assert torch.equal(copy.deepcopy(layer)(x), layer(x))
+
+    @pytest.mark.parametrize(
+        ("instructions", "by_fbgemm", "by_onednn", "expected"),
+        [("AVX512", 127, 127, True), ("AVX512", 127, 63, False), ("AVX512", 63, 63, False), ("AVX2", 127, 127, False)],
+    )
+    def test_where_it_is_used(self, instructions, by_fbgemm, by_onednn, expected, monkeypatch):
+        monkeypatch.setattr(quantized, "instructions", lambda: instructions)
+        monkeypatch.setattr(quantized, "largest_weight", lambda: by_fbgemm)
+        monkeypatch.setattr(quantized, "_largest_exact_weight", {"onednn": by_onednn}.get)
+        assert quantized.has_engine_for_many.__wrapped__() == expected
 
 
 class TestModels:
