@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 from b2t_common.errors import InputError
 from b2t_common.files import read_lines
 
-from ..scoring.generated import Output, read_output, refuse_pieces
-
-UNKNOWN = "<unk>"
-_SHARE = 0.5
-"""The share of sentences that have to be those of the text: a normalizer or a tokenizer has changed some of them."""
+from ..scoring.generated import Output, read_output, refuse_pieces, require_same_text
 
 
-def read_candidates(paths: Sequence[Path], texts: Sequence[Path]) -> list[list[str]]:
+def read_candidates(paths: Sequence[Path], source: Path | None, reference: Path | None) -> list[list[str]]:
     """Return the candidates of each sentence, in the order of the text.
 
     Args:
         paths: outputs of ``fairseq-generate`` for one text.
-        texts: source and reference of the text, as far as they are known; the first may be compared with the output.
+        source: its source, if it is given.
+        reference: its reference, if it is given.
 
     Raises:
-        InputError: an output lacks sentences, has pieces instead of text, or is of another text than the others.
+        InputError: an output lacks sentences, has pieces instead of text, or is of another text than the others, than
+            the source or than the reference.
     """
     outputs = [read_output(path) for path in paths]
     for path, output in zip(paths, outputs, strict=True):
@@ -33,36 +30,20 @@ def read_candidates(paths: Sequence[Path], texts: Sequence[Path]) -> list[list[s
         refuse_pieces(path, [lines[0] for lines in output.candidates.values()], [""])
     number = len(outputs[0].candidates)
     candidates = [[line for output in outputs for line in output.candidates[index]] for index in range(number)]
-    for text in texts:
-        if (lines := len(read_lines(text))) != number:
-            raise InputError(f"{paths[0]} has {number} sentences, but {text} has {lines} lines; give the same test set")
+    first = outputs[0]
+    for flag, text, printed in (("--source", source, first.sources), ("--reference", reference, first.targets)):
+        if text is None:
+            continue
+        if len(lines := read_lines(text)) != number:
+            raise InputError(
+                f"{paths[0]} has {number} sentences, but {text} has {len(lines)} lines; give the same test set"
+            )
+        require_same_text(paths[0], printed, lines, f"{flag} {text}")
     if all(len(lines) == 1 for lines in candidates):
         raise InputError(
             f"{paths[0]} has one candidate for each sentence, so there is nothing to choose; generate with --nbest N"
         )
     return candidates
-
-
-def require_source(path: Path, text: Path) -> None:
-    """Check that an output is of a source text, as far as its lines S- tell.
-
-    Raises:
-        InputError: most of its sentences are others; the message quotes the first.
-    """
-    sources, lines = read_output(path).sources, read_lines(text)
-    compared = {number: line for number, line in sources.items() if UNKNOWN not in line and number < len(lines)}
-    others = [number for number, line in sorted(compared.items()) if _letters(line) != _letters(lines[number])]
-    if len(others) > _SHARE * len(compared):
-        first = others[0]
-        raise InputError(
-            f"{path} is of another text than --source {text}: its sentence {first} is {sources[first]!r}, but line "
-            f"{first + 1} of the text is {lines[first]!r}"
-        )
-
-
-def _letters(line: str) -> str:
-    """Return what a tokenizer, a normalizer and marks of pieces leave as it is."""
-    return "".join(unicodedata.normalize("NFKC", line).replace("\u2581", "").split()).replace("@@", "").casefold()
 
 
 def _require_all(path: Path, output: Output) -> None:

@@ -17,7 +17,7 @@ from b2t_common.files import messages_beside, read_lines, write_lines
 
 from ..progress import progress_line
 from ..tables import Table, number
-from .candidates import read_candidates, require_source
+from .candidates import read_candidates
 from .utilities import metric_of, of_sentences
 
 SECONDS_BETWEEN_REPORTS = 5
@@ -32,10 +32,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         InputError: outputs and texts do not belong together, or the model of COMET is missing.
     """
-    texts = [text for text in (args.source, args.reference) if text is not None]
-    sentences = read_candidates(args.generated, texts)
-    if args.source is not None:
-        require_source(args.generated[0], args.source)
+    sentences = read_candidates(args.generated, args.source, args.reference)
     expected, signature = _utilities(args, sentences)
     utilities = list(_with_progress(expected, len(sentences)))
     # of equal utilities the first one, which a beam search puts before the others

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import html
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from b2t_common.errors import InputError
 from b2t_common.files import read_lines
 
-_LINE = re.compile(r"([SD])-(\d+)\t")
+_LINE = re.compile(r"([STD])-(\d+)\t")
 _TOKENS = re.compile(r"H-(\d+)\t[^\t]*\t(.*)")
 
 # what is left in text that was not put together again, and the flag of fairseq-generate that does so
@@ -23,11 +25,16 @@ _LEFTOVERS = {
 _SHARE = 0.05
 """The share of lines that have leftovers where a text is in pieces."""
 
+UNKNOWN = "<unk>"
+_OTHERS = 0.5
+"""The share of lines that may differ in two forms of one text: a normalizer has changed some of them."""
+
 
 class Output(NamedTuple):
-    """What was printed of each sentence, by its number: the source, and the translations, best first."""
+    """What was printed of each sentence, by its number: source, target, and translations, best first."""
 
     sources: dict[int, str]
+    targets: dict[int, str]
     candidates: dict[int, list[str]]
 
 
@@ -39,10 +46,11 @@ def read_generated(path: Path, references: Sequence[str]) -> list[str]:
         references: the reference translations that the translations will be compared with.
 
     Raises:
-        InputError: translations are missing or there are too many, the file has two outputs, or the translations are
-            in pieces and the references are not.
+        InputError: translations are missing or there are too many, the file has two outputs or is of another text, or
+            the translations are in pieces and the references are not.
     """
-    best = {number: candidates[0] for number, candidates in read_output(path).candidates.items()}
+    output = read_output(path)
+    best = {number: candidates[0] for number, candidates in output.candidates.items()}
     expected = len(references)
     missing = [str(i) for i in range(expected) if i not in best]
     if missing:
@@ -58,6 +66,7 @@ def read_generated(path: Path, references: Sequence[str]) -> list[str]:
         )
     hypotheses = [best[i] for i in range(expected)]
     refuse_pieces(path, hypotheses, references)
+    require_same_text(path, output.targets, references, "the reference")
     return hypotheses
 
 
@@ -69,31 +78,59 @@ def read_output(path: Path) -> Output:
     Raises:
         InputError: there is no translation, or a sentence is there twice.
     """
-    output = Output({}, {})
-    last: dict[str, int | None] = {"S": None, "D": None}
+    output = Output({}, {}, {})
+    last: int | None = None
     for line in read_lines(path):
         match = _LINE.match(line)
         # the last line of a process that was killed may be incomplete
         if not match or (match[1] == "D" and line.count("\t") < 2):
             continue
         kind, number = match[1], int(match[2])
-        begun = output.sources if kind == "S" else output.candidates
-        # each sentence has one line S-, and one or more lines D-
-        if number in begun and (kind == "S" or number != last[kind]):
+        begun = {"S": output.sources, "T": output.targets, "D": output.candidates}[kind]
+        # each sentence has at most one line S- and T-, and one or more lines D-
+        if number in begun and (kind != "D" or number != last):
             raise InputError(
                 f"{path} has sentence {number} twice, so it has more than one output of fairseq-generate; give a file "
                 "for each output"
             )
-        last[kind] = number
-        if kind == "S":
-            output.sources[number] = line.split("\t", 1)[1]
-        else:
+        if kind == "D":
+            last = number
             output.candidates.setdefault(number, []).append(line.split("\t", 2)[2])
+        else:
+            printed = output.sources if kind == "S" else output.targets
+            printed[number] = line.split("\t", 1)[1]
     if not output.candidates:
         raise InputError(
             f"{path} has no translation (a line D-0 ...); give what fairseq-generate or b2t generate printed"
         )
     return output
+
+
+def require_same_text(path: Path, printed: Mapping[int, str], lines: Sequence[str], name: str) -> None:
+    """Check that an output is of a text, as far as its lines S- or T- tell.
+
+    Args:
+        path: the output.
+        printed: its sources or its targets, by the number of their sentence.
+        lines: the text.
+        name: of the text, for the message.
+
+    Raises:
+        InputError: most of the sentences are others; the message quotes the first.
+    """
+    compared = {number: line for number, line in printed.items() if UNKNOWN not in line and number < len(lines)}
+    others = [number for number, line in sorted(compared.items()) if _letters(line) != _letters(lines[number])]
+    if len(others) > _OTHERS * len(compared):
+        first = others[0]
+        raise InputError(
+            f"{path} is of another text than {name}: its sentence {first} is {printed[first]!r}, but line {first + 1} "
+            f"of the text is {lines[first]!r}"
+        )
+
+
+def _letters(line: str) -> str:
+    """Return the letters and digits, which a tokenizer, a normalizer and marks of pieces leave as they are."""
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", html.unescape(line)))).casefold()
 
 
 def refuse_pieces(path: Path, hypotheses: Sequence[str], references: Sequence[str]) -> None:

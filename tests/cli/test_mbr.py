@@ -24,7 +24,7 @@ def write_output(path, sentences, sources=None):
     """Write what fairseq-generate prints, with the sentences in another order; return the name of the file."""
     output = []
     for index in reversed(range(len(sentences))):
-        output.append(f"S-{index}\t{sources[index] if sources else f'source {index}'}")
+        output += [f"S-{index}\t{sources[index] if sources else f'source {index}'}", f"T-{index}\t{REFERENCES[index]}"]
         output += [
             line for text in sentences[index] for line in (f"H-{index}\t-0.5\t{text}", f"D-{index}\t-0.5\t{text}")
         ]
@@ -36,6 +36,7 @@ def write_output(path, sentences, sources=None):
 def generated(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ref").write_text("".join(f"{line}\n" for line in REFERENCES))
+    (tmp_path / "other").write_text("".join(f"line {index}\n" for index in range(5)))
     (tmp_path / "src").write_text("".join(f"source {index}\n" for index in range(5)))
     return write_output(tmp_path / "generated.txt", SENTENCES)
 
@@ -81,6 +82,7 @@ def test_candidates_of_several_outputs_are_taken_together(generated, tmp_path):
         ((SENTENCES[:4], None), [], "other.txt has 4 sentences, but generated.txt has 5"),
         ((SENTENCES, ["x", "b", "c", "d", "e"]), [], "sentence 0 is 'x', but 'source 0' there"),
         (None, ["--reference", "short"], "generated.txt has 5 sentences, but short has 2 lines"),
+        (None, ["--reference", "other"], "than --reference other: its sentence 0 is "),
         (None, ["--source", "ref"], "its sentence 0 is 'source 0', but line 1 of the text is"),
         (([["one"]] * 5, None), ["alone"], "has one candidate for each sentence"),
         (([["a@@ b", "c"]] * 5, None), ["alone"], "has pieces of subword-nmt"),

@@ -192,11 +192,11 @@ def test_empty_and_undecodable_references_are_refused(tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
-def write_output(path, *sentences):
+def write_output(path, *sentences, targets=()):
     """Write an output of fairseq-generate in which each sentence has a number and its hypotheses, best first."""
     lines = []
     for number, *hypotheses in sentences:
-        lines += [f"S-{number}\tsource", f"T-{number}\ttarget"]
+        lines += [f"S-{number}\tsource", *(f"T-{number}\t{targets[number]}" for _ in targets[number : number + 1])]
         lines += [f"{kind}-{number}\t-0.5\t{text}" for text in hypotheses for kind in "HD"]
     path.write_text("".join(f"{line}\n" for line in lines))
     return path
@@ -229,6 +229,19 @@ def test_two_outputs_in_one_file_are_refused(tmp_path, capsys, text, number):
     assert score_against(tmp_path / "out", "old", "new") == 1
     assert f"has sentence {number} twice, so it has more than one output" in capsys.readouterr().err
     assert not (tmp_path / "text").exists()
+
+
+def test_an_output_of_another_text_is_refused(tmp_path, capsys):
+    """Its targets tell it; a tokenizer and a normalizer may have changed them, and a few may be others."""
+    sentences = [(number, "a") for number in range(4)]
+    reference = ["„Der Hund“ & die Katze", "Es ist's!", "E-Mail", "Ende"]
+    targets = ["&quot; der H@@ und &quot; &amp; die Katze", "es ist &apos;s !", "E @-@ Mail", "<<unk>>"]
+    assert score_against(write_output(tmp_path / "out", *sentences, targets=targets), *reference) == 0
+    targets = ["Sie kommt .", "Er geht .", "E @-@ Mail", "<<unk>>"]
+    capsys.readouterr()
+    assert score_against(write_output(tmp_path / "out", *sentences, targets=targets), *reference) == 1
+    message = "is of another text than the reference: its sentence 0 is 'Sie kommt .', but line 1 of the text is '„Der"
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
