@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Average the last checkpoints of a run, translate the test sets of its data, score, and print the papers' rows next to it.
 #
-#   bash scripts/evaluate.sh RUN [--data DIR] [--last N | --best K] [--sets "NAME ..."] [--comet] [fairseq-generate flags]
+#   bash scripts/evaluate.sh RUN [--data DIR] [--last N | --best K] [--sets "NAME ..."] [--comet | --comet-model MODEL]
+#       [fairseq-generate flags]
 #
 #   RUN               a run's folder, written by scripts/train.sh
 #   --data DIR        fairseq's binary data (default: what the run was trained on)
@@ -9,6 +10,7 @@
 #   --best K          average the K checkpoints with the best validations instead, see b2t average --help
 #   --sets "NAME ..." only these test sets, for instance "newstest2014 newstest2016"
 #   --comet           also compute COMET, after scripts/setup.sh --comet
+#   --comet-model MODEL  the same with this model: a name at Hugging Face, or the folder of a downloaded one
 #   flags             passed to b2t generate, for instance --fp16, --max-tokens 8000, or on a CPU --int8 or --bf16
 #
 # All results are written to RUN/evaluation: averaged.pt; for each test set the output of fairseq-generate and the
@@ -31,7 +33,8 @@ while [ $# -gt 0 ]; do
         --last) need_value "$@" && last=(--last "$2") && shift ;;
         --best) need_value "$@" && best=(--best "$2") && shift ;;
         --sets) need_value "$@" && read -ra sets <<<"$2" && shift ;;
-        --comet) comet=(--comet) ;;
+        --comet) comet=(--comet "${comet[@]:1}") ;;
+        --comet-model) need_value "$@" && comet=(--comet "$2") && shift ;;
         --path | --path=* | --gen-subset | --gen-subset=* | --results-path | --results-path=*)
             die "$1: the averaged model translates the test sets into RUN/evaluation; see --last and --sets"
             ;;
@@ -61,7 +64,11 @@ for name in "${sets[@]}"; do
     printf '%s\n' "${names[@]}" | grep -qx -- "$name" || die "--sets $name: $data has ${names[*]}"
 done
 # what is missing is said before the translating
-[ ${#comet[@]} -eq 0 ] || python -m b2t_cli.scoring.comet
+if [ ${#comet[@]} -gt 0 ]; then
+    ! grep -qs '"lower_cased_tokens": true' "$data/references/about.json" ||
+        die "--comet: the translations of $data are in lower case, for which COMET's scores mean nothing"
+    python -m b2t_cli.scoring.comet "${comet[@]:1}"
+fi
 [ ${#sets[@]} -gt 0 ] || sets=("${names[@]}")
 
 evaluation=$run/evaluation

@@ -4,6 +4,9 @@
 #   bash scripts/setup.sh          what training, scoring, reports and conversion need
 #   bash scripts/setup.sh --dev    also what the tests need
 #   bash scripts/setup.sh --comet  also COMET, for b2t score --comet and b2t mbr --utility comet
+#   bash scripts/setup.sh --extra NAME  also an extra of pyproject.toml, such as wandb or transformers
+#
+# Flags can be given together.
 #
 # A torch (2.6 or newer) that is already there is kept. Environment:
 #   PYTHON     the Python for a new .venv (default: the first of python3, python3.13 ... python3.10 that is suitable)
@@ -16,13 +19,21 @@
 
 extras=(fairseq report tensorboard moses-bpe convert)
 comet=''
-case ${1:-} in
-    "") ;;
-    --dev) extras+=(dev) ;;
-    --comet) extras+=(comet) comet=$(sed -n 's/^comet = "\(.*\)"$/\1/p' "$PROJECT/pyproject.toml") ;;
-    -h | --help) show_help ;;
-    *) die "unknown option $1; see --help" ;;
-esac
+while [ $# -gt 0 ]; do
+    case $1 in
+        --dev) extras+=(dev) ;;
+        --comet) extras+=(comet) comet=$(sed -n 's/^comet = "\(.*\)"$/\1/p' "$PROJECT/pyproject.toml") ;;
+        --extra)
+            need_value "$@"
+            grep -q "^$2 = \[" "$PROJECT/pyproject.toml" || die "--extra $2: pyproject.toml has no such extra"
+            extras+=("$2")
+            shift
+            ;;
+        -h | --help) show_help ;;
+        *) die "unknown option $1; see --help" ;;
+    esac
+    shift
+done
 
 # one_at_a_time: a second call waits until the first one ends, because it would build the same environment again.
 # The file is opened only once: opening it again would release the lock.

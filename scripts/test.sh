@@ -3,19 +3,20 @@
 #
 #   bash scripts/test.sh [--all] [pytest options]
 #
-# --all also runs the tests marked slow (minutes).
+# --all also runs the tests marked slow (minutes), and those of libraries that the other tests do not need: COMET,
+# transformers, Weights & Biases. It installs them first.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$PROJECT"
 
-selection=(-m 'not slow')
+selection=(-m 'not slow') libraries=()
 case ${1:-} in
     --all)
-        selection=()
+        selection=() libraries=(--comet --extra transformers --extra wandb)
         shift
         ;;
     -h | --help) show_help ;;
 esac
-run_setup --dev
+run_setup --dev "${libraries[@]}"
 say "ruff, shellcheck, codespell, mypy"
 ruff check .
 ruff format --check .

@@ -133,16 +133,22 @@ def load(name: str = "") -> Comet:
     import comet
 
     path = _local(Path(name))
-    try:
-        if path is None:
+    if path is None:
+        try:
             path = Path(comet.download_model(name))
+        except Exception as error:
+            raise InputError(
+                f"the COMET model {name} is not here and could not be fetched ({_cause(error)}); download it where "
+                f"there is a network (`hf download {name}`) and give its folder as MODEL, or leave COMET out: all "
+                "other scores do without it"
+            ) from None
+    try:
         # like PyTorch by default, it runs no code from the checkpoint
         model = comet.load_from_checkpoint(str(path))
     except Exception as error:
         raise InputError(
-            f"the COMET model {name} is not here and cannot be fetched, or not be read ({_last_line(error)}); download "
-            f"it where there is a network (`huggingface-cli download {name}`) and give its folder as MODEL, or leave "
-            "COMET out: all other scores do without it"
+            f"the COMET model {path} cannot be loaded ({_cause(error)}): it is damaged, or the encoder that its "
+            "hparams.yaml names as pretrained_model is not here and could not be fetched (`hf download ENCODER`)"
         ) from None
     _return_three(model.encoder.model)
     return Comet(model, name if not Path(name).exists() else Path(name).resolve().name)
@@ -159,6 +165,10 @@ def hide_broken_torchaudio() -> None:
         pass
     except OSError:
         sys.modules["torchaudio"] = None  # type: ignore[assignment]
+        # what transformers found, if it has looked before
+        transformers = sys.modules.get("transformers.utils.import_utils")
+        for name in ("is_torchaudio_available", "is_speech_available"):
+            getattr(getattr(transformers, name, None), "cache_clear", lambda: None)()
 
 
 def _local(path: Path) -> Path | None:
@@ -180,7 +190,10 @@ def _return_three(encoder: Any) -> None:
     encoder.forward = forward
 
 
-def _last_line(error: Exception) -> str:
+def _cause(error: BaseException) -> str:
+    """Return the last line of the first error: unbabel-comet reports one of its own for whatever has happened."""
+    while (earlier := error.__cause__ or error.__context__) is not None:
+        error = earlier
     lines = str(error).strip().splitlines()
     return lines[-1] if lines else repr(error)
 

@@ -86,9 +86,10 @@ def read_output(path: Path) -> Output:
         if not match or (match[1] == "D" and line.count("\t") < 2):
             continue
         kind, number = match[1], int(match[2])
-        begun = {"S": output.sources, "T": output.targets, "D": output.candidates}[kind]
+        printed = output.sources if kind == "S" else output.targets
         # each sentence has at most one line S- and T-, and one or more lines D-
-        if number in begun and (kind != "D" or number != last):
+        is_again = number in output.candidates and number != last if kind == "D" else number in printed
+        if is_again:
             raise InputError(
                 f"{path} has sentence {number} twice, so it has more than one output of fairseq-generate; give a file "
                 "for each output"
@@ -97,7 +98,6 @@ def read_output(path: Path) -> Output:
             last = number
             output.candidates.setdefault(number, []).append(line.split("\t", 2)[2])
         else:
-            printed = output.sources if kind == "S" else output.targets
             printed[number] = line.split("\t", 1)[1]
     if not output.candidates:
         raise InputError(

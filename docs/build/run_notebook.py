@@ -1,4 +1,4 @@
-"""Run docs/quickstart.ipynb on the CPU and write what its cells print and draw into it, some minutes on two cores.
+"""Run docs/quickstart.ipynb on the CPU and write what its cells print and draw into it: half an hour on two cores.
 
 python -m docs.build.run_notebook           run all cells, write the notebook
 python -m docs.build.run_notebook --check   exit with 1 if the outputs are of other cells or of another CONFIG

@@ -124,9 +124,23 @@ class TestLibrary:
         assert f"{100 * result['score']:.2f}" in capsys.readouterr().out
 
     def test_a_model_that_cannot_be_fetched_is_refused(self, model, monkeypatch):
-        def no_network(name):
+        """The message has the first cause; the library replaces it by one of its own."""
+
+        def no_network(*args, **kwargs):
             raise OSError("no network here")
 
-        monkeypatch.setattr("comet.download_model", no_network)
-        with pytest.raises(InputError, match=r"some/model is not here and cannot be fetched.*no network here"):
+        def not_listed(*args, **kwargs):
+            raise KeyError("not in the list of models")
+
+        monkeypatch.setattr("comet.models.snapshot_download", no_network)
+        monkeypatch.setattr("comet.models.download_model_legacy", not_listed)
+        with pytest.raises(InputError, match=r"some/model is not here and could not be fetched \(no network here\)"):
             comet.load("some/model")
+
+    def test_a_folder_without_a_model_is_refused(self, model, tmp_path):
+        (tmp_path / "checkpoints").mkdir()
+        (tmp_path / "checkpoints/model.ckpt").write_bytes(b"nothing")
+        with pytest.raises(
+            InputError, match=r"checkpoints/model\.ckpt cannot be loaded \(hparams.yaml file is missing"
+        ):
+            comet.load(str(tmp_path))

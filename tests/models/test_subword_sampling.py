@@ -184,6 +184,15 @@ class TestSides:
             assert changed == is_drawn
         assert tensors(task_of(unigram_data, "none").datasets["train"]) == tensors(plain)
 
+    def test_validation_keeps_the_pieces_of_the_data(self, unigram_data):
+        tasks = [task_of(unigram_data, sampling) for sampling in (None, "0.2")]
+        for task in tasks:
+            task.load_dataset("valid", combine=False)
+        plain, drawing = (task.datasets["valid"] for task in tasks)
+        drawing.set_epoch(2)
+        for side in ("source", "target"):
+            assert tensors(drawing, side) == tensors(plain, side)
+
     def test_the_strength_matters(self, unigram_data):
         """A small alpha cuts words into more pieces."""
         ratios = [task_of(unigram_data, f"{alpha}").datasets["train"].sides["src"].ratio for alpha in (0.05, 0.3, 2)]

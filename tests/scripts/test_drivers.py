@@ -1,6 +1,7 @@
 """What the shell drivers share (scripts/lib.sh): free space, locks, stages, options and help."""
 
 import fcntl
+import json
 import subprocess
 from pathlib import Path
 
@@ -121,18 +122,40 @@ def test_flags_that_a_script_would_have_to_ignore_are_refused(tmp_path, argument
     assert message in result.stdout
 
 
-@pytest.mark.parametrize(
-    ("flags", "chosen"), [([], "--by updates --last 3"), (["--best", "2"], "--best 2")], ids=["configuration", "best"]
-)
-def test_evaluation_averages_the_checkpoints_that_are_asked_for(tmp_path, flags, chosen):
-    """--best takes the place of what the configuration says."""
-    run, data = tmp_path / "run", tmp_path / "data"
+def run_and_data(folder):
+    """Write what scripts/evaluate.sh looks at before it starts a command; return the folders of run and data."""
+    run, data = folder / "run", folder / "data"
     run.mkdir()
     data.mkdir()
     (run / "settings.sh").write_text("average=(--by updates --last 3)\n")
     (run / "checkpoint_last.pt").touch()
     (data / "test_sets.txt").write_text("newstest2014\n")
     (data / "detokenize.txt").touch()
+    return run, data
+
+
+@pytest.mark.parametrize(
+    ("flags", "chosen"), [([], "--by updates --last 3"), (["--best", "2"], "--best 2")], ids=["configuration", "best"]
+)
+def test_evaluation_averages_the_checkpoints_that_are_asked_for(tmp_path, flags, chosen):
+    """--best takes the place of what the configuration says."""
+    run, data = run_and_data(tmp_path)
     path = stand_in(tmp_path / "bin", "b2t", 'echo "b2t $*"; [ "$1" != generate ] || exit 1')
     result = script("evaluate.sh", run, "--data", data, *flags, check=False, PATH=path)
     assert f"b2t average {run} {chosen} --output {run}/evaluation/averaged.pt" in result.stdout
+
+
+def test_comet_is_looked_for_before_translating(tmp_path):
+    """With the model that was named; and its scores of lower-cased text would mean nothing."""
+    run, data = run_and_data(tmp_path)
+    path = stand_in(tmp_path / "bin", "python", 'echo "python $*"; exit 1')
+    arguments = ["evaluate.sh", run, "--data", data, "--comet-model", "folder", "--comet"]
+    result = script(*arguments, check=False, PATH=path)
+    assert "python -m b2t_cli.scoring.comet folder\n" in result.stdout
+    (data / "references").mkdir()
+    about = {"language_pair": "de-en", "sets": ["iwslt14"], "lower_cased_tokens": True}
+    (data / "references/about.json").write_text(json.dumps(about))
+    result = script(*arguments, check=False, PATH=path)
+    assert f"--comet: the translations of {data} are in lower case" in result.stdout
+    assert "python -m" not in result.stdout
+    assert not (run / "evaluation").exists()
