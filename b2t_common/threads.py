@@ -1,7 +1,7 @@
 """How long OpenMP's threads spin while they wait for each other.
 
 By default they spin for milliseconds before they sleep.  On a quiet machine that saves a little time.  Beside other
-work a thread that computes waits for a core on which another one spins, and training falls to a hundredth of its speed.
+work a thread that computes waits for a core on which another one spins, and training takes several times as long.
 """
 
 from __future__ import annotations

@@ -112,20 +112,14 @@ def reproduction_parts() -> dict[str, str]:
 
 def speed_parts() -> dict[str, str]:
     """Return all generated parts of docs/speed.md by name."""
-    files = {"schemes and strategies": "train_step", "decoding of a trained model": "decoding_speed_trained"}
-    names = ["training speed", "training steps", "parts", "large vocabulary", "loss curve", "decoding speed"]
-    names += ["ctranslate2 speed", "checkpoint size", "recompilations", "training memory", "command startup"]
-    names += ["int8 products avx2", "busy machine"]
-    names += ["training ceiling avx512", "training ceiling avx2", "training bf16 cpu", "shortlist"]
-    names += ["decoding ceiling avx512", "decoding ceiling avx2", "batch filling", "latency bf16"]
+    files = {"decoding of a trained model": "decoding_speed_trained"}
+    names = ["training steps", "recompilations", "training memory", "busy machine", "shortlist", "batch filling"]
     names += ["precision quality quickstart", "precision quality multi30k"]
     files |= {name: name.replace(" ", "_") for name in names}
-    # what benchmarks/any_cpu.sh measured
-    for kind in tables_cpus.KINDS:
-        files |= {f"{name} {kind}": f"cpu/{kind}/{name}" for name in ("decoding", "latency", "ctranslate2")}
     files |= {"kept memory": "cpu/avx512/kept_memory", "first result": "cpu/avx512/first_result"}
-    files |= {"int8 products avx512": "cpu/avx512/int8_products"}
     parts = {name: included(f"benchmarks/results/{file}.md") for name, file in files.items()}
+    parts |= {f"{name} both kinds": tables_cpus.side_by_side(name) for name in tables_cpus.COMPARISONS}
+    parts["training speed"] = tables_cpus.shared_training_table()
     return {**parts, "processors": tables_cpus.headlines_table(), "gpu": tables_gpus.measured()}
 
 
