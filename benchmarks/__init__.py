@@ -32,6 +32,7 @@ results that the documentation shows are in ``benchmarks/results``.
 * ``subword_sampling``: sentences and batches whose pieces are drawn, and the time for it
 * ``sampling_quality``: what such pieces do for the scores; ``benchmarks/sampling/run.sh`` trains with and without
 * ``mbr``: minimum Bayes risk by chrF and BLEU, with candidates by beam and by sampling
+* ``early_stopping_quality``: R-Drop, early stopping and choice by BLEU; ``benchmarks/early_stopping/run.sh`` trains
 * ``distilling``: what a student learns from a teacher's translations; ``benchmarks/distillation/run.sh`` trains both
 * ``rewrite_tables``: writes the tables of ``benchmarks/results`` again from their numbers
 

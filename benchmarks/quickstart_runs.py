@@ -31,14 +31,26 @@ def read_finished(folder: Path, script: str) -> FinishedRun:
     Raises:
         InputError: the run is not finished, or its model is unknown.
     """
-    file = folder / "score.txt"
-    if not file.is_file():
-        raise InputError(f"{file} is not there: {script} has not come so far; call it again")
-    scores = {metric: float(score) for metric, score in re.findall(r"^(\w+)\|.* = ([\d.]+)$", file.read_text(), re.M)}
+    scores = read_scores(folder / "score.txt", script)
     (run,) = read_all([folder])
     if run.model.parameters is None:
         raise InputError(f"{folder} does not say how many parameters its model has; give the folder of {script}")
     return FinishedRun(run, run.model.parameters, scores["BLEU"], scores["chrF2"])
+
+
+def read_scores(file: Path, script: str) -> dict[str, float]:
+    """Return the scores that ``b2t score`` has printed, by the name of the metric.
+
+    Args:
+        file: what it printed.
+        script: the script to call again if the file is not there.
+
+    Raises:
+        InputError: it is not there.
+    """
+    if not file.is_file():
+        raise InputError(f"{file} is not there: {script} has not come so far; call it again")
+    return {metric: float(score) for metric, score in re.findall(r"^(\w+)\|.* = ([\d.]+)$", file.read_text(), re.M)}
 
 
 def read_references(run: Path) -> list[str]:

@@ -9,30 +9,9 @@
 #
 # A second call continues where the first one stopped. The result is written by
 #   python -m benchmarks.distilling DIR --output benchmarks/results/distilling
-. "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/../multi30k.sh"
 
-work='' from=()
-while [ $# -gt 0 ]; do
-    case $1 in
-        --work) need_value "$@" && work=$2 && shift ;;
-        --from) need_value "$@" && from=(--from "$2") && shift ;;
-        -h | --help) show_help ;;
-        *) die "unknown option $1; see --help" ;;
-    esac
-    shift
-done
-[ -n "$work" ] || die "--work DIR is missing; see --help"
-mkdir -p "$work"
-work=$(cd "$work" && pwd)
-here=$PROJECT/benchmarks/distillation
-
-# train NAME CONFIG [--from DIR]: train, translate the test set and score
-train() {
-    say "$1"
-    bash "$PROJECT/scripts/quickstart.sh" --corpus multi30k --config "$here/$2.sh" --work "$work/$1" "${@:3}"
-}
-
-train teacher teacher "${from[@]}"
+train teacher teacher
 use_environment
 distilled=$work/distilled_text
 mkdir -p "$distilled"
@@ -44,5 +23,5 @@ if [ ! -e "$distilled/train.de" ]; then
     bash "$PROJECT/scripts/translate_corpus.sh" "$work/teacher" "$distilled/train.en" --output "$distilled/train.de"
     echo $((SECONDS - begin)) >"$work/translation_seconds.txt"
 fi
-train student student "${from[@]}"
+train student student
 train distilled student --from "$distilled"
