@@ -64,7 +64,7 @@ def markdown(result: dict[str, Any]) -> str:
     ]
     note = (
         f"Multi30k, test_2016_flickr, one seed, {result['rows'][0]['parameters']:,} parameters. A run ends after 8 "
-        "validations without a higher BLEU; about two validations are made in 550 updates. In validation BLEU is that of "
+        "validations without a higher BLEU; about two are made in 550 updates. In validation BLEU is that of "
         "a greedy search, in the test set of a beam of 5. An update with R-Drop computes each sentence twice."
     )
     return table_with_note(header, rows, "rrrrrr", result, note)
