@@ -25,7 +25,7 @@ _LEFTOVERS = {
 _SHARE = 0.05
 """The share of lines that have leftovers where a text is in pieces."""
 
-UNKNOWN = "<unk>"
+_UNKNOWN = "<unk>"
 _OTHERS = 0.5
 """The share of lines that may differ in two forms of one text: a normalizer has changed some of them."""
 
@@ -118,7 +118,7 @@ def require_same_text(path: Path, printed: Mapping[int, str], lines: Sequence[st
     Raises:
         InputError: most of the sentences are others; the message quotes the first.
     """
-    compared = {number: line for number, line in printed.items() if UNKNOWN not in line and number < len(lines)}
+    compared = {number: line for number, line in printed.items() if _UNKNOWN not in line and number < len(lines)}
     others = [number for number, line in sorted(compared.items()) if _letters(line) != _letters(lines[number])]
     if len(others) > _OTHERS * len(compared):
         first = others[0]
