@@ -82,6 +82,7 @@ def runs_parts() -> dict[str, str]:
         "multi30k result": included(tables_results.MULTI30K, "docs/runs.md"),
         "batch sizes": tables_gpus.batch_sizes_table(),
         "subword sampling": included("benchmarks/results/subword_sampling.md", "docs/runs.md"),
+        "sampling quality": included("benchmarks/results/sampling_quality.md", "docs/runs.md"),
         "mbr": included("benchmarks/results/mbr.md", "docs/runs.md"),
         "distilling": included("benchmarks/results/distilling.md", "docs/runs.md"),
     }
