@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.arguments import benchmark_parser
 from benchmarks.measuring import machine
-from benchmarks.quickstart_runs import read_finished
+from benchmarks.quickstart_runs import add_work, read_finished
 from benchmarks.write_result import print_and_write, table_with_note
 
 TEXTS = {
@@ -64,7 +64,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = benchmark_parser(__doc__)
-    parser.add_argument("work", type=Path, metavar="WORK", help="the folder that was given to run.sh")
+    add_work(parser)
     args = parser.parse_args()
     seconds = int((args.work / "translation_seconds.txt").read_text())
     result = {"machine": machine("cpu"), "seconds": seconds, "rows": [row(args.work, name) for name in TEXTS]}

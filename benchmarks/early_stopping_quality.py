@@ -12,7 +12,7 @@ from typing import Any
 from b2t_common.errors import InputError
 from benchmarks.arguments import benchmark_parser
 from benchmarks.measuring import machine
-from benchmarks.quickstart_runs import read_finished, read_scores
+from benchmarks.quickstart_runs import add_work, read_finished, read_scores
 from benchmarks.write_result import print_and_write, table_with_note
 
 SCRIPT = "benchmarks/early_stopping/run.sh"
@@ -72,7 +72,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = benchmark_parser(__doc__)
-    parser.add_argument("work", type=Path, metavar="WORK", help="the folder that was given to run.sh")
+    add_work(parser)
     args = parser.parse_args()
     result = {"machine": machine("cpu"), "rows": read_rows(args.work)}
     print_and_write("early_stopping_quality", result, markdown, args.output)

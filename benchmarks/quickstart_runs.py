@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,11 @@ class FinishedRun:
     parameters: int
     bleu: float
     chrf: float
+
+
+def add_work(parser: argparse.ArgumentParser) -> None:
+    """Add ``WORK``, the folder of all runs of a driver such as benchmarks/sampling/run.sh."""
+    parser.add_argument("work", type=Path, metavar="WORK", help="the folder that was given to run.sh")
 
 
 def read_finished(folder: Path, script: str) -> FinishedRun:

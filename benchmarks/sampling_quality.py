@@ -13,7 +13,7 @@ from typing import Any
 from b2t_common.errors import InputError
 from benchmarks.arguments import benchmark_parser
 from benchmarks.measuring import machine
-from benchmarks.quickstart_runs import read_finished
+from benchmarks.quickstart_runs import add_work, read_finished
 from benchmarks.write_result import print_and_write, table_with_note
 
 WITHOUT = "none"
@@ -65,7 +65,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = benchmark_parser(__doc__)
-    parser.add_argument("work", type=Path, metavar="WORK", help="the folder that was given to run.sh")
+    add_work(parser)
     args = parser.parse_args()
     print_and_write(
         "sampling_quality", {"machine": machine("cpu"), "rows": read_rows(args.work)}, markdown, args.output

@@ -86,19 +86,20 @@ def read_output(path: Path) -> Output:
         if not match or (match[1] == "D" and line.count("\t") < 2):
             continue
         kind, number = match[1], int(match[2])
-        printed = output.sources if kind == "S" else output.targets
         # each sentence has at most one line S- and T-, and one or more lines D-
-        is_again = number in output.candidates and number != last if kind == "D" else number in printed
+        if kind == "D":
+            is_again = number != last and number in output.candidates
+            last = number
+            output.candidates.setdefault(number, []).append(line.split("\t", 2)[2])
+        else:
+            printed = output.sources if kind == "S" else output.targets
+            is_again = number in printed
+            printed[number] = line.split("\t", 1)[1]
         if is_again:
             raise InputError(
                 f"{path} has sentence {number} twice, so it has more than one output of fairseq-generate; give a file "
                 "for each output"
             )
-        if kind == "D":
-            last = number
-            output.candidates.setdefault(number, []).append(line.split("\t", 2)[2])
-        else:
-            printed[number] = line.split("\t", 1)[1]
     if not output.candidates:
         raise InputError(
             f"{path} has no translation (a line D-0 ...); give what fairseq-generate or b2t generate printed"

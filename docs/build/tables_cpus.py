@@ -142,9 +142,7 @@ def shared_training_table() -> str:
     """Return the table of training with shared layers, from the comparison of all sizes."""
     result = _read("training_speed")
     shared = [row for row in result["rows"] if row["size"] in ("shared_12", "shared_18", "universal")]
-    # as it is called today; it was measured when benchmarks were scripts
-    command = result["command"].replace("benchmarks/training_speed.py", "-m benchmarks.training_speed")
-    return training_speed.markdown({**result, "rows": shared, "command": command}).strip()
+    return training_speed.markdown({**result, "rows": shared}).strip()
 
 
 def _read(file: str) -> dict[str, Any]:
@@ -155,7 +153,8 @@ def _origin(kind: str, results: Sequence[Mapping[str, Any]]) -> str:
     """Return what was measured on and by which commands."""
     (machine,) = {result["machine"] for result in results}
     commands = ", ".join(f"`{result['command']}`" for result in results)
-    return f"{KINDS[kind].capitalize().replace('avx', 'AVX')}: {machine}. Command: {commands}."
+    name = KINDS[kind]
+    return f"{name[0].upper()}{name[1:]}: {machine}. Command: {commands}."
 
 
 def _ratio(row: Mapping[str, Any]) -> str:

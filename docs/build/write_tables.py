@@ -39,12 +39,15 @@ ROOT = Path(__file__).resolve().parents[2]
 def included(name: str, page: str = "") -> str:
     """Return a file that a command wrote, for a page.
 
-    Its links, which start at the project's folder, start at the page instead. Commands of benchmarks that were recorded
-    when these were scripts are shown as they are called today.
+    Its links, which start at the project's folder, start at the page instead.
     """
-    text = (ROOT / name).read_text(encoding="utf-8").strip()
-    text = re.sub(r"python benchmarks/(\w+)\.py", r"python -m benchmarks.\1", text)
+    text = as_called_today((ROOT / name).read_text(encoding="utf-8").strip())
     return re.sub(r"\]\((?!https?:|#)", f"]({'../' * page.count('/')}", text)
+
+
+def as_called_today(text: str) -> str:
+    """Return a text in which commands of benchmarks, recorded when these were scripts, are those of modules."""
+    return re.sub(r"python benchmarks/(\w+)\.py", r"python -m benchmarks.\1", text)
 
 
 def readme_parts() -> dict[str, str]:
@@ -120,7 +123,7 @@ def speed_parts() -> dict[str, str]:
     files |= {"kept memory": "cpu/avx512/kept_memory", "first result": "cpu/avx512/first_result"}
     parts = {name: included(f"benchmarks/results/{file}.md") for name, file in files.items()}
     parts |= {f"{name} both kinds": tables_cpus.side_by_side(name) for name in tables_cpus.COMPARISONS}
-    parts["training speed"] = tables_cpus.shared_training_table()
+    parts["training speed"] = as_called_today(tables_cpus.shared_training_table())
     return {**parts, "processors": tables_cpus.headlines_table(), "gpu": tables_gpus.measured()}
 
 
