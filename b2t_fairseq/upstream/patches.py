@@ -1,7 +1,7 @@
 """Everything that this plugin changes in fairseq and PyTorch, in one table.
 
-Each row says what is changed, why and when.  ``docs/architecture.md`` is generated from the table, and a test compares
-the parameters of what is replaced with those that the replacement was written for.
+Each row says what is changed, why and when.  ``docs/changes_of_fairseq.md`` is generated from the table, and a test
+compares the parameters of what is replaced with those that the replacement was written for.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The generated tables of docs/architecture.md: what is changed in fairseq and PyTorch, and the files of a run."""
+"""The generated tables of docs/changes_of_fairseq.md and docs/architecture.md: the patches, and the files of a run."""
 
 from __future__ import annotations
 

@@ -98,7 +98,12 @@ def checkpoints_parts() -> dict[str, str]:
 
 def architecture_parts() -> dict[str, str]:
     """Return all generated parts of docs/architecture.md by name."""
-    return {"patches": tables_architecture.patches_tables(), "run folder": tables_architecture.run_folder_table()}
+    return {"run folder": tables_architecture.run_folder_table()}
+
+
+def changes_of_fairseq_parts() -> dict[str, str]:
+    """Return all generated parts of docs/changes_of_fairseq.md by name."""
+    return {"patches": tables_architecture.patches_tables()}
 
 
 def reproduction_parts() -> dict[str, str]:
@@ -156,6 +161,7 @@ FILES: dict[str, Callable[[], dict[str, str]]] = {
     "docs/runs.md": runs_parts,
     "docs/checkpoints.md": checkpoints_parts,
     "docs/architecture.md": architecture_parts,
+    "docs/changes_of_fairseq.md": changes_of_fairseq_parts,
     "docs/reproduction.md": reproduction_parts,
     "docs/speed.md": speed_parts,
     "docs/results.md": results_parts,
