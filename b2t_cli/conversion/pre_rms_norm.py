@@ -28,7 +28,7 @@ _LAST_LINEAR = re.compile(r"(?:encoder|decoder)\.layers\.\d+\.(?:\w+_attn\.out_p
 _REFUSED = {
     "encoder_layers_to_keep": "pruned models are not converted",
     "decoder_layers_to_keep": "pruned models are not converted",
-    "no_decoder_final_norm": "the output layer would see the mean of the residual stream, which the new model has not",
+    "no_decoder_final_norm": "the output layer would see the mean of the residual stream, which the new model removes",
     "layernorm_embedding": "the input of that norm has a mean, so it cannot become an RMSNorm",
 }
 

@@ -1,4 +1,4 @@
-"""As which layer of the trained model each layer of the deeper one starts."""
+"""Finds, for each layer of the deeper model, the layer of the trained model whose parameters it starts from."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _number_of_layers(stack: StackPlan, asked: int | None) -> int:
         name = flag(f"{stack.name}_layers")
         raise InputError(
             f"{name} {asked}: the {stack.name} has {stack.num_layers} layers, and a model grows to more; to leave "
-            f"layers out, train on with {name}-to-keep"
+            f"layers out, train further with {name}-to-keep"
         )
     return stack.num_layers if asked is None else asked
 

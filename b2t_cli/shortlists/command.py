@@ -45,7 +45,7 @@ def write(
     sides = read_pairs(data, subset, pair, (source, target))
     for side, dictionary, language in zip(sides, (source, target), pair, strict=True):
         if len(side.symbols) and side.symbols.max() >= len(dictionary):
-            raise InputError(f"{data}: {subset} has the symbol {side.symbols.max()}, which dict.{language}.txt has not")
+            raise InputError(f"{data}: {subset} has the symbol {side.symbols.max()}, which dict.{language}.txt lacks")
     model = Model1(*sides, len(source), len(target))
     for _ in range(iterations):
         model.iterate(first_symbol=target.nspecial)

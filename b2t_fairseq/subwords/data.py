@@ -28,7 +28,7 @@ from .models import Pieces
 logger = logging.getLogger(__name__)
 
 SAMPLE = 1000
-"""Of so many sentences, at equal distances, pieces are compared with those of the model, and lengths are measured."""
+"""This many sentences are used to compare the data's pieces with those of the model, and to measure lengths."""
 WITHIN = 0.995
 """This share of the first draws is as long as planned or shorter."""
 DRAWS = 10

@@ -50,7 +50,7 @@ class NeedsThePlugin(NeedsFairseq):
 
 
 def test_a_scheme_that_needs_more_than_torch_is_refused():
-    with pytest.raises(InputError, match=r"uses b2t_common\.errors\.InputError, which the folder of a model has not"):
+    with pytest.raises(InputError, match=r"uses b2t_common\.errors\.InputError, which is not in the folder of a model"):
         scheme_source(NeedsThePlugin)
 
 

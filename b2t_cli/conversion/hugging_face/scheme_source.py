@@ -96,7 +96,7 @@ class _Cut:
                 self.add(importlib.import_module(origin), name)
             elif origin.startswith(("b2t_", "fairseq")):
                 raise InputError(
-                    f"{module.__name__} uses {origin}.{name}, which the folder of a model has not: a residual scheme "
+                    f"{module.__name__} uses {origin}.{name}, which is not in the folder of a model: a residual scheme "
                     "that is to be converted may use torch and the standard library only"
                 )
             else:
