@@ -14,7 +14,7 @@ from b2t_common import __version__, programs
 COMMANDS = {
     "train": "fairseq-train with this plugin loaded, --bf16 fixed and runs protected",
     "generate": "fairseq-generate for several test sets in one process",
-    "translate": "a translation for every line of a text, in parts that several processes share; resumable",
+    "translate": "a translation for every line of a text, in parts that several processes share; can be continued",
     "mbr": "of the candidates of b2t generate --nbest, take the one that is most like the others (minimum Bayes risk)",
     "shortlist": "learn which target symbols each source symbol may become, for b2t generate --shortlist",
     "average": "average the last checkpoints of a run",

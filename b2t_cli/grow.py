@@ -23,7 +23,7 @@ model (--encoder-layers, --decoder-layers, no --layer-sharing). Optimizer and wa
 
 
 def main(argv: list[str]) -> None:
-    """Write a checkpoint of a deeper model, without optimizer state, to be trained on with --finetune-from-model.
+    """Write a checkpoint of a deeper model, without optimizer state, to be trained further with --finetune-from-model.
 
     Each of its layers starts as a layer, or as a parameter set, of the trained model. What depends on depth is made
     anew: DeepNorm's constants, Admin's omegas (measured again before the first update). The deeper model shares no

@@ -34,7 +34,7 @@ _MODEL_FIELDS = frozenset(SPEECH_INPUT).union(
 EXECUTION_SETTINGS = frozenset({"kernels", "compile"})
 """Settings that say how a model is computed; they change nothing but rounding."""
 
-# Settings that may change when a run goes on, because the model's function at inference stays the same.
+# Settings that may change when a run continues, because the model's function at inference stays the same.
 _MAY_CHANGE = (
     frozenset(PROBABILITIES)
     | EXECUTION_SETTINGS

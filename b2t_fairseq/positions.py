@@ -122,8 +122,8 @@ class ShiftedSinusoidalEmbedding(SinusoidalPositionalEmbedding):
 def _draw(sentences: int) -> Tensor:
     """Return one number in [0, 1) for each sentence, ``(sentences,)``.
 
-    fairseq seeds PyTorch's generator before each update from ``--seed`` and the number of the update, so a resumed run
-    draws what it would have drawn.  All processes get the same seed from it, so the rank is added.
+    fairseq seeds PyTorch's generator before each update from ``--seed`` and the number of the update.  So a continued
+    run draws what it would have drawn.  All processes get the same seed from it, so the rank is added.
     """
     is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     rank = torch.distributed.get_rank() if is_distributed else 0

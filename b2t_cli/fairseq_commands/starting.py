@@ -38,7 +38,7 @@ _SMALLEST = {
 _NOT_SUPPORTED = {
     "checkpoint": {
         "checkpoint_suffix": "no other command looks for such files; give each run a --save-dir of its own",
-        "write_checkpoints_asynchronously": "fairseq then never replaces checkpoint_last.pt, so no run could go on",
+        "write_checkpoints_asynchronously": "fairseq then never replaces checkpoint_last.pt, so no run could continue",
     },
     "distributed_training": {"use_sharded_state": "no other command reads checkpoints in parts"},
     "common": {"use_plasma_view": "the store of PyArrow that it needs exists no more"},

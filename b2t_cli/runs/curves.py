@@ -35,7 +35,7 @@ class Curve:
         return values[-1] if values else math.nan
 
     def append(self, update: int, values: Mapping[str, float], start: bool = False) -> None:
-        """Add a report, and remove earlier ones of the same and of later updates, which a resumed run has repeated.
+        """Add a report, and remove earlier ones of the same and of later updates, which a continued run has repeated.
 
         Args:
             update: number of updates.

@@ -1,4 +1,4 @@
-"""Reads the training log of fairseq line by line.  The run may have been stopped and resumed."""
+"""Reads the training log of fairseq line by line.  The run may have been stopped and continued."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def read(path: Path) -> Log:
     The forms are those of ``--log-format`` tqdm, simple and json, on standard output and error, where a line begins
     with the time, and in ``--log-file``, where it does not.  If one file has both, each report counts once.
 
-    If a run was resumed, its new reports take the place of earlier ones of the same and of later updates.
+    If a run was continued, its new reports take the place of earlier ones of the same and of later updates.
     """
     log = Log()
     # whether a report, and a report of training, came after the last start
@@ -128,9 +128,9 @@ def _is_repeated(log: Log, values: dict[str, float]) -> bool:
 
 
 def _drop_repeated(log: Log, update: int) -> None:
-    """Remove what the run logged of this update and of later ones before it was resumed.
+    """Remove what the run logged of this update and of later ones before it was continued.
 
-    Only the first report after a start says where the run goes on: a bar may show the report of an update after the
+    Only the first report after a start says where the run continues: a bar may show the report of an update after the
     validation that follows it.
     """
     for curve in (log.train, log.epochs, *log.valid.values()):

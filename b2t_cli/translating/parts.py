@@ -110,7 +110,7 @@ class Parts:
     """
 
     def __init__(self, output: Path, text: Text, settings: dict[str, Any]) -> None:
-        """Make the folder, or go on with the one that is there.
+        """Make the folder, or continue with the one that is there.
 
         Args:
             output: where the translations go at the end.

@@ -131,7 +131,7 @@ def _dense(tensors: list[Tensor]) -> list[Tensor]:
     return dense
 
 
-# fairseq goes on from a checkpoint if the class of its optimizer has the same name
+# fairseq continues from a checkpoint if the class of its optimizer has the same name
 @register_optimizer("adam_fused", dataclass=adam.FairseqAdamConfig)
 class FairseqAdam(adam.FairseqAdam):
     """fairseq's ``adam``: same flags, same numbers, same checkpoints, less time.

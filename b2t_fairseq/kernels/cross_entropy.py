@@ -119,7 +119,7 @@ def fused_label_smoothed_loss(
     return loss, sums[1], sums[2]
 
 
-# fairseq goes on from a checkpoint if the class of its criterion has the same name
+# fairseq continues from a checkpoint if the class of its criterion has the same name
 @register_criterion("label_smoothed_cross_entropy_fused", dataclass=FusedCriterionConfig)
 class LabelSmoothedCrossEntropyCriterion(label_smoothed_cross_entropy.LabelSmoothedCrossEntropyCriterion):
     """fairseq's ``label_smoothed_cross_entropy``: same flags, same numbers, less memory.

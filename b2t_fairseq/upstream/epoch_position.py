@@ -88,7 +88,7 @@ def with_shuffling_of_this_epoch(get_iterator):
 
 
 def complete(position: dict[str, Any], trainer, filename: str) -> None:
-    """Add to a position within an epoch, as a checkpoint has it, what is needed to go on from it.
+    """Add to a position within an epoch, as a checkpoint has it, what is needed to continue from it.
 
     Args:
         position: ``train_iterator`` of the checkpoint.

@@ -25,7 +25,7 @@ def begin_after(updates: int) -> None:
 
 
 def with_one_curve(writer_of):
-    """Return ``TensorboardProgressBarWrapper._writer`` whose curve goes on after an interruption.
+    """Return ``TensorboardProgressBarWrapper._writer`` whose curve continues after an interruption.
 
     The updates that a run had made after its last checkpoint are made again.  TensorBoard is told so, and hides what
     was logged of them before.

@@ -1,4 +1,4 @@
-"""Half precision: a checkpoint holds the weights that the optimizer steps, and a run of any precision goes on from it.
+"""Half precision: a checkpoint holds the weights that the optimizer steps, and a run of any precision continues.
 
 With ``--bf16`` and ``--fp16`` the optimizer steps float32 copies of the weights, the masters, and the model computes
 with the masters rounded to half precision.  fairseq saves the rounded weights, as float32, and makes new masters from
@@ -178,7 +178,7 @@ def _restore_loss_scaling(trainer, saved: Mapping[str, Any]) -> None:
 
 
 def _convert(state: dict[str, Any], trainer, path: str) -> None:
-    """Make a checkpoint of any precision one from which this trainer can go on, and say what that changes.
+    """Make a checkpoint of any precision one from which this trainer can continue, and say what that changes.
 
     fairseq refuses another optimizer, and takes the class that wraps it for one.
     """

@@ -111,7 +111,7 @@ def updates(state: Mapping[str, Any]) -> int:
 
 
 def has_optimizer_state(state: Mapping[str, Any]) -> bool:
-    """Whether a run can go on from a checkpoint as if nothing had happened."""
+    """Whether a run can continue from a checkpoint as if nothing had happened."""
     return state.get("last_optimizer_state") is not None
 
 
@@ -160,7 +160,7 @@ def _hours_trained(start: Start) -> float:
 
 
 def with_own_checkpoint(load_checkpoint):
-    """Return ``load_checkpoint`` that lets a run of ``b2t train`` go on from its own checkpoint."""
+    """Return ``load_checkpoint`` that lets a run of ``b2t train`` continue from its own checkpoint."""
 
     @functools.wraps(load_checkpoint)
     def wrapper(cfg, trainer, **passthrough_args):

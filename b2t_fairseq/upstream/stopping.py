@@ -1,4 +1,4 @@
-"""Ending a run on a signal: every process stops after the same update, with a checkpoint from which the run goes on.
+"""Ending a run on a signal: every process stops after the same update, with a checkpoint from which the run continues.
 
 Batch systems send SIGUSR1 or SIGTERM to every process of a job before its time is over: the launcher, the training
 processes that it spawned, and the workers that load data.
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
 EXIT_STATUS = 75
-"""EX_TEMPFAIL of sysexits.h: the run is not finished, and the same command goes on with it."""
+"""EX_TEMPFAIL of sysexits.h: the run is not finished, and the same command continues it."""
 SECONDS_AFTER_SIGTERM = 60
 """A process that hangs ends itself after this time; a batch system kills soon after SIGTERM (SLURM: 30 seconds)."""
 

@@ -25,7 +25,7 @@ def run_folder_table() -> str:
         (run_folder.SETTINGS, "the configuration; a run with other settings is refused", train),
         (run_folder.DATA, "the folder with the data", train),
         (run_folder.CHOSEN, "precision and `--max-tokens` of a run on GPUs, which it keeps", train),
-        (run_folder.LAST_CHECKPOINT, "the checkpoint from which the run is resumed", "fairseq"),
+        (run_folder.LAST_CHECKPOINT, "the checkpoint from which the run continues", "fairseq"),
         (run_folder.BEST_CHECKPOINT, "that with the lowest validation loss", "fairseq"),
         ("checkpoint7.pt", "that after epoch 7", "fairseq"),
         ("checkpoint_3_1500.pt", "that after 1,500 updates, in epoch 3", "fairseq"),

@@ -13,13 +13,13 @@ from b2t_cli.runs.run import Model, read_all
 
 class TestLog:
     def test_both_log_formats_give_the_same_numbers(self, logged_runs):
-        """So does a run that was resumed."""
+        """So does a run that was continued."""
         simple, resumed = (log.read(logged_runs / name / "train.log") for name in ("simple", "a<b>&c"))
         assert list(simple.train["update"]) == list(range(1, 14)) == list(resumed.train["update"])
         assert (simple.starts, resumed.starts) == (1, 2)
         for column in ("loss", "nll_loss", "ppl", "lr"):
             assert list(simple.train[column]) == list(resumed.train[column])
-        # The resumed run was validated at the end of its first part too.
+        # The continued run was validated at the end of its first part too.
         assert list(simple.validation()["update"]) == [5, 10, 13]
         assert list(resumed.validation()["update"]) == [5, 8, 10, 13]
         assert simple.validation().last("ppl") == resumed.validation().last("ppl")
@@ -53,7 +53,7 @@ class TestLog:
         assert list(read.train["start"]) == [1, 0, 0, 1, 0]
 
     def test_a_line_that_is_cut_gives_no_wrong_number(self, tmp_path):
-        """It may be cut anywhere, and the next start may go on in the same line."""
+        """It may be cut anywhere, and the next start may continue in the same line."""
         whole, next_line = reported(1, 5.25), reported(2, 4.125, lr=0.5)
         for length in range(len(PREFIX + next_line) + 1):
             cut = (PREFIX + next_line)[:length]

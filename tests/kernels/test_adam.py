@@ -146,7 +146,7 @@ def run(data, folder, name, updates, *flags, **how):
 
 
 def test_a_run_is_fairseqs_and_either_goes_on_from_the_other(data, tmp_path):
-    """Parameters are tied, and an update has two batches; a run resumes with the same or with the other optimizer."""
+    """Parameters are tied, and an update has two batches; a run continues with the same or with the other optimizer."""
     stock, fused = run(data, tmp_path / "adam", "adam", 8), run(data, tmp_path / "fused", "adam_fused", 8)
     assert_same_model(fused, stock, tolerance=1e-5)
     names = [state["optimizer_history"][-1]["optimizer_name"] for state in (stock, fused)]

@@ -155,7 +155,7 @@ def test_two_processes_log_and_learn_as_with_fairseq(two_gpus, data, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_with_amp_resume_bit_by_bit(two_gpus, data, tmp_path):
-    """The loss scale, which grows every second update, and the float32 weights go on as in the uninterrupted run."""
+    """The loss scale, which grows every second update, and the float32 weights continue as in the uninterrupted run."""
     flags = ["--amp", "--amp-scale-window", "2", "--ddp-backend", "legacy_ddp", "--disable-validation"]
     flags += ["--max-tokens", "80", "--max-update"]
     train_whole = [tmp_path / "first", data, tmp_path / "whole", *flags, "6", "--save-interval-updates", "3"]

@@ -56,7 +56,7 @@ def test_attention_weights_are_there_in_training_for_supervised_alignment():
 
 
 def test_a_pruned_model_can_be_fine_tuned(data, tmp_path):
-    """Layers 0 and 2 of a shared encoder are kept; the checkpoint says so, goes on, and loads again."""
+    """Layers 0 and 2 of a shared encoder are kept; the checkpoint says so, continues, and loads again."""
     train(data, tmp_path / "whole", *SHARED, "--max-update", "2")
     prune = ["--encoder-layers-to-keep", "0,2", "--decoder-layers-to-keep", "0,1,2,3", *SHARED]
     restore = ["--restore-file", str(tmp_path / "whole/checkpoint_last.pt"), "--reset-optimizer"]

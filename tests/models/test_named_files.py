@@ -37,7 +37,7 @@ class TestEmbeddings:
         return ["--encoder-embed-path", str(embeddings), "--decoder-embed-path", str(embeddings)]
 
     def test_a_run_goes_on_and_translates_without_the_file(self, corpus, embeddings, tmp_path, capsys):
-        """The run that goes on ends with the weights of one that had the file to its end."""
+        """The run that continues ends with the weights of one that had the file to its end."""
         data, flags = str(corpus / "bin"), self.flags(embeddings)
         whole = train(data, tmp_path / "whole", *flags, "--max-update", "6", command=b2t_train)
         train(data, tmp_path / "run", *flags, "--max-update", "3", command=b2t_train)
@@ -94,7 +94,7 @@ class TestDictionaries:
         make_model(task=self.reordered()).load_state_dict(state)
 
     def test_no_command_takes_other_data(self, corpus, tmp_path, capsys):
-        """Neither resuming nor translating nor fine-tuning does, and the run's checkpoint stays as it is."""
+        """Neither continuing a run nor translating nor fine-tuning does, and the run's checkpoint stays as it is."""
         folder = tmp_path / "run"
         train(str(corpus / "bin"), folder, "--max-update", "2")
         before = (folder / "checkpoint_last.pt").read_bytes()

@@ -1,4 +1,4 @@
-"""PowerNorm's statistics and SHAPE's shifts in fairseq's training loop: resuming, larger updates, precision."""
+"""PowerNorm's statistics and SHAPE's shifts in fairseq's training loop: continued runs, larger updates, precision."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ QUICK = ["--disable-validation", "--no-epoch-checkpoints"]
 
 
 def test_a_resumed_run_has_the_same_running_values_and_shifts(data, tmp_path):
-    """It is resumed in the warm-up of PowerNorm, and ends after it."""
+    """It continues in the warm-up of PowerNorm, and ends after it."""
     flags = [*POWER, "4", *SHAPE, *QUICK]
     whole = train(data, tmp_path / "whole", *flags, "--max-update", "6")
     train(data, tmp_path / "parts", *flags, "--max-update", "3")

@@ -21,7 +21,7 @@ FUSED = ["--criterion", "label_smoothed_cross_entropy_fused"]
     ids=["shared-fused", "shared-recomputed"],
 )
 def test_two_processes_equal_one(data, tmp_path, flags, caplog):
-    """Each process has half of each batch; losses and weights are those of one process, also after resuming."""
+    """Each process has half of each batch; losses and weights are those of one process, also in a continued run."""
     flags = [*flags, "--dropout", "0", "--max-tokens", "100000"]
     caplog.set_level("INFO")
     alone = ["--batch-size", "30", "--update-freq", "2", "--max-epoch", "4"]

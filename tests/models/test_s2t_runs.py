@@ -94,7 +94,7 @@ def test_all_utterances_are_transcribed(data, run, tmp_path, capsys):
 
 
 def test_resumed_run_equals_uninterrupted_run(data, run, tmp_path):
-    """b2t train resumes it in the middle of the second epoch, and leaves it alone when it is finished."""
+    """b2t train continues it in the middle of the second epoch, and leaves it alone when it is finished."""
     train(data, tmp_path, "--max-update", "4")
     resumed = train(data, tmp_path, "--max-update", "8")
     assert_same_model(run[1], resumed)

@@ -1,4 +1,4 @@
-"""The models in fairseq's own training loop: learning, resuming, precision, recomputation, hydra."""
+"""The models in fairseq's own training loop: learning, continued runs, precision, recomputation, hydra."""
 
 import os
 import re
@@ -127,7 +127,7 @@ def test_killed_run_ends_with_the_same_weights(data, tmp_path):
 
 
 def test_a_run_of_fairseqs_transformer_goes_on_as_post_ln(data, tmp_path):
-    """Parameter names are fairseq's, so that its checkpoint goes on here as it would there, bit by bit."""
+    """Parameter names are fairseq's, so that a run continues here from its checkpoint as it would there, bit by bit."""
     stock = train(data, tmp_path / "stock", "--arch", "transformer_tiny", "--max-epoch", "1")
     flags = ["--residual", "post_ln", "--kernels", "fairseq"]
     flags += ["--restore-file", str(tmp_path / "stock/checkpoint_last.pt")]

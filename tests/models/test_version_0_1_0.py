@@ -1,6 +1,6 @@
 """Checkpoints and a run's folder that version 0.1.0 wrote are read as it read them: no number has changed.
 
-Rounding differs between processors by up to 2.4e-6 in logits, hence 1e-5.  A resumed run moves further, since Adam
+Rounding differs between processors by up to 2.4e-6 in logits, hence 1e-5.  A continued run moves further, since Adam
 divides by small numbers: by 1.8e-4 with other instructions or two threads, and by 0.014 and more with a real mistake
 (another seed of the dropout, the data from the start of the epoch, a new optimizer), hence 1e-3.
 """

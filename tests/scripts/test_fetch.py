@@ -1,4 +1,4 @@
-"""A download is whole or nothing: one that was cut goes on where it ended, one that fails leaves the older file."""
+"""A download is whole or nothing: one that was cut continues where it ended, one that fails leaves the older file."""
 
 import hashlib
 import http.server

@@ -1,4 +1,4 @@
-"""Runs in half precision: what a checkpoint holds of them, and that each goes on as if it had not been stopped."""
+"""Runs in half precision: what a checkpoint holds of them, and that each continues as if it had not been stopped."""
 
 import re
 import shlex
@@ -117,7 +117,7 @@ class TestAnotherPrecision:
 
 
 def test_a_checkpoint_without_masters_continues_with_a_word(data, runs, tmp_path, caplog):
-    """Such are those of fairseq alone and of older versions: their weights are rounded, and the run goes on."""
+    """Such are those of fairseq alone and of older versions: their weights are rounded, and the run continues."""
     state = load(runs["bf16"] / "checkpoint_last.pt")
     state["model"].update({name: number.bfloat16().to(number.dtype) for name, number in state["model"].items()})
     del state["extra_state"]["b2t_loss_scaling"]

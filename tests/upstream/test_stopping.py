@@ -1,4 +1,4 @@
-"""A run that is asked to stop ends with a checkpoint, on all ranks after the same update, and can go on from there."""
+"""A run that is asked to stop ends with a checkpoint, on all ranks after the same update, and can be continued."""
 
 import multiprocessing
 import os
@@ -63,7 +63,7 @@ def test_a_run_that_is_stopped_in_its_last_update_has_finished(data, tmp_path, m
 
 
 def test_one_rank_tells_the_other_to_stop(data, tmp_path, monkeypatch):
-    """Only rank 1 gets the signal; both end after the same update, and the run can go on."""
+    """Only rank 1 gets the signal; both end after the same update, and the run can continue."""
     flags = [*SHARED, "--ddp-backend", "legacy_ddp", "--dropout", "0", "--max-update", "6"]
     with monkeypatch.context() as patch:
         signal_at(patch, 3, signal.SIGUSR1, lambda trainer: [os.getpid()] * (trainer.data_parallel_rank == 1))
