@@ -58,7 +58,7 @@ def test_the_last_checkpoint_can_be_the_only_file_of_an_update(copy):
     assert updates(last_checkpoints(copy, 2, "updates")) == [12, 16]
 
 
-def test_more_than_there_are(copy):
+def test_more_checkpoints_than_the_run_has_are_refused(copy):
     with pytest.raises(InputError, match=r"has 6 checkpoints by updates, not 7"):
         last_checkpoints(copy, 7, "updates")
     (copy / "checkpoint_1_4.pt").unlink()

@@ -77,7 +77,7 @@ class TestSettings:
     def test_a_line_that_is_cut_has_no_settings(self):
         assert settings.parse("{'common': {'seed': 1}, 'optim") == {}
 
-    def test_real_logs_have_them(self, logged_runs):
+    def test_settings_are_read_from_real_logs(self, logged_runs):
         for run in read_all([logged_runs / "simple", logged_runs / "a<b>&c"]):
             assert settings.lookup(run.settings, "lr") > 0
             assert settings.lookup(run.settings, "residual") == run.model.scheme

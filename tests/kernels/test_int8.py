@@ -140,7 +140,8 @@ class TestManyRows:
         ("instructions", "by_fbgemm", "by_onednn", "expected"),
         [("AVX512", 127, 127, True), ("AVX512", 127, 63, False), ("AVX512", 63, 63, False), ("AVX2", 127, 127, False)],
     )
-    def test_where_it_is_used(self, instructions, by_fbgemm, by_onednn, expected, monkeypatch):
+    def test_onednn_is_used_where_it_is_fast_and_exact(self, instructions, by_fbgemm, by_onednn, expected, monkeypatch):
+        """Many rows need AVX-512, and both engines must be exact for weights of all 8 bits."""
         monkeypatch.setattr(quantized, "instructions", lambda: instructions)
         monkeypatch.setattr(quantized, "largest_weight", lambda: by_fbgemm)
         monkeypatch.setattr(quantized, "_largest_exact_weight", {"onednn": by_onednn}.get)

@@ -246,7 +246,7 @@ class TestRefusals:
         with pytest.raises(InputError, match=message):
             search(translator(), make_sentences(), shortlist=str(path))
 
-    def test_files_that_are_none(self, tmp_path, written):
+    def test_missing_and_damaged_and_other_files_are_refused(self, tmp_path, written):
         with pytest.raises(InputError, match=r"nowhere.npz: no such file; make one with b2t shortlist"):
             shortlist.read(tmp_path / "nowhere.npz")
         content = (tmp_path / "shortlist.npz").read_bytes()

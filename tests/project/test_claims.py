@@ -50,7 +50,7 @@ class TestSeeds:
         # nothing says that they do not disagree
         assert judge("loss_18l", runs=runs(losses)).verdict == OPEN
 
-    def test_the_other_way_round(self):
+    def test_a_claim_fails_if_all_seeds_say_the_opposite(self):
         losses = {"b2t_18l": [5.0, 5.1, 5.2], "pre_ln_18l": [4.0, 4.1, 4.2]}
         judgement = judge("loss_18l", runs=runs(losses), bootstraps=bootstraps(*losses, [-3, -2, -1]))
         assert judgement.verdict == FAILS
