@@ -16,6 +16,7 @@ from typing import TextIO
 from .errors import InputError
 
 _MAX_LINKS = 40  # as in Linux
+_CONVERT = "convert it first, for instance with iconv"
 
 
 @contextmanager
@@ -181,7 +182,8 @@ def read_lines(path: Path) -> list[str]:
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise _not_utf8(path, content.count(b"\n", 0, error.start) + 1, error) from None
+        number = content.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{not_utf8(path, number, error)}; {_CONVERT}") from None
     return text.removesuffix("\n").split("\n")
 
 
@@ -199,7 +201,7 @@ def decode_line(line: bytes, path: Path | str, number: int) -> str:
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise _not_utf8(path, number, error) from None
+        raise InputError(f"{not_utf8(path, number, error)}; {_CONVERT}") from None
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
@@ -212,7 +214,6 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     write_whole({path: "".join(f"{line}\n" for line in lines).encode()})
 
 
-def _not_utf8(path: Path | str, number: int, error: UnicodeDecodeError) -> InputError:
-    return InputError(
-        f"{path} is not UTF-8 in line {number} ({error.reason}); convert it first, for instance with iconv"
-    )
+def not_utf8(path: Path | str, number: int, error: UnicodeDecodeError) -> str:
+    """Return what a message says of a file that is not UTF-8 in the line ``number``, counted from 1."""
+    return f"{path} is not UTF-8 in line {number} ({error.reason})"

@@ -37,7 +37,9 @@ GROWN = "grown.pt"
 
 # what scripts/evaluate.sh, b2t average, b2t generate and b2t score write
 EVALUATION = "evaluation"
-AVERAGED = f"{EVALUATION}/averaged.pt"
+AVERAGE = "averaged.pt"
+"""The average of checkpoints, as ``b2t average`` and scripts/quickstart.sh call it."""
+AVERAGED = f"{EVALUATION}/{AVERAGE}"
 REFERENCES = f"{EVALUATION}/references"
 """The test sets of the data, if they came with it: about.json, NAME.LANGUAGE and NAME.tokens.LANGUAGE."""
 SCORES = f"{EVALUATION}/scores"
@@ -50,7 +52,7 @@ SENTENCEPIECE = "spm.model"
 BPE_CODES = "bpe.codes"
 DICTIONARIES = "dict.*.txt"
 """Pattern, for ``glob``."""
-BEST_FIRST = (AVERAGED, "averaged.pt", "model.pt", BEST_CHECKPOINT, LAST_CHECKPOINT)
+BEST_FIRST = (AVERAGED, AVERAGE, "model.pt", BEST_CHECKPOINT, LAST_CHECKPOINT)
 """Where a model to translate with may lie, best first: scripts/evaluate.sh and b2t average write the first two,
 archives usually have the third, training leaves the others."""
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
+import torch
 from fairseq.data import Dictionary
 from torch import nn
 
+from .models.assembly import FILES_OF_FRESH_MODELS
 from .models.transformer import B2TTransformerModel
 
 
@@ -40,10 +43,10 @@ def build_without_data(
     target_size: int | None = None,
     model_class: Any = B2TTransformerModel,
 ) -> nn.Module:
-    """Return a new translation model.
+    """Return a new model: of translation, or of the class that is given.
 
     Args:
-        settings: flags of the model.  Files of pretrained embeddings are not read: that happens when training starts.
+        settings: flags of the model.  Files that a fresh model needs are not read: that happens when training starts.
         source_size: number of symbols of the source dictionary.
         target_size: number of symbols of the target dictionary; equal sizes, or ``None``, mean one joined dictionary.
         model_class: the class of the model.
@@ -51,6 +54,21 @@ def build_without_data(
     Raises:
         InputError: the settings contradict each other.
     """
-    unread = {"encoder_embed_path": None, "decoder_embed_path": None}
-    args = SimpleNamespace(**{**settings, **unread})
+    unread = {name: None for name in FILES_OF_FRESH_MODELS if name in settings}
+    args = Namespace(**{**settings, **unread})
     return model_class.build_model(args, placeholder_task(source_size, target_size))
+
+
+def parameters_without_memory(settings: Mapping[str, Any], vocabulary: int) -> int:
+    """Return the number of parameters of a translation model; tied ones count once, and none of them is allocated.
+
+    Args:
+        settings: flags of the model.
+        vocabulary: number of symbols of the joined dictionary.
+
+    Raises:
+        InputError: the settings contradict each other.
+    """
+    with torch.device("meta"):
+        model = build_without_data(settings, vocabulary)
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -21,7 +21,7 @@ from b2t_common.names import STACKS
 
 from .normalization import DEFAULT
 from .positions import POSITIONS
-from .residual import SCHEMES, stock_scheme
+from .residual import scheme_title, stock_scheme
 from .settings.fields import B2TLanguageModelConfig, B2TTransformerConfig
 from .settings.stock import SPEECH_INPUT, fill_derived
 from .settings.validation import PROBABILITIES
@@ -124,7 +124,7 @@ def _normalized(settings: Mapping[str, Any]) -> dict[str, Any]:
     settings.setdefault("encoder_embed_dim", None)
     # fairseq's own transformer has that flag in place of a scheme
     settings.setdefault("residual", stock_scheme(normalize_before).name)
-    settings["residual"] = getattr(SCHEMES.get(settings["residual"]), "title", settings["residual"])
+    settings["residual"] = scheme_title(settings["residual"])
     settings.setdefault("norm", DEFAULT)
     for name in ("rms_norm_bias", "center_embedding"):
         settings.setdefault(name, False)

@@ -27,7 +27,7 @@ from fairseq.models import ARCH_MODEL_REGISTRY
 from torch import Tensor, nn
 
 from b2t_common.files import write_whole
-from b2t_fairseq.building import placeholder_task
+from b2t_fairseq.building import build_without_data, placeholder_task
 from benchmarks import trainers
 from benchmarks.measuring import parameter_count
 from scripts.batch_size import TABLE, Row, read_table
@@ -69,7 +69,8 @@ def count(flags: list[str]) -> Row:
     if cfg.task._name == "speech_to_text":
         args.input_feat_per_channel, args.input_channels = MELS, 1
     with torch.device("meta"):
-        built = ARCH_MODEL_REGISTRY[args.arch].build_model(args, task)
+        size, model_class = VOCABULARY[cfg.task._name], ARCH_MODEL_REGISTRY[args.arch]
+        built = build_without_data(vars(args), size, model_class=model_class)
         criterion = build_criterion(cfg.criterion, task)
     parameters = parameter_count(built)
     # numbers do not matter, so no time is spent on initial weights; the copy has no tied parameters

@@ -24,6 +24,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
+from b2t_common import run_folder
 from b2t_fairseq.decoding import BeamSearchGenerator
 from b2t_fairseq.decoding.step_decoder import StepDecoder
 from benchmarks.arguments import add_rounds, benchmark_parser
@@ -151,7 +152,7 @@ def markdown(result: dict) -> str:
 def main() -> None:
     parser = benchmark_parser(__doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of scripts/quickstart.sh")
-    parser.add_argument("--checkpoint", default="averaged.pt", help="in these folders")
+    parser.add_argument("--checkpoint", default=run_folder.AVERAGE, help="in these folders")
     parser.add_argument("--max-tokens", type=int, nargs="+", default=[4096, 12000, 32000], metavar="N")
     parser.add_argument("--beam", type=int, default=5)
     add_rounds(parser, 3)

@@ -17,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from b2t_common import run_folder
 from benchmarks.arguments import add_model_size, add_rounds, benchmark_parser, model_size
 from benchmarks.write_result import interval, medians, print_and_write, table_with_note
 
@@ -53,7 +54,7 @@ def commands(folder: Path, args: argparse.Namespace) -> dict[tuple[str, str], li
     for program, (arch, flags) in sides.items():
         run = folder / program
         training = [*common, *model_flags(arch, args.layers, args.width, 0.1), *flags, "--save-dir", str(run)]
-        translation = ["--path", str(run / "checkpoint_last.pt"), "--beam", "4", "--cpu", "--num-workers", "0"]
+        translation = ["--path", str(run / run_folder.LAST_CHECKPOINT), "--beam", "4", "--cpu", "--num-workers", "0"]
         # models that have learned nothing would end their sentences anywhere
         translation += [
             "--required-batch-size-multiple",
@@ -94,7 +95,7 @@ def rounds(folder: Path, args: argparse.Namespace) -> list[dict]:
     for turn in range(args.rounds + 1):
         for program in in_turn([FAIRSEQ, OURS], turn):
             # each round trains anew
-            (folder / program / "checkpoint_last.pt").unlink(missing_ok=True)
+            (folder / program / run_folder.LAST_CHECKPOINT).unlink(missing_ok=True)
             for task in (TRAINING, TRANSLATION):
                 found[task, program].append(measure(calls[task, program], args.threads))
     rows = []

@@ -16,6 +16,7 @@ import torch
 from fairseq import checkpoint_utils
 
 from b2t_cli import train
+from b2t_common import run_folder
 from b2t_fairseq import checkpoints
 from benchmarks import trainers
 from benchmarks.activation_memory import count
@@ -48,7 +49,7 @@ def run(data: str, folder: Path, flags: list[str], args: argparse.Namespace, pro
         train_quietly(command)
     else:
         _train_in_two_processes(command, args.device)
-    return checkpoints.load(folder / "checkpoint_last.pt")["model"]
+    return checkpoints.load(folder / run_folder.LAST_CHECKPOINT)["model"]
 
 
 def train_quietly(command: list[str]) -> None:

@@ -27,6 +27,7 @@ from fairseq import checkpoint_utils
 from b2t_cli.fairseq_commands import generate
 from b2t_cli.scoring.by_length import group_by_length, score_by_length
 from b2t_cli.scoring.generated import read_generated
+from b2t_common import run_folder
 from b2t_common.files import read_lines, write_lines
 from b2t_fairseq import checkpoints
 from benchmarks.arguments import benchmark_parser
@@ -97,7 +98,7 @@ def prepare(args: argparse.Namespace) -> None:
         for language in ("en", "de"):
             text, pieces = (str(args.work / f"{name}{kind}.{language}") for kind in ("", ".pieces"))
             call(
-                [*spm, "encode", str(args.work / "spm.model"), text, pieces, "--workers", "1"],
+                [*spm, "encode", str(args.work / run_folder.SENTENCEPIECE), text, pieces, "--workers", "1"],
                 args.work / "prepare.log",
             )
     flags = [
@@ -151,7 +152,7 @@ def translate(args: argparse.Namespace, folder: Path) -> Path:
     """Translate the test set, unless that is done; return the file of translations."""
     if not (folder / GENERATED).exists():
         search = shlex.split("--beam 4 --max-tokens 4000 --required-batch-size-multiple 1 --remove-bpe sentencepiece")
-        search += ["--results-path", str(folder), "--path", str(folder / "checkpoint_last.pt")]
+        search += ["--results-path", str(folder), "--path", str(folder / run_folder.LAST_CHECKPOINT)]
         generate.run([str(args.work / "data"), *search, *([] if args.gpu else ["--cpu"])])
     return folder / GENERATED
 
@@ -165,7 +166,8 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
     sources, references = (read_lines(args.work / f"test.{language}") for language in ("en", "de"))
     groups, rows = group_by_length(sources, args.bounds), []
     for (kind, seed), folder in zip(runs, folders, strict=True):
-        hypotheses, checkpoint = read_generated(translate(args, folder), references), folder / "checkpoint_last.pt"
+        hypotheses = read_generated(translate(args, folder), references)
+        checkpoint = folder / run_folder.LAST_CHECKPOINT
         sums, pieces = losses(args, checkpoint)
         updates = checkpoints.load(checkpoint)["optimizer_history"][-1]["num_updates"]
         for row in score_by_length(hypotheses, references, sources, args.bounds):

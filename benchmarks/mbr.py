@@ -18,7 +18,8 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from b2t_cli.mbr_decoding.candidates import read_candidates
 from b2t_cli.mbr_decoding.utilities import of_sentences
-from b2t_common.files import read_lines
+from b2t_common import run_folder
+from b2t_common.files import read_lines, replacing
 from benchmarks.arguments import benchmark_parser
 from benchmarks.measuring import machine
 from benchmarks.write_result import print_and_write, table_with_note
@@ -37,14 +38,13 @@ def generate(run: Path, name: str, number: int) -> Path:
     output = run / "mbr" / f"{re.sub('[^a-z0-9]+', '_', name)}.{number}.txt"
     if not output.exists():
         output.parent.mkdir(exist_ok=True)
-        command = ["b2t", "generate", str(run / "data"), "--path", str(run / "averaged.pt"), "--gen-subset", "test"]
-        command += ["--remove-bpe", "sentencepiece", "--required-batch-size-multiple", "1", "--max-tokens", "4000"]
+        command = ["b2t", "generate", str(run / "data"), "--path", str(run / run_folder.AVERAGE)]
+        command += ["--gen-subset", "test", "--remove-bpe", "sentencepiece"]
+        command += ["--required-batch-size-multiple", "1", "--max-tokens", "4000"]
         command += ["--num-workers", "0", "--nbest", str(number), *(flag.format(number) for flag in KINDS[name])]
         print(" ".join(command), file=sys.stderr)
-        unfinished = output.with_suffix(".tmp")
-        with open(unfinished, "w") as file:
+        with replacing(output) as (unfinished,), open(unfinished, "wb") as file:
             subprocess.run(command, stdout=file, check=True)
-        unfinished.rename(output)
     return output
 
 

@@ -28,6 +28,7 @@ from b2t_cli.scoring.layout import millions
 from b2t_cli.shortlists import command
 from b2t_cli.shortlists.sentence_pairs import read_dictionaries
 from b2t_cli.tables import markdown_table
+from b2t_common import run_folder
 from b2t_fairseq.decoding.shortlist import read
 from benchmarks import decoding_speed
 from benchmarks.arguments import add_processor_time, add_rounds, add_threads, benchmark_parser
@@ -187,7 +188,7 @@ def _time_table(result: dict) -> str:
 def parse_args() -> argparse.Namespace:
     parser = benchmark_parser(__doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of scripts/quickstart.sh")
-    parser.add_argument("--checkpoint", default="averaged.pt", help="in those folders")
+    parser.add_argument("--checkpoint", default=run_folder.AVERAGE, help="in those folders")
     parser.add_argument(
         "--large", type=Path, required=True, metavar="DATA", help="binarized data with a large dictionary"
     )

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from fairseq.data import Dictionary, LanguagePairDataset
 
+from b2t_common import run_folder
 from b2t_fairseq.subwords import models
 from b2t_fairseq.subwords.data import SampledPairs, SampledSide, require_model_of_data
 from benchmarks.arguments import benchmark_parser
@@ -36,8 +37,8 @@ def learn(kind: str, text: list[str], size: int, folder: Path) -> tuple[Path, Ca
 
         codes = io.StringIO()
         learn_bpe(text, codes, size)
-        (folder / "bpe.codes").write_text(codes.getvalue(), encoding="utf-8")
-        return folder / "bpe.codes", BPE(io.StringIO(codes.getvalue())).segment
+        (folder / run_folder.BPE_CODES).write_text(codes.getvalue(), encoding="utf-8")
+        return folder / run_folder.BPE_CODES, BPE(io.StringIO(codes.getvalue())).segment
     import sentencepiece
 
     prefix = str(folder / kind)

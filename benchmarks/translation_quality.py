@@ -23,6 +23,7 @@ import torch
 from sacrebleu.metrics import BLEU
 from sacrebleu.significance import PairedTest
 
+from b2t_common import run_folder
 from b2t_fairseq.kernels import quantized
 from benchmarks.arguments import add_threads, benchmark_parser
 from benchmarks.measuring import machine
@@ -105,7 +106,7 @@ def markdown(result: dict) -> str:
 def parse_args() -> argparse.Namespace:
     parser = benchmark_parser(__doc__)
     parser.add_argument("runs", type=Path, metavar="RUN", nargs="+", help="folder of scripts/quickstart.sh")
-    parser.add_argument("--checkpoint", default="averaged.pt", help="in that folder")
+    parser.add_argument("--checkpoint", default=run_folder.AVERAGE, help="in that folder")
     parser.add_argument("--beam", type=int, default=5)
     add_threads(parser)
     return parser.parse_args()

@@ -49,8 +49,6 @@ def run(argv: list[str]) -> int:
         InputError: the flags cannot work, what they name is missing, or the folder holds or is used by another run.
     """
     logging.basicConfig(format=_LOG_FORMAT, datefmt="%Y-%m-%d %H:%M:%S", level="INFO", stream=sys.stdout)
-    # fairseq would log a line for every tied parameter; the plugin logs one line about all of them
-    logging.getLogger("fairseq.trainer").addFilter(lambda record: "detected shared parameter" not in str(record.msg))
     sys.argv = ["b2t train", *with_plugin(argv)]
     parser = options.get_training_parser()
     # an abbreviation would be read here, but neither by scripts/train.sh nor by the checks of single flags

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import warnings
-from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from fairseq.models import ARCH_MODEL_REGISTRY
 from torch import Tensor, nn
 
 from b2t_common.errors import InputError
-from b2t_fairseq.building import placeholder_task
+from b2t_fairseq.building import build_without_data
 
 PADDING = 1
 # Both models compute the same operations, so their numbers differ by rounding at most.
@@ -50,10 +49,7 @@ def build(settings: Mapping[str, Any], sizes: tuple[int, int]) -> nn.Module:
     name = settings.get("arch") or settings.get("_name")
     if name not in ARCH_MODEL_REGISTRY:
         raise InputError(f"its model {name} is not known here; load the code that registers it")
-    files = ("encoder_embed_path", "decoder_embed_path", "load_pretrained_encoder_from")
-    unread = {file: None for file in files if file in settings}
-    args = Namespace(**{**settings, **unread})
-    return ARCH_MODEL_REGISTRY[name].build_model(args, placeholder_task(*sizes))
+    return build_without_data(settings, *sizes, model_class=ARCH_MODEL_REGISTRY[name])
 
 
 def load(model: nn.Module, weights: Mapping[str, Tensor]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import torch
 from torch import nn
 
 logger = logging.getLogger(__name__)
@@ -41,25 +42,33 @@ class CompiledInTraining(_Mixin):
 def compile_layers(layers: list[nn.Module]) -> None:
     """Compile the training passes of layers for any length and batch size, when the layers are first called.
 
-    Each layer is one graph, also with DistributedDataParallel: PyTorch would cut it where a bucket of gradients is
-    full, and fuse nothing across the cuts.  One layer's gradients are sent while those of the layer below are computed.
-
     Args:
         layers: layers that are :class:`CompiledInTraining`.
     """
-    # Late, because it takes seconds.
-    import torch._dynamo
-    import torch.fx.experimental._config
-
-    torch._dynamo.config.optimize_ddp = False
-    # In the first batch a length may happen to be the number of sentences; PyTorch would take that for a rule, and
-    # compile again for the next batch.
-    torch.fx.experimental._config.use_duck_shape = False
+    keep_layers_whole()
+    take_equal_sizes_for_chance()
     for layer in layers:
         for module in layer.modules():
             if not getattr(module, "is_compilable", True):
                 vars(module)["forward"] = torch.compiler.disable(module.forward)
         layer.compile(dynamic=True)
+
+
+def keep_layers_whole() -> None:
+    """Let PyTorch cut no graph at the buckets of gradients of DistributedDataParallel.
+
+    One layer's gradients are sent while those of the layer below are computed.
+    """
+    import torch._dynamo  # late, because it takes seconds
+
+    torch._dynamo.config.optimize_ddp = False
+
+
+def take_equal_sizes_for_chance() -> None:
+    """Let PyTorch not conclude from two equal sizes of the first batch that they are always equal."""
+    import torch.fx.experimental._config  # late, likewise
+
+    torch.fx.experimental._config.use_duck_shape = False
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -51,12 +51,12 @@ def fairseq_settings(plan: Plan) -> Namespace:
     return settings
 
 
-_FILES_OF_FRESH_MODELS = ("encoder_embed_path", "decoder_embed_path", "load_pretrained_encoder_from")
+FILES_OF_FRESH_MODELS = ("encoder_embed_path", "decoder_embed_path", "load_pretrained_encoder_from")
 
 
 def unread_files(settings: Namespace) -> dict[str, str]:
     """Return the files that a fresh model needs and that are missing, by flag; a checkpoint has what is in them."""
-    named = {name: getattr(settings, name, None) for name in _FILES_OF_FRESH_MODELS}
+    named = {name: getattr(settings, name, None) for name in FILES_OF_FRESH_MODELS}
     return {flag(name): path for name, path in named.items() if path and not Path(path).is_file()}
 
 

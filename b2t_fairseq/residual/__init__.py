@@ -16,7 +16,16 @@ from .post_ln import B2T, Admin, BranchNorm, DeepNorm, Keel, PostLN, SpanNorm
 from .pre_ln import DLCL, LNScaling, MixLN, PeriLN, PreLN, SandwichLN, SubLN
 from .two_streams import ResiDual
 
-__all__ = ["DEFAULT", "SCHEMES", "Admin", "LayerPosition", "ResidualScheme", "scheme_class", "stock_scheme"]
+__all__ = [
+    "DEFAULT",
+    "SCHEMES",
+    "Admin",
+    "LayerPosition",
+    "ResidualScheme",
+    "scheme_class",
+    "scheme_title",
+    "stock_scheme",
+]
 
 SCHEMES: dict[str, type[ResidualScheme]] = {
     scheme.name: scheme
@@ -53,6 +62,11 @@ def scheme_class(name: str) -> type[ResidualScheme]:
         InputError: the name is unknown; the message lists the known ones.
     """
     return known(SCHEMES, name, "--residual", "scheme")
+
+
+def scheme_title(name: str) -> str:
+    """Return what tables and messages call the scheme ``name``; an unknown name, of a later version, as it is."""
+    return SCHEMES[name].title if name in SCHEMES else name
 
 
 def stock_scheme(normalize_before: bool) -> type[ResidualScheme]:

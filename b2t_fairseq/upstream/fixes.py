@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 from types import ModuleType, SimpleNamespace
 
 import numpy
@@ -238,3 +239,8 @@ def with_r_drop_in_training_only(forward):
         return loss, sample_size, logged
 
     return wrapper
+
+
+def without_lines_of_tied_parameters() -> None:
+    """Leave what fairseq logs of each tied parameter out of its trainer's log."""
+    logging.getLogger("fairseq.trainer").addFilter(lambda record: "detected shared parameter" not in str(record.msg))

@@ -7,7 +7,7 @@ compares the parameters of what is replaced with those that the replacement was 
 from __future__ import annotations
 
 from .. import admin_profile, decoding, normalization
-from ..kernels import attention, half_precision
+from ..kernels import attention, compilation, half_precision
 from ..subwords import task as subword_task
 from . import (
     amp,
@@ -25,7 +25,7 @@ from . import (
     stopping,
     validating,
 )
-from .patching import IN_TRAINING, Patch, Setting
+from .patching import IN_TRAINING, WHILE_FAIRSEQ_LOADS, WITH_COMPILE, Patch, Setting
 
 
 def with_first_step(train_step):
@@ -35,6 +35,13 @@ def with_first_step(train_step):
 
 
 PATCHES: tuple[Patch | Setting, ...] = (
+    Setting(
+        "sys.modules",
+        compatibility.metrics_of_classification_postponed,
+        "scikit-learn and SciPy take a third of the time in which fairseq loads. It gets functions that import them "
+        "when they are called.",
+        WHILE_FAIRSEQ_LOADS,
+    ),
     Setting(
         "torch.backends.cuda.enable_cudnn_sdp",
         attention.leave_cudnn_out,
@@ -48,7 +55,7 @@ PATCHES: tuple[Patch | Setting, ...] = (
     Setting(
         "fairseq.tasks.TASK_DATACLASS_REGISTRY",
         subword_task.add_flags,
-        "The task `translation` has the flags of `--subword-sampling`.",
+        "The task `translation` has the flags of `--subword-sampling`: here, in its class and in Hydra's store.",
     ),
     Patch(
         "fairseq.tasks.translation.TranslationTask",
@@ -438,6 +445,26 @@ PATCHES: tuple[Patch | Setting, ...] = (
         stopping.serve_to_the_end_after_fork,
         "The same, before PyTorch has set the handlers of such a process.",
         IN_TRAINING,
+    ),
+    Setting(
+        "fairseq.trainer.logger.addFilter",
+        fixes.without_lines_of_tied_parameters,
+        "fairseq logs a line for every tied parameter; the plugin logs one line about all of them.",
+        IN_TRAINING,
+    ),
+    Setting(
+        "torch._dynamo.config.optimize_ddp",
+        compilation.keep_layers_whole,
+        "Each layer is one graph, also with DistributedDataParallel: PyTorch would cut it where a bucket of gradients "
+        "is full, and fuse nothing across the cuts.",
+        WITH_COMPILE,
+    ),
+    Setting(
+        "torch.fx.experimental._config.use_duck_shape",
+        compilation.take_equal_sizes_for_chance,
+        "In the first batch a length may happen to be the number of sentences; PyTorch would take that for a rule, and "
+        "compile again for the next batch.",
+        WITH_COMPILE,
     ),
 )
 

@@ -8,7 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-AT_IMPORT, IN_TRAINING = "when the plugin is loaded", "in `b2t train`"
+AT_IMPORT, IN_TRAINING, WITH_COMPILE = "when the plugin is loaded", "in `b2t train`", "with `--compile`"
+WHILE_FAIRSEQ_LOADS = "while the plugin loads fairseq"
+TIMES = (WHILE_FAIRSEQ_LOADS, AT_IMPORT, IN_TRAINING, WITH_COMPILE)
+"""When changes are made."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Patch:
         replacement: returns what stands in its place, given the original.
         parameters: the names of the original's parameters; empty if it is no function.
         why: one sentence.
-        when: ``AT_IMPORT`` or ``IN_TRAINING``.
+        when: one of ``TIMES``.
     """
 
     owner: str
@@ -54,14 +57,15 @@ class Setting:
     """A change for the whole process through an interface that PyTorch or Python has for it.
 
     Attributes:
-        target: the function of that interface.
-        apply: makes the change.
+        target: the function or the setting of that interface.
+        apply: makes the change.  ``b2t_fairseq/__init__.py`` calls those of ``WHILE_FAIRSEQ_LOADS``, and
+            ``kernels/compilation.py`` those of ``WITH_COMPILE``; neither can import the table.
         why: one sentence.
-        when: ``AT_IMPORT`` or ``IN_TRAINING``.
+        when: one of ``TIMES``.
     """
 
     target: str
-    apply: Callable[[], None]
+    apply: Callable[[], Any]
     why: str
     when: str = AT_IMPORT
 

@@ -19,6 +19,7 @@ from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import eval_lm
 
+from b2t_cli.runs.noted import data_folder, update_size
 from b2t_cli.runs.run import read_all
 from b2t_cli.tables import markdown_table
 from b2t_common import run_folder
@@ -66,8 +67,7 @@ def evaluate(run: Path, subset: str, text: Path) -> Score:
     Raises:
         InputError: the test set and the text have different numbers of lines.
     """
-    data = (run / run_folder.DATA).read_text(encoding="utf-8").strip()
-    checkpoint = run / run_folder.LAST_CHECKPOINT
+    data, checkpoint = str(data_folder(run)), run / run_folder.LAST_CHECKPOINT
     argv = [data, "--user-dir", str(ROOT / "b2t_fairseq"), "--path", str(checkpoint), "--gen-subset", subset]
     argv += ["--sample-break-mode", "eos", "--max-tokens", "4096"]
     cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_eval_lm_parser(), argv))
@@ -98,6 +98,7 @@ def summary(folder: Path, texts: list[Path], note: str) -> str:
     Raises:
         InputError: the run has no log, or a text does not belong to its test set.
     """
+    (run,) = read_all([folder])
     scores = [evaluate(folder, f"test{number or ''}", text) for number, text in enumerate(texts)]
     total = sum(scores[1:], scores[0])
     header = ["perplexity", *(text.stem.removeprefix("test.") for text in texts), "all"]
@@ -105,11 +106,9 @@ def summary(folder: Path, texts: list[Path], note: str) -> str:
         [f"per {unit}", *(f"{perplexity(score):.1f}" for score in [*scores, total])]
         for unit, perplexity in (("word", Score.per_word), ("piece", Score.per_piece))
     ]
-    (run,) = read_all([folder])
-    update_size = _number(r'update_size="(\d+)"', (folder / run_folder.SETTINGS).read_text(encoding="utf-8"))
     about = (
         f"`--residual {run.model.scheme} --layer-sharing {run.model.sharing}`, {run.model.parameters:,} parameters, "
-        f"{run.updates():,} updates of {update_size:,} pieces in {duration(run, note)}. "
+        f"{run.updates():,} updates of {update_size(folder):,} pieces in {duration(run, note)}. "
         f"{total.words:,} words and ends of lines, {total.pieces:,} pieces."
     )
     return f"{markdown_table(header, rows, 'l' + 'r' * (len(header) - 1))}\n\n{about}"

@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 
 from b2t_cli.machine import cores
+from b2t_cli.runs.noted import data_folder
 from b2t_cli.runs.run import Run, read_all
 from b2t_cli.tables import markdown_table
-from b2t_common import run_folder
 from b2t_common.errors import InputError
 
 
@@ -63,8 +63,7 @@ def summary_parser(description: str | None) -> argparse.ArgumentParser:
 
 def _pairs(folder: Path) -> str:
     """Return how many sentence pairs were left of all after cleaning, as part of a sentence."""
-    data = Path((folder / run_folder.DATA).read_text(encoding="utf-8").strip())
-    corpora = json.loads((data.parent / "clean/train.json").read_text(encoding="utf-8")).values()
+    corpora = json.loads((data_folder(folder).parent / "clean/train.json").read_text(encoding="utf-8")).values()
     kept, pairs = (sum(counts[key] for counts in corpora) for key in ("kept", "pairs"))
     return f"{kept:,} of {pairs:,} pairs"
 

@@ -9,11 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from b2t_cli.tables import markdown_table
 from b2t_common.names import STACKS, flag
-from b2t_fairseq.building import build_without_data
+from b2t_fairseq.building import parameters_without_memory
 from b2t_fairseq.initialization import INITIALIZATIONS
 from b2t_fairseq.kernels import KERNELS
 from b2t_fairseq.normalization import NORMS
@@ -96,10 +94,7 @@ def _parameters(scheme: type[ResidualScheme]) -> int:
     """Return the number of parameters of a model of the size that ``benchmarks.train_step`` measures on a CPU."""
     size = {"encoder_embed_dim": 256, "encoder_ffn_embed_dim": 1024}
     heads = {f"{stack}_attention_heads": 4 for stack in STACKS}
-    # on the meta device tensors have no memory
-    with torch.device("meta"):
-        model = build_without_data({"residual": scheme.name, "share_all_embeddings": True, **size, **heads}, 4000)
-    return sum(parameter.numel() for parameter in model.parameters())
+    return parameters_without_memory({"residual": scheme.name, "share_all_embeddings": True, **size, **heads}, 4000)
 
 
 def strategies_table(names: Sequence[str] = tuple(STRATEGIES)) -> str:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from fairseq import options
 
 import b2t_fairseq  # noqa: F401  registers the architectures
@@ -18,7 +17,7 @@ from b2t_cli.scoring import published
 from b2t_cli.scoring.layout import YEARS, millions
 from b2t_cli.scoring.matching import matching
 from b2t_cli.tables import markdown_table, number
-from b2t_fairseq.building import build_without_data
+from b2t_fairseq.building import parameters_without_memory
 from b2t_fairseq.counting import training_flops
 from b2t_fairseq.initialization import DEFAULT
 from b2t_fairseq.settings.fields import as_namespace
@@ -105,9 +104,6 @@ def read(path: Path, vocabulary: int = VOCABULARY) -> Configuration:
     settings = as_namespace(options.parse_args_and_arch(options.get_training_parser(), ["data", *flags[:-1]]))
     recipe = re.search(r'/(_\w+\.sh)"', path.read_text(encoding="utf-8"))[1]
     arxiv = re.search(r"arXiv ([\d.]+\d)", path.with_name(recipe).read_text(encoding="utf-8"))[1]
-    # on the meta device tensors have no memory
-    with torch.device("meta"):
-        model = build_without_data(vars(settings), vocabulary)
     return Configuration(
         folder=path.parent.relative_to(ROOT).as_posix(),
         name=path.stem,
@@ -116,7 +112,7 @@ def read(path: Path, vocabulary: int = VOCABULARY) -> Configuration:
         plan=plan_translation(settings),
         max_update=int(max_update),
         tokens_per_update=int(tokens),
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=parameters_without_memory(vars(settings), vocabulary),
     )
 
 

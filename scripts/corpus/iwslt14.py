@@ -25,6 +25,7 @@ from unpack import UNUSABLE, UnusableArchive, copy_members
 
 from b2t_common import programs
 from b2t_common.errors import InputError
+from b2t_common.files import not_utf8
 
 PAIR, LANGUAGES = "de-en", ("de", "en")
 TRAINING = "train.tags"
@@ -126,7 +127,7 @@ def _decoded(path: Path, archive: Path, member: str) -> Iterator[str]:
             try:
                 yield line.decode("utf-8")
             except UnicodeDecodeError as error:
-                raise UnusableArchive(f"{archive}: {member} is not UTF-8 in line {number} ({error.reason})") from None
+                raise UnusableArchive(not_utf8(f"{archive}: {member}", number, error)) from None
 
 
 def is_kept(source: str, target: str) -> bool:

@@ -11,6 +11,7 @@ import sentencepiece
 import spm
 import torch
 from conversion import POST, convert
+from documentation import PAGES, fences
 from fairseq.data import Dictionary, encoders
 from helpers import make_model
 from releases import release_checkpoint
@@ -67,6 +68,16 @@ def refused(capsys, *arguments):
 
 
 class TestWholeFolders:
+    def test_the_block_in_the_documentation_prints_translations(self, run, tmp_path, monkeypatch, capsys):
+        (block,) = [code for language, code in fences(PAGES["docs/checkpoints.md"]) if language == "python"]
+        monkeypatch.chdir(tmp_path)
+        assert b2t(["convert", str(run / "checkpoint_last.pt"), "model", "--to", "transformers"]) == 0
+        capsys.readouterr()
+        exec(block, {})
+        ours = hub.from_pretrained(run / "checkpoint_last.pt")
+        expected = ours.translate(["A dog runs through the snow."], beam=4, lenpen=0.6)
+        assert capsys.readouterr().out == f"{expected}\n"
+
     def test_text_becomes_the_translations_of_the_plugin(self, run, tmp_path, capsys):
         """By the tokenizer and ``generate``, from a folder that was moved; nothing in it leads elsewhere."""
         assert b2t(["convert", str(run / "checkpoint_last.pt"), str(tmp_path / "first"), "--to", "transformers"]) == 0

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from helpers import ROOT
 
-_NAMES = ["README.md", "CONTRIBUTING.md", "claims/README.md"]
+_NAMES = ["README.md", "CONTRIBUTING.md", "claims/README.md", "claims/study/README.md"]
 _NAMES += [f"docs/{path.name}" for path in sorted(ROOT.glob("docs/*.md"))]
 PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in _NAMES}
 """The text of every page by its name. The CHANGELOG is not among them: it names what no longer exists."""

@@ -124,7 +124,7 @@ class TestCommands:
             known |= set(parser_of(["b2t", *words])._option_string_actions)
         names = ("quickstart", "prepare_wmt14_en_de", "prepare_iwslt14_de_en", "train", "evaluate", "sweep")
         scripts = [f"scripts/{name}.sh" for name in names]
-        for script in [*scripts, "scripts/setup.sh", "scripts/test.sh", "claims/run.sh"]:
+        for script in [*scripts, "scripts/setup.sh", "scripts/test.sh", "claims/run.sh", "claims/study/run.sh"]:
             known |= set(re.findall(r"(?<!\w)--[a-z][\w-]*", help_of(script)))
         for page, text in TEXTS.items():
             for code in inline_code(text):
