@@ -1,6 +1,6 @@
 """Fixes of fairseq 0.12.3.1: each function returns what stands in the place of one of fairseq's.
 
-:mod:`~b2t_fairseq.upstream.patches` says which and why.  The two fixes for a resumed run do not change what an
+:mod:`~b2t_fairseq.upstream.patches` says which and why.  The two fixes for a continued run do not change what an
 uninterrupted run computes.
 """
 
@@ -41,10 +41,10 @@ def with_whole_copy(copy):
 
 
 def with_batches_of_first_epoch(get_batch_iterator):
-    """Let a resumed run use the batches of the run that it resumes.
+    """Let a continued run use the batches with which it began.
 
     fairseq groups sentences into batches once, when a run starts, with a seed that depends on the epoch.  Later it only
-    shuffles the batches.  So a run that is resumed in epoch 5 gets other batches than the uninterrupted run.
+    shuffles the batches.  So a run that continues in epoch 5 gets other batches than the uninterrupted run.
     """
     signature = inspect.signature(get_batch_iterator)
 

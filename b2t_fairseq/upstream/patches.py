@@ -183,7 +183,7 @@ PATCHES: tuple[Patch | Setting, ...] = (
         "state_dict",
         run_state.with_plateau_counters,
         "self",
-        "`reduce_lr_on_plateau` continues to count the validations without improvement in a resumed run.",
+        "`reduce_lr_on_plateau` continues to count the validations without improvement when a run continues.",
     ),
     Patch(
         "fairseq.optim.lr_scheduler.reduce_lr_on_plateau.ReduceLROnPlateauLRSchedule",
@@ -199,7 +199,7 @@ PATCHES: tuple[Patch | Setting, ...] = (
         "self dataset max_tokens max_sentences max_positions ignore_invalid_inputs required_batch_size_multiple seed "
         "num_shards shard_id num_workers epoch data_buffer_size disable_iterator_cache skip_remainder_batch "
         "grouped_shuffling update_epoch_batch_itr",
-        "A run that is resumed in a later epoch uses the batches of the run that it resumes.",
+        "A run that continues in a later epoch uses the batches with which it began.",
     ),
     Patch(
         "fairseq.criterions.label_smoothed_cross_entropy_with_rdrop.RdropLabelSmoothedCrossEntropyCriterion",
