@@ -72,7 +72,7 @@ def _own_depths(plan: Plan, numbers: Mapping[str, int]) -> dict[str, list[int]]:
         if numbers[stack.name] > stack.num_layers:
             raise InputError(
                 f"{flag(f'{stack.name}_layers')} {numbers[stack.name]}: the {stack.name} has {stack.num_layers} "
-                f"layers; say with --from as which of them the new ones start: {', '.join(_ORDERS)} or a list"
+                f"layers; --from says from which of them each new one starts: {', '.join(_ORDERS)} or a list"
             )
     if not _is_shared(plan):
         raise _nothing_to_do(plan)
