@@ -116,7 +116,7 @@ def test_folder_of_another_run_is_refused(data, run, flags, words):
     assert all(word in str(error.value) for word in words), error.value
 
 
-@pytest.mark.parametrize("scheme", ["b2t", "pre_ln"])
+@pytest.mark.parametrize("scheme", ["b2t", pytest.param("pre_ln", marks=pytest.mark.slow)])
 def test_adaptive_inputs_and_softmax_train_with_shared_layers(data, tmp_path, caplog, scheme):
     """fairseq-train itself trains them, tied to each other."""
     flags = [*ADAPTIVE, *SHARED, "--residual", scheme, "--dropout", "0", "--max-update", "12"]
@@ -127,7 +127,9 @@ def test_adaptive_inputs_and_softmax_train_with_shared_layers(data, tmp_path, ca
 
 
 @pytest.mark.parametrize(
-    ("scheme", "flags"), [("post_ln", []), ("pre_ln", ["--decoder-normalize-before"])], ids=["post_ln", "pre_ln"]
+    ("scheme", "flags"),
+    [pytest.param("post_ln", [], marks=pytest.mark.slow), ("pre_ln", ["--decoder-normalize-before"])],
+    ids=["post_ln", "pre_ln"],
 )
 def test_a_run_of_fairseqs_model_goes_on(data, tmp_path, scheme, flags):
     """It ends with the weights of a run that was this plugin's from the start."""

@@ -24,14 +24,14 @@ def sharing_flags(strategy):
 @pytest.mark.parametrize(
     ("scheme", "strategy"),
     [
-        ("post_ln", "none"),
+        pytest.param("post_ln", "none", marks=pytest.mark.slow),
         ("admin", "sequence"),
-        ("dlcl", "cycle"),
+        pytest.param("dlcl", "cycle", marks=pytest.mark.slow),
         ("b2t", "cycle_rev"),
         # its products leave padding out
         ("b2t --criterion label_smoothed_cross_entropy_fused", "cycle_rev"),
         ("branch_norm --branch-norm-updates 8", "none"),
-        ("resi_dual", "cycle"),
+        pytest.param("resi_dual", "cycle", marks=pytest.mark.slow),
     ],
 )
 def test_resumed_run_equals_uninterrupted_run(data, tmp_path, scheme, strategy):
@@ -76,7 +76,7 @@ def test_update_freq_equals_one_large_batch(data, tmp_path, flags):
     assert_same_model(batch, parts, tolerance=1e-5)
 
 
-@pytest.mark.parametrize("flags", [[], SHARED], ids=["unshared", "shared"])
+@pytest.mark.parametrize("flags", [pytest.param([], marks=pytest.mark.slow), SHARED], ids=["unshared", "shared"])
 @pytest.mark.parametrize("recompute", ["--checkpoint-activations", "--offload-activations"])
 def test_recomputed_activations_give_the_same_run(data, tmp_path, flags, recompute):
     plain = train(data, tmp_path / "plain", *flags, "--max-update", "4")
@@ -85,7 +85,7 @@ def test_recomputed_activations_give_the_same_run(data, tmp_path, flags, recompu
     assert_same_model(plain, again, tolerance=1e-4)
 
 
-@pytest.mark.parametrize("flags", [[], SHARED], ids=["unshared", "shared"])
+@pytest.mark.parametrize("flags", [pytest.param([], marks=pytest.mark.slow), SHARED], ids=["unshared", "shared"])
 def test_bf16_learns_as_float32_does(data, tmp_path, flags):
     """The losses agree to the precision of bf16, and tied layers stay equal and are written once, in float32."""
     flags = [*flags, "--max-epoch", "3", "--dropout", "0", "--clip-norm", "1.0"]

@@ -38,7 +38,7 @@ class TestBeginningWithACheckpoint:
     @pytest.mark.parametrize(
         ("name", "flags", "last"),
         [
-            ("checkpoint_last.pt", ["--restore-file", *RESETS], 7),
+            pytest.param("checkpoint_last.pt", ["--restore-file", *RESETS], 7, marks=pytest.mark.slow),
             ("checkpoint_last.pt", ["--restore-file"], 14),
             ("averaged.pt", ["--finetune-from-model"], 7),
         ],
@@ -239,7 +239,9 @@ class TestEnds:
         assert state["extra_state"]["previous_training_time"] < 3600
 
 
-@pytest.mark.parametrize("update", [10, 13], ids=["at-the-end-of-an-epoch", "within-an-epoch"])
+@pytest.mark.parametrize(
+    "update", [pytest.param(10, marks=pytest.mark.slow), 13], ids=["at-the-end-of-an-epoch", "within-an-epoch"]
+)
 def test_plateaus_of_the_loss_belong_to_the_run(data, tmp_path, monkeypatch, update):
     """reduce_lr_on_plateau acts after the validation at which it would have acted without the interruption."""
     schedule = "--lr-scheduler reduce_lr_on_plateau --lr-patience 1 --lr-threshold 0.9 --lr-shrink 0.5 --max-update 17"

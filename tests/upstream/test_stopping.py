@@ -25,8 +25,15 @@ def nothing_is_left_behind():
     stopping._asked.clear()
 
 
-@pytest.mark.parametrize("number", stopping.SIGNALS)
-@pytest.mark.parametrize("update", [3, 8], ids=["within-an-epoch", "at-its-end"])
+@pytest.mark.parametrize(
+    ("update", "number"),
+    [
+        (3, signal.SIGTERM),
+        (8, signal.SIGUSR1),
+        pytest.param(3, signal.SIGUSR1, marks=pytest.mark.slow),
+        pytest.param(8, signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
 def test_a_stopped_run_ends_with_the_same_weights(data, tmp_path, monkeypatch, capsys, number, update):
     """Started again, it ends as a run that was never stopped; the exit status says that it was stopped."""
     flags = [data, tmp_path / "stopped", *SHARED, "--max-update", "12", "--encoder-word-dropout", "0.1"]
