@@ -20,7 +20,7 @@ run_setup --dev "${libraries[@]}"
 say "ruff, shellcheck, codespell, mypy"
 ruff check .
 ruff format --check .
-shellcheck -x -P SCRIPTDIR .ci/run scripts/*.sh benchmarks/*.sh benchmarks/*/*.sh scripts/slurm/*.sbatch configs/*/*.sh claims/*.sh claims/*/*.sh
+shellcheck -x -P SCRIPTDIR .ci/run scripts/*.sh scripts/corpus/*.sh benchmarks/*.sh benchmarks/*/*.sh scripts/slurm/*.sbatch configs/*/*.sh claims/*.sh claims/*/*.sh
 codespell
 mypy
 say "pytest"
