@@ -1,7 +1,7 @@
 """From flags to layers: a model's settings are checked once and become one plan for each stack.
 
 Whatever comes after reads the plan: building and tying of layers, counting, scoring, reading of runs.  No other module
-looks up the scheme of a model or computes which of its layers uses which parameter set.
+looks up the class of a model's scheme to build it, or computes which of its layers uses which parameter set.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class Setting:
     Attributes:
         target: the function or the setting of that interface.
         apply: makes the change.  ``b2t_fairseq/__init__.py`` calls those of ``WHILE_FAIRSEQ_LOADS``, and
-            ``kernels/compilation.py`` those of ``WITH_COMPILE``; neither can import the table.
+            ``kernels/compilation.py`` those of ``WITH_COMPILE``; neither can import the table in time.
         why: one sentence.
         when: one of ``TIMES``.
     """

@@ -1,4 +1,4 @@
-"""Half precision: a checkpoint holds the weights that the optimizer steps, and a run of any precision continues.
+"""Half precision: a checkpoint holds the weights that the optimizer steps, and runs continue from it in any precision.
 
 With ``--bf16`` and ``--fp16`` the optimizer steps float32 copies of the weights, the masters, and the model computes
 with the masters rounded to half precision.  fairseq saves the rounded weights, as float32, and makes new masters from

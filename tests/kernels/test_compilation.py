@@ -49,7 +49,6 @@ def capture_with(backend, model):
         layer._compiled_call_impl = torch.compile(layer._call_impl, backend=backend, dynamic=True)
 
 
-@pytest.mark.slow
 def test_two_epochs_compile_four_graphs(data, tmp_path):
     """A stack has one with and one without a mask; the first batch is as long as it has sentences, others are not."""
     flags = ["--arch", "b2t_transformer_tiny", "--compile", "--max-tokens", "40", "--required-batch-size-multiple", "1"]
@@ -90,14 +89,7 @@ def test_data_parallelism_leaves_one_graph_for_each_stack(monkeypatch, tmp_path)
     assert len(compiled) == 2
 
 
-@pytest.mark.parametrize(
-    "scheme",
-    [
-        "admin",
-        "mix_ln",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("ln_scaling", "resi_dual", "branch_norm")),
-    ],
-)
+@pytest.mark.parametrize("scheme", ["admin", "ln_scaling", "mix_ln", "resi_dual", "branch_norm"])
 def test_layers_of_all_depths_share_a_graph(scheme):
     """Schemes that depend on the depth must not need a graph for each layer: PyTorch gives up after eight."""
     model = randomize(make_model(compile=True, residual=scheme, encoder_layers=4, decoder_layers=4)).train()

@@ -25,6 +25,7 @@ RELEASES = {"--residual-bottom-to-top", "--sampling-method", "--enc-replace-rate
 RELEASES |= {"--share-params-cross-layer", "--share-layer-num", "--share-type"}
 # the blocks of the notebook are checked by test_notebook.py
 TEXTS = {**PAGES, NOTEBOOK: page_of_notebook({})}
+CHANGELOG = "CHANGELOG.md"
 
 
 def anchors(text: str) -> set[str]:
@@ -134,10 +135,11 @@ class TestCommands:
 
 
 class TestLinks:
-    @pytest.mark.parametrize("page", TEXTS)
+    @pytest.mark.parametrize("page", [*TEXTS, CHANGELOG])
     def test_links_and_images_lead_somewhere(self, page):
         folder = (ROOT / page).parent
-        text = re.sub(r"^```.*?^```$", "", TEXTS[page], flags=re.DOTALL | re.MULTILINE)
+        text = TEXTS.get(page) or (ROOT / page).read_text(encoding="utf-8")
+        text = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
         for target in re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text):
             if target.startswith(("http://", "https://")):
                 continue

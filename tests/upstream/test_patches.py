@@ -91,8 +91,11 @@ def changes_of_upstream(path: Path) -> Iterator[tuple[str, str]]:
         elif isinstance(node, ast.ImportFrom) and not node.level and of_upstream(node.module):
             imported |= {alias.asname or alias.name for alias in node.names}
     module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
-        for node in ast.walk(function):
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    within = {id(node) for function in functions for node in ast.walk(function)}
+    outside = [node for node in ast.walk(tree) if id(node) not in within]
+    for name, nodes in [*((function.name, ast.walk(function)) for function in functions), ("", outside)]:
+        for node in nodes:
             targets = []
             if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Delete):
                 targets = getattr(node, "targets", [getattr(node, "target", None)])
@@ -100,7 +103,7 @@ def changes_of_upstream(path: Path) -> Iterator[tuple[str, str]]:
                 targets = [ast.Attribute(node.args[0], "")]
             for target in targets:
                 if isinstance(target, ast.Attribute | ast.Subscript) and root_of(target) in imported:
-                    yield f"{module}.{function.name}", ast.unparse(target)
+                    yield f"{module}.{name}", ast.unparse(target)
 
 
 def of_upstream(module: str) -> bool:

@@ -34,15 +34,7 @@ def is_rounded(state, dtype):
     return all(number.equal(number.to(dtype).to(number.dtype)) for number in state["model"].values())
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "bf16",
-        "fp16",
-        "memory-efficient-fp16",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("fp16-not-flat", "memory-efficient-bf16")),
-    ],
-)
+@pytest.mark.parametrize("name", PRECISIONS)
 def test_a_resumed_run_equals_an_uninterrupted_one(data, tmp_path, name):
     """Its checkpoints have float32 weights, but where the optimizer steps rounded ones they are these."""
     flags = [*MODEL, "--encoder-word-dropout", "0.1", *PRECISIONS[name], "--max-update"]

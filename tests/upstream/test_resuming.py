@@ -182,7 +182,7 @@ class TestEnds:
         ("flags", "reason"),
         [
             ("--max-update 3", "has its 3 updates"),
-            ("--max-epoch 1", "has its 1 epochs"),
+            pytest.param("--max-epoch 1", "has its 1 epochs", marks=pytest.mark.slow),
             (shlex.join(PATIENCE), "has not improved for 2 validations"),
             ("--lr-scheduler fixed --lr 0.01,1e-9 --stop-min-lr 1e-8", "has still 10 updates"),
         ],
