@@ -59,8 +59,8 @@ class ResidualScheme(nn.Module):
     A scheme may own parameters and norms.  Its parameters belong to the layer's depth, so shared layers do not share
     them.  Its norms belong to the parameter set, as all other norms of a layer do.
 
-    A scheme must have ``connect`` and the five descriptions, ``name`` to ``when_to_use``.  The rest has defaults: what a
-    scheme may ask of its layers and of its stack, so that all of it stands in its class.
+    A scheme must have ``connect`` and the five descriptions, ``name`` to ``when_to_use``.  The rest has defaults: what
+    a scheme may ask of its layers and of its stack, so that all of it stands in its class.
     """
 
     name: ClassVar[str]
