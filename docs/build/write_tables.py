@@ -84,6 +84,7 @@ def runs_parts() -> dict[str, str]:
         "quickstart result": included(tables_results.QUICKSTART, "docs/runs.md"),
         "multi30k result": included(tables_results.MULTI30K, "docs/runs.md"),
         "batch sizes": tables_gpus.batch_sizes_table(),
+        "early stopping": included("benchmarks/results/early_stopping.md", "docs/runs.md"),
         "subword sampling": included("benchmarks/results/subword_sampling.md", "docs/runs.md"),
         "sampling quality": included("benchmarks/results/sampling_quality.md", "docs/runs.md"),
         "mbr": included("benchmarks/results/mbr.md", "docs/runs.md"),
