@@ -10,6 +10,7 @@ from pathlib import Path
 from b2t_cli.tables import markdown_table
 from claims import tables
 from claims.evidence import RESULTS, Evidence
+from claims.study import tables as tables_study
 from claims.study.records import Record
 
 from . import tables_cpus
@@ -53,7 +54,9 @@ def results_table(evidence: Evidence, done: Sequence[Record]) -> str:
     table = markdown_table(["what", "result", "page"], rows, "lll")
     if not (RESULTS / CURVES).is_file():
         return table
-    return f"{table}\n\n![Loss against learning rate, 18-18 and 6-6 layers](claims/results/{CURVES})"
+    figure = f"![Loss against learning rate, 18-18 and 6-6 layers](claims/results/{CURVES})"
+    so_far = tables_study.progress(done).partition(":")[0]
+    return f"{table}\n\n{figure}\n\nThe [study](docs/results.md#the-study) with tuned learning rates: {so_far}."
 
 
 def _quickstart(name: str) -> tuple[str, str]:
