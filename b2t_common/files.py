@@ -16,7 +16,6 @@ from typing import TextIO
 from .errors import InputError
 
 _MAX_LINKS = 40  # as in Linux
-_CONVERT = "convert it first, for instance with iconv"
 
 
 @contextmanager
@@ -182,8 +181,7 @@ def read_lines(path: Path) -> list[str]:
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        number = content.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{not_utf8(path, number, error)}; {_CONVERT}") from None
+        raise _convert_first(path, content.count(b"\n", 0, error.start) + 1, error) from None
     return text.removesuffix("\n").split("\n")
 
 
@@ -201,7 +199,7 @@ def decode_line(line: bytes, path: Path | str, number: int) -> str:
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{not_utf8(path, number, error)}; {_CONVERT}") from None
+        raise _convert_first(path, number, error) from None
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
@@ -217,3 +215,7 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 def not_utf8(path: Path | str, number: int, error: UnicodeDecodeError) -> str:
     """Return what a message says of a file that is not UTF-8 in the line ``number``, counted from 1."""
     return f"{path} is not UTF-8 in line {number} ({error.reason})"
+
+
+def _convert_first(path: Path | str, number: int, error: UnicodeDecodeError) -> InputError:
+    return InputError(f"{not_utf8(path, number, error)}; convert it first, for instance with iconv")

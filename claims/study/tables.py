@@ -25,19 +25,23 @@ LENGTHS = ((1, 4), (5, 8), (9, 16), (17, 32))
 """Lengths of words that one column of the table of the word problem has."""
 
 
-def progress(done: Sequence[Record]) -> str:
-    """Return how much of the study is run, on what, and at which commits."""
-    hours = sum(one["minutes"] for one in done) / 60
+def so_far(done: Sequence[Record]) -> str:
+    """Return how much of the study is run, as a sentence without its full stop."""
     share = sum(one["layers"]["encoder"] * one["done"] for one in done) / sum(grid.planned_costs().values())
     count = "1 run is" if len(done) == 1 else f"{len(done)} runs are"
-    text = f"{count} done, about {share:.0%} of the study"
+    return f"{count} done, about {share:.0%} of the study"
+
+
+def progress(done: Sequence[Record]) -> str:
+    """Return how much of the study is run, on what, and at which commits."""
     if not done:
-        return f"{text}."
+        return f"{so_far(done)}."
+    hours = sum(one["minutes"] for one in done) / 60
     values = {
         key: ", ".join(sorted({one[key] for one in done})) for key in ("hardware", "torch", "python", "commit", "date")
     }
     return (
-        f"{text}: {hours:.1f} hours of training, beside other work, each run on {values['hardware']}; "
+        f"{so_far(done)}: {hours:.1f} hours of training, beside other work, each run on {values['hardware']}; "
         f"torch {values['torch']}, Python {values['python']}; commit {values['commit']}; {values['date']}."
     )
 

@@ -55,8 +55,8 @@ def results_table(evidence: Evidence, done: Sequence[Record]) -> str:
     if not (RESULTS / CURVES).is_file():
         return table
     figure = f"![Loss against learning rate, 18-18 and 6-6 layers](claims/results/{CURVES})"
-    so_far = tables_study.progress(done).partition(":")[0]
-    return f"{table}\n\n{figure}\n\nThe [study](docs/results.md#the-study) with tuned learning rates: {so_far}."
+    so_far = f"The [study](docs/results.md#the-study) with tuned learning rates: {tables_study.so_far(done)}."
+    return f"{table}\n\n{figure}\n\n{so_far}"
 
 
 def _quickstart(name: str) -> tuple[str, str]:

@@ -92,18 +92,17 @@ def changes_of_upstream(path: Path) -> Iterator[tuple[str, str]]:
             imported |= {alias.asname or alias.name for alias in node.names}
     module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    within = {id(node) for function in functions for node in ast.walk(function)}
-    outside = [node for node in ast.walk(tree) if id(node) not in within]
-    for name, nodes in [*((function.name, ast.walk(function)) for function in functions), ("", outside)]:
-        for node in nodes:
-            targets = []
-            if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Delete):
-                targets = getattr(node, "targets", [getattr(node, "target", None)])
-            elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("setattr", "vars", "delattr") and node.args:
-                targets = [ast.Attribute(node.args[0], "")]
-            for target in targets:
-                if isinstance(target, ast.Attribute | ast.Subscript) and root_of(target) in imported:
-                    yield f"{module}.{name}", ast.unparse(target)
+    # the outermost function is the last one to be written
+    owners = {id(node): function.name for function in reversed(functions) for node in ast.walk(function)}
+    for node in ast.walk(tree):
+        targets = []
+        if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Delete):
+            targets = getattr(node, "targets", [getattr(node, "target", None)])
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("setattr", "vars", "delattr") and node.args:
+            targets = [ast.Attribute(node.args[0], "")]
+        for target in targets:
+            if isinstance(target, ast.Attribute | ast.Subscript) and root_of(target) in imported:
+                yield f"{module}.{owners.get(id(node), '')}", ast.unparse(target)
 
 
 def of_upstream(module: str) -> bool:
