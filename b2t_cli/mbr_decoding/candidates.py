@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from b2t_common.errors import InputError
 from b2t_common.files import read_lines
@@ -11,8 +12,19 @@ from b2t_common.files import read_lines
 from ..scoring.generated import Output, read_output, refuse_pieces, require_same_text
 
 
-def read_candidates(paths: Sequence[Path], source: Path | None, reference: Path | None) -> list[list[str]]:
-    """Return the candidates of each sentence, in the order of the text.
+class Candidates(NamedTuple):
+    """The candidates of each sentence, in the order of the text, and the lines of its source and of its reference.
+
+    The lines are read once, because the text may come from a pipe; a text that is not given is empty.
+    """
+
+    sentences: list[list[str]]
+    source: list[str]
+    reference: list[str]
+
+
+def read_candidates(paths: Sequence[Path], source: Path | None, reference: Path | None) -> Candidates:
+    """Return what outputs and texts have of each sentence.
 
     Args:
         paths: outputs of ``fairseq-generate`` for one text.
@@ -30,20 +42,20 @@ def read_candidates(paths: Sequence[Path], source: Path | None, reference: Path 
         refuse_pieces(path, [lines[0] for lines in output.candidates.values()], [""])
     number = len(outputs[0].candidates)
     candidates = [[line for output in outputs for line in output.candidates[index]] for index in range(number)]
-    first = outputs[0]
-    for flag, text, printed in (("--source", source, first.sources), ("--reference", reference, first.targets)):
-        if text is None:
-            continue
-        if len(lines := read_lines(text)) != number:
+    first, texts = outputs[0], []
+    for flag, path, printed in (("--source", source, first.sources), ("--reference", reference, first.targets)):
+        lines = [] if path is None else read_lines(path)
+        texts.append(lines)
+        if path is not None and len(lines) != number:
             raise InputError(
-                f"{paths[0]} has {number} sentences, but {text} has {len(lines)} lines; give the same test set"
+                f"{paths[0]} has {number} sentences, but {path} has {len(lines)} lines; give the same test set"
             )
-        require_same_text(paths[0], printed, lines, f"{flag} {text}")
+        require_same_text(paths[0], printed, lines, f"{flag} {path}")
     if all(len(lines) == 1 for lines in candidates):
         raise InputError(
             f"{paths[0]} has one candidate for each sentence, so there is nothing to choose; generate with --nbest N"
         )
-    return candidates
+    return Candidates(candidates, *texts)
 
 
 def _require_all(path: Path, output: Output) -> None:

@@ -13,7 +13,7 @@ from statistics import mean
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.metrics.bleu import BLEUScore
 
-from b2t_common.files import messages_beside, read_lines, write_lines
+from b2t_common.files import messages_beside, write_lines
 
 from ..progress import progress_line
 from ..tables import Table, number
@@ -32,22 +32,21 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         InputError: outputs and texts do not belong together, or the model of COMET is missing.
     """
-    sentences = read_candidates(args.generated, args.source, args.reference)
-    expected, signature = _utilities(args, sentences)
+    sentences, source, references = read_candidates(args.generated, args.source, args.reference)
+    expected, signature = _utilities(args, sentences, source)
     utilities = list(_with_progress(expected, len(sentences)))
     # of equal utilities the first one, which a beam search puts before the others
     best = [values.index(max(values)) for values in utilities]
     chosen = [lines[index] for lines, index in zip(sentences, best, strict=True)]
     write_lines(args.output, chosen)
-    references = None if args.reference is None else read_lines(args.reference)
-    metrics: list[BLEU | CHRF] = [] if references is None else [BLEU(), CHRF()]
+    metrics: list[BLEU | CHRF] = [BLEU(), CHRF()] if references else []
     first = [lines[0] for lines in sentences]
     rows = []
     for title, lines, values in (
         ("first candidate", first, [values[0] for values in utilities]),
         ("MBR", chosen, [max(values) for values in utilities]),
     ):
-        scores = [metric.corpus_score(lines, [references or []]) for metric in metrics]
+        scores = [metric.corpus_score(lines, [references]) for metric in metrics]
         ratio = [number(score.ratio) for score in scores if isinstance(score, BLEUScore)]
         rows.append([title, f"{mean(values):.4g}", *(number(score.score) for score in scores), *ratio])
     notes = [
@@ -62,13 +61,15 @@ def run(args: argparse.Namespace) -> None:
     print(table.text(), file=messages_beside(args.output))
 
 
-def _utilities(args: argparse.Namespace, sentences: Sequence[Sequence[str]]) -> tuple[Iterable[Sequence[float]], str]:
+def _utilities(
+    args: argparse.Namespace, sentences: Sequence[Sequence[str]], source: Sequence[str]
+) -> tuple[Iterable[Sequence[float]], str]:
     """Return the expected utilities by sentence, and the signature of the utility."""
     if args.utility == "comet":
         from ..scoring import comet
 
         model = comet.load(args.comet_model or "")
-        return model.expected_utilities(read_lines(args.source), sentences), f"COMET|{model.signature}"
+        return model.expected_utilities(source, sentences), f"COMET|{model.signature}"
     workers = args.workers or len(os.sched_getaffinity(0))
     metric = metric_of(args.utility)
     # a signature needs to know the number of references

@@ -1,6 +1,8 @@
 """``b2t mbr``: the candidate with the highest expected utility, by the definition and by sacreBLEU's own scores."""
 
+import os
 import random
+from pathlib import Path
 
 import pytest
 from sacrebleu.metrics import BLEU, CHRF
@@ -66,6 +68,23 @@ def test_the_best_candidate_is_chosen(generated, tmp_path, workers, capsys):
         assert row.split()[-3:-1] == [f"{m.corpus_score(lines, [REFERENCES]).score:.2f}" for m in (BLEU(), CHRF())]
     assert "5 sentences with 7.0 candidates, 6.0 of them different" in captured.out
     assert "utility: chrF2 of sentences|nrefs:1|case:mixed" in captured.out
+
+
+def test_texts_from_pipes_are_read_once(generated, capsys):
+    """As in ``--reference <(gzip -dc ref.gz)``; a second reader would find the pipe empty."""
+    ends = []
+    for name in ("src", "ref"):
+        read_end, write_end = os.pipe()
+        os.write(write_end, Path(name).read_bytes())
+        os.close(write_end)
+        ends.append(read_end)
+    flags = ["--workers", "1", "--source", f"/dev/fd/{ends[0]}", "--reference", f"/dev/fd/{ends[1]}"]
+    try:
+        assert b2t(["mbr", generated, "--output", "out", *flags]) == 0
+    finally:
+        for end in ends:
+            os.close(end)
+    assert "length ratio" in capsys.readouterr().out
 
 
 def test_candidates_of_several_outputs_are_taken_together(generated, tmp_path):
