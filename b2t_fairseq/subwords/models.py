@@ -8,6 +8,7 @@ from pathlib import Path
 from fairseq.data import Dictionary
 
 from b2t_common.errors import InputError
+from b2t_common.files import read_lines
 from b2t_common.run_folder import BPE_CODES, SENTENCEPIECE
 
 from .merging import Merging
@@ -130,7 +131,7 @@ def _spm(path: Path, dictionary: Dictionary, indices: dict[str, int], strength: 
 
 
 def _subword_nmt(path: Path, dictionary: Dictionary, indices: dict[str, int], strength: float) -> Pieces:
-    version, *lines = path.read_text(encoding="utf-8").splitlines()
+    version, *lines = read_lines(path)
     if version != "#version: 0.2":
         raise InputError(f"{path} has codes of {version.removeprefix('#')}; only version 0.2 of subword-nmt is known")
     _require(path, "dropout of BPE", strength, 0 < strength < 1, "a number between 0 and 1")

@@ -127,6 +127,17 @@ class TestMerging:
         assert drawn == {(8,), (6, 6), (6, 4, 5), (4, 5, 6), (4, 5, 4, 5), (4, 7, 5)}
 
 
+def test_only_the_end_of_a_line_separates_codes(tmp_path):
+    """Text may have U+2028 and U+0085, of which Python makes ends of lines; subword-nmt does not."""
+    codes = tmp_path / "bpe.codes"
+    codes.write_text("#version: 0.2\na \u2028\n\u0085 b\na b</w>\n", encoding="utf-8")
+    dictionary = Dictionary()
+    for piece in ("a@@", "b", "ab"):
+        dictionary.add_symbol(piece)
+    sampler = models.read(codes, dictionary, 0.5).sampler
+    assert [sampler.rank(*pair) for pair in (("a", "\u2028"), ("\u0085", "b"), ("a", "b</w>"))] == [0, 1, 2]
+
+
 @pytest.mark.parametrize("kind", MODELS)
 class TestData:
     def test_without_drawing_the_model_gives_the_pieces_of_the_data(self, data_of, kind):
