@@ -134,7 +134,7 @@ def layers_of(tensors: Mapping[str, Tensor], stack: str, num_layers: int) -> lis
     for name, tensor in tensors.items():
         if name.startswith(f"{stack}.layers."):
             depth, _, rest = name.removeprefix(f"{stack}.layers.").partition(".")
-            if not depth.isdigit() or int(depth) >= num_layers:
+            if not depth.isdecimal() or int(depth) >= num_layers:
                 raise InputError(f"it has {name}, but --{stack}-layers {num_layers}")
             layers[int(depth)][rest] = tensor
     return layers

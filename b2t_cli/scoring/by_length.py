@@ -25,7 +25,7 @@ def parse_bounds(text: str) -> tuple[int, ...]:
     if not text:
         return BOUNDS
     parts = text.split(",")
-    bounds = tuple(int(part) for part in parts if part.strip().isdigit())
+    bounds = tuple(int(part) for part in parts if part.strip().isdecimal())
     if len(bounds) < len(parts) or bounds[0] < 1 or list(bounds) != sorted(set(bounds)):
         raise InputError(f"--by-length {text}: give ascending numbers of words, as in 10,20,30")
     return bounds

@@ -252,7 +252,7 @@ def _kept_layers(settings: Namespace, stack: str, num_layers: int) -> list[int]:
     listed = getattr(settings, f"{stack}_layers_to_keep")
     if not listed:
         return list(range(num_layers))
-    given = [int(layer) if layer.strip().isdigit() else num_layers for layer in listed.split(",")]
+    given = [int(layer) if layer.strip().isdecimal() else num_layers for layer in listed.split(",")]
     kept = sorted(given)
     if kept[-1] >= num_layers or len(set(kept)) < len(kept):
         raise InputError(

@@ -35,7 +35,7 @@ def validate_speech(args: Namespace) -> None:
                 f"{shown(args, name)} has no effect with --conv-version {args.conv_version}; drop {flag(name)}"
             )
     kernels = [kernel.strip() for kernel in args.conv_kernel_sizes.split(",")]
-    if not all(kernel.isdigit() and int(kernel) % 2 for kernel in kernels):
+    if not all(kernel.isdecimal() and int(kernel) % 2 for kernel in kernels):
         raise InputError(
             f"--conv-kernel-sizes {args.conv_kernel_sizes}: give odd numbers, as in 5,5; fairseq computes the lengths "
             "of the utterances for odd kernels only"

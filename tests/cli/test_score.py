@@ -304,7 +304,7 @@ class TestByLength:
         assert re.search(r"^0-10 +4 ", shown, flags=re.MULTILINE)
         assert "11-20" not in shown
 
-    @pytest.mark.parametrize("bounds", ["20,10", "0,10", "ten", "10,10", "10,"])
+    @pytest.mark.parametrize("bounds", ["20,10", "0,10", "ten", "\u00b2", "10,10", "10,"])
     def test_bounds_that_are_no_ascending_numbers_are_refused(self, files, capsys, bounds):
         assert b2t(["score", *files, "--by-length", bounds]) == 1
         assert f"--by-length {bounds}: give ascending numbers" in capsys.readouterr().err

@@ -97,6 +97,7 @@ def test_parameter_counts_are_those_of_fairseqs_recipe(size, millions):
         ({"dropout": 1.0}, ["--dropout 1.0"]),
         ({"conv_kernel_sizes": "5,4"}, ["--conv-kernel-sizes 5,4", "odd"]),
         ({"conv_kernel_sizes": "five"}, ["--conv-kernel-sizes five", "5,5"]),
+        ({"conv_kernel_sizes": "\u00b3"}, ["--conv-kernel-sizes \u00b3", "5,5"]),
         ({"conv_out_channels": 16}, ["--conv-out-channels 16 has no effect with --conv-version s2t_transformer"]),
         ({"conv_version": "convtransformer"}, ["--conv-channels 16 has no effect with --conv-version convtransformer"]),
         ({"conv_channels": 15}, ["--conv-channels 15", "even"]),
