@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+SECONDS_BETWEEN_REPORTS = 5
+
 
 def progress_line(done: int, total: int, unit: str, before: int, seconds: float) -> str:
     """Return the line.

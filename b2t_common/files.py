@@ -144,12 +144,12 @@ def write_folder(folder: Path, contents: Mapping[str, bytes], possible_names: It
         (folder / name).unlink(missing_ok=True)
 
 
-def require_folder(folder: Path, flag: str = "--output") -> None:
-    """Raise InputError if what a flag names is no folder, or if the folder around it is missing."""
+def require_folder(folder: Path) -> None:
+    """Raise InputError if the folder of ``--output`` is a file, or if the folder around it is missing."""
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"{flag} {folder} is a file; give a folder")
+        raise InputError(f"--output {folder} is a file; give a folder")
     if not folder.absolute().parent.is_dir():
-        raise InputError(f"{flag} {folder}: there is no folder {folder.absolute().parent}")
+        raise InputError(f"--output {folder}: there is no folder {folder.absolute().parent}")
 
 
 def require_file(file: Path) -> None:

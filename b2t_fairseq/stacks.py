@@ -60,12 +60,11 @@ class Encoder(LayerStack, TransformerEncoderBase):
             token_embeddings: embeddings to use instead of the looked-up ones, ``(batch, src_len, embed_dim)``.
         """
         padding_mask = src_tokens.eq(self.padding_idx)
-        has_padding = self.needs_mask(padding_mask)
-        self.set_padding(padding_mask if has_padding else None)
+        mask = padding_mask if self.needs_mask(padding_mask) else None
+        self.set_padding(mask)
         x, embedding = self.forward_embedding(src_tokens, token_embeddings)
-        if has_padding and self.clear_padding:
-            x = x.masked_fill(padding_mask.unsqueeze(-1), 0)
-        mask = padding_mask if has_padding else None
+        if mask is not None and self.clear_padding:
+            x = x.masked_fill(mask.unsqueeze(-1), 0)
         scores = self.padding_scores(mask, x.dtype)
         x = self.time_first(x)
         states = [x] if return_all_hiddens else []

@@ -10,8 +10,7 @@ class WordDropout(nn.Module):
     """Zero the embedding vector of each token with probability ``p``, in training only.
 
     It acts before the embedding is scaled by sqrt(embed_dim) and before positions are added, so a dropped token keeps
-    its position.  Kept vectors are not rescaled.  Padding and the end of the sentence
-    can be dropped too.
+    its position.  Kept vectors are not rescaled.  Padding and the end of the sentence can be dropped too.
 
     Args:
         p: probability of dropping a token, in [0, 1).

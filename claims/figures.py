@@ -53,15 +53,15 @@ Curve = Sequence[tuple[float, float]]
 
 def losses(evidence: Evidence) -> Figure:
     """Return validation loss by updates with 18-18 and with 6-6 layers, mean and range over seeds."""
-    figure, grid = _grid(1, 2, sharey=True)
-    for axes, configs, layers in zip(grid[0], LOSSES, (18, 6), strict=True):
+    figure, panels = _side_by_side(2, sharey=True)
+    for axes, configs, layers in zip(panels, LOSSES, (18, 6), strict=True):
         style.title(axes, f"{layers}-{layers} layers")
         lines = [
             _mean_and_range(axes, index, [_finite(run["valid_curve"]) for run in evidence.of(config)])
             for index, config in enumerate(configs)
         ]
         axes.set_xlabel("updates")
-    grid[0][0].set_ylabel("validation loss, bits per token")
+    panels[0].set_ylabel("validation loss, bits per token")
     style.legend(figure, lines, list(TITLES.values()))
     return figure
 
@@ -70,9 +70,9 @@ def gradients(evidence: Evidence) -> Figure:
     """Return the gradient at the outputs of the layers of new 18-18 models, mean and range over seeds."""
     from matplotlib.ticker import MaxNLocator
 
-    figure, grid = _grid(1, 2, sharey=True)
+    figure, panels = _side_by_side(2, sharey=True)
     models = evidence.models(trained=False)
-    for axes, stack in zip(grid[0], STACKS, strict=True):
+    for axes, stack in zip(panels, STACKS, strict=True):
         style.title(axes, stack.capitalize())
         lines = []
         for index, seeds in enumerate(models.values()):
@@ -81,15 +81,14 @@ def gradients(evidence: Evidence) -> Figure:
         axes.set_yscale("log")
         axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
         axes.set_xlabel("layer (0: the stack's input)")
-    grid[0][0].set_ylabel("gradient, norm per token (log scale)")
+    panels[0].set_ylabel("gradient, norm per token (log scale)")
     style.legend(figure, lines, [TITLES[scheme] for scheme in models])
     return figure
 
 
 def shared(evidence: Evidence) -> Figure:
     """Return the last validation loss of models with about the same number of parameters, a point for each seed."""
-    figure, grid = _grid(1, 1)
-    axes = grid[0][0]
+    figure, (axes,) = _side_by_side(1)
     configs = [config for config in SHARED if evidence.of(config)]
     for row, config in enumerate(configs):
         values = [loss for loss in evidence.losses(config) if math.isfinite(loss)] or [math.nan]
@@ -122,11 +121,11 @@ def draw(evidence: Evidence) -> dict[str, bytes]:
     return files
 
 
-def _grid(rows: int, columns: int, **options):
+def _side_by_side(columns: int, **options):
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH * columns, HEIGHT * rows + 0.5), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+    figure = Figure(figsize=(WIDTH * columns, HEIGHT + 0.5), layout="constrained")
+    return figure, figure.subplots(1, columns, squeeze=False, **options)[0]
 
 
 def _finite(curve: Sequence[tuple[int, float | None]]) -> list[tuple[int, float]]:

@@ -15,12 +15,10 @@ from sacrebleu.metrics.bleu import BLEUScore
 
 from b2t_common.files import messages_beside, write_lines
 
-from ..progress import progress_line
+from ..progress import SECONDS_BETWEEN_REPORTS, progress_line
 from ..tables import Table, number
 from .candidates import read_candidates
 from .utilities import metric_of, of_sentences
-
-SECONDS_BETWEEN_REPORTS = 5
 
 
 def run(args: argparse.Namespace) -> None:

@@ -10,11 +10,9 @@ from typing import Any
 
 from b2t_common.names import flag
 
-from ..progress import progress_line
+from ..progress import SECONDS_BETWEEN_REPORTS, progress_line
 from ..translate import LINES_PER_PART, SEARCH
 from .parts import Parts, lines_per_part, refuse_other_settings, scan
-
-SECONDS_BETWEEN_REPORTS = 5
 
 
 def run(args: argparse.Namespace) -> None:

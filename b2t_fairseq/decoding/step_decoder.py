@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..kernels.attention import FusedMultiheadAttention
+from ..kernels.attention import FusedMultiheadAttention, padding_scores
 from ..kernels.linear import as_function
 from ..layers import DecoderLayer
 from ..stacks import Decoder
@@ -34,7 +34,7 @@ class StepDecoder:
         self.source_mask = None
         # Speech encoders return no mask if nothing is padded.
         if masks and decoder.needs_mask(masks[0]):
-            self.source_mask = _minus_infinity_at(masks[0][:, None, :], source.dtype)
+            self.source_mask = padding_scores(masks[0], source.dtype).squeeze(1)
         sentences, slots = source.size(1), beam * expected_steps
         packed = _Packed()
         self.layers = [_LayerCache(layer, source, slots, packed) for layer in decoder.layer_list()]
@@ -212,8 +212,3 @@ class _LayerCache:
 
     def grow(self, more: int) -> None:
         self.written = F.pad(self.written, (0, 0, 0, more))
-
-
-def _minus_infinity_at(hidden: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a mask to add to scores: minus infinity where it is true, 0 elsewhere."""
-    return torch.zeros_like(hidden, dtype=dtype).masked_fill_(hidden, float("-inf"))

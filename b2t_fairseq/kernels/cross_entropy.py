@@ -186,8 +186,8 @@ class LabelSmoothedCrossEntropyCriterion(label_smoothed_cross_entropy.LabelSmoot
     def reduce_metrics(cls, logging_outputs) -> None:
         """Log what fairseq's criterion logs and, with R-Drop, the mean of the two divergences, in bits for a token."""
         super().reduce_metrics(logging_outputs)
-        divergence = sum(log.get("rdrop_kl_loss", 0) for log in logging_outputs)
         if any("rdrop_kl_loss" in log for log in logging_outputs):
+            divergence = sum(log.get("rdrop_kl_loss", 0) for log in logging_outputs)
             tokens = sum(log.get("ntokens", 0) for log in logging_outputs)
             metrics.log_scalar("rdrop_kl_loss", divergence / tokens / math.log(2), tokens, round=3)
 

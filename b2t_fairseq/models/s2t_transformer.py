@@ -66,8 +66,7 @@ class SpeechEncoder(LayerStack, stock.S2TTransformerEncoder):
         """
         x, lengths = self.subsample(src_tokens, src_lengths)
         padding_mask = torch.arange(x.size(0), device=x.device) >= lengths.unsqueeze(1)
-        has_padding = self.needs_mask(padding_mask)
-        mask = padding_mask if has_padding else None
+        mask = padding_mask if self.needs_mask(padding_mask) else None
         self.set_padding(mask)
         x = self.embed_scale * x
         # In place, because x must keep its type: under automatic mixed precision positions are float32.
@@ -86,7 +85,7 @@ class SpeechEncoder(LayerStack, stock.S2TTransformerEncoder):
 
         return {
             "encoder_out": [self.run_layers(x, call)],
-            "encoder_padding_mask": [padding_mask] if has_padding else [],
+            "encoder_padding_mask": [] if mask is None else [mask],
             "encoder_embedding": [],
             "encoder_states": states,
             "src_tokens": [],

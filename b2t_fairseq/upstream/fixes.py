@@ -1,7 +1,6 @@
 """Fixes of fairseq 0.12.3.1: each function returns what stands in the place of one of fairseq's.
 
-:mod:`~b2t_fairseq.upstream.patches` says which and why.  The two fixes for a continued run do not change what an
-uninterrupted run computes.
+:mod:`~b2t_fairseq.upstream.patches` says which and why.
 """
 
 from __future__ import annotations
