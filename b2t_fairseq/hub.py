@@ -92,8 +92,22 @@ def checkpoint_names(folder: Path, asked: str | None = None) -> list[str]:
     return present if asked else present[:1]
 
 
-def languages(checkpoint: Path, data: Path, known: dict[str, Any]) -> tuple[str, str]:
+def checkpoint_file(path: Path) -> Path:
+    """Return the checkpoint at a path or, if the path is a folder, the best checkpoint of that run.
+
+    Raises:
+        InputError: there is none.
+    """
+    return path if path.is_file() else path / checkpoint_names(path)[0]
+
+
+def languages(where: Path, data: Path, known: dict[str, Any]) -> tuple[str, str]:
     """Return from which language into which, as it is known or as the names of the data say.
+
+    Args:
+        where: what should have said it, for the message: a checkpoint, or the data.
+        data: the folder of binarized data, or of dictionaries.
+        known: ``source_lang`` and ``target_lang``; without both, the data say it.
 
     Raises:
         InputError: neither says it.
@@ -102,7 +116,7 @@ def languages(checkpoint: Path, data: Path, known: dict[str, Any]) -> tuple[str,
     source, target = given if all(given) else data_utils.infer_language_pair(data)
     if source is None or target is None:
         raise InputError(
-            f'{checkpoint} does not say its languages; give source_lang="en", target_lang="de", for instance, or on '
+            f'{where} does not say its languages; give source_lang="en", target_lang="de", for instance, or on '
             "the command line --source-lang en --target-lang de"
         )
     return source, target

@@ -18,6 +18,7 @@ import argparse
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from fairseq import options
@@ -27,7 +28,7 @@ from fairseq.models import ARCH_MODEL_REGISTRY
 from torch import Tensor, nn
 
 from b2t_common.files import write_whole
-from b2t_fairseq.building import build_without_data, placeholder_task
+from b2t_fairseq.building import build_without_data
 from benchmarks import trainers
 from benchmarks.measuring import parameter_count
 from scripts.batch_size import TABLE, Row, read_table
@@ -65,13 +66,13 @@ def count(flags: list[str]) -> Row:
     """Return what a model needs, from all flags of its training."""
     args = options.parse_args_and_arch(options.get_training_parser(), ["data", *flags])
     cfg = convert_namespace_to_omegaconf(args)
-    task = placeholder_task(VOCABULARY[cfg.task._name])
     if cfg.task._name == "speech_to_text":
         args.input_feat_per_channel, args.input_channels = MELS, 1
     with torch.device("meta"):
         size, model_class = VOCABULARY[cfg.task._name], ARCH_MODEL_REGISTRY[args.arch]
         built = build_without_data(vars(args), size, model_class=model_class)
-        criterion = build_criterion(cfg.criterion, task)
+        # a criterion needs to know the symbol of padding only
+        criterion = build_criterion(cfg.criterion, SimpleNamespace(target_dictionary=built.decoder.dictionary))
     parameters = parameter_count(built)
     # numbers do not matter, so no time is spent on initial weights; the copy has no tied parameters
     model = built.bfloat16().to_empty(device="cpu").train()

@@ -12,6 +12,7 @@ import torch
 
 from b2t_common.errors import InputError
 from b2t_common.files import write_folder
+from b2t_fairseq.hub import checkpoint_file
 
 from .. import tables
 from ..path import with_plugin
@@ -53,7 +54,7 @@ def _subjects(args: Namespace, flags: list[str], schemes: Sequence[str | None]) 
 
     With ``--residual all`` a scheme that does not fit the flags is left out; if none fits, the flags are wrong.
     """
-    paths = [subjects.checkpoint_file(path) for path in args.checkpoints]
+    paths = list(map(checkpoint_file, args.checkpoints))
     for name, path in zip(tables.labels(args.checkpoints), paths, strict=True):
         # neither a table nor an SVG can hold every character that a folder's name may have
         printable = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in name)

@@ -22,7 +22,7 @@ from torch import nn
 
 from b2t_common.errors import InputError
 from b2t_common.model_line import sharing_flags
-from b2t_fairseq import admin_profile, checkpoints, hub
+from b2t_fairseq import admin_profile, checkpoints
 from b2t_fairseq.layer_stack import layer_stacks
 from b2t_fairseq.residual import SCHEMES
 
@@ -58,15 +58,6 @@ class Subject:
         """Return what an analysis says of the model itself."""
         cfg = layer_stacks(self.model)[-1].cfg
         return {"name": self.name, "residual": cfg.residual, "layer_sharing": sharing_flags(vars(cfg)), **self.source}
-
-
-def checkpoint_file(path: Path) -> Path:
-    """Return the checkpoint at a path or, if the path is a folder, the best checkpoint of that run.
-
-    Raises:
-        InputError: there is none.
-    """
-    return path if path.is_file() else path / hub.checkpoint_names(path)[0]
 
 
 def trained(name: str, path: Path, data: str) -> Subject:

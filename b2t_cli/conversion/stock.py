@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
@@ -14,20 +13,15 @@ from b2t_common.names import flag
 from b2t_fairseq.checkpoints import flat_settings
 from b2t_fairseq.normalization import DEFAULT
 from b2t_fairseq.residual import stock_scheme
-from b2t_fairseq.settings.fields import B2TTransformerConfig
+from b2t_fairseq.settings.fields import own_fields
 from b2t_fairseq.settings.plan import plan_translation
-from b2t_fairseq.settings.stock import StockTransformerConfig
 
 from .building import build, settings_of
 from .checking import Batch, check
 
 ARCHITECTURE = "transformer"
 _SCHEMES = (stock_scheme(normalize_before=False), stock_scheme(normalize_before=True))
-_PLUGIN_FLAGS = frozenset(
-    field.name
-    for field in dataclasses.fields(B2TTransformerConfig)
-    if field.name not in {stock.name for stock in dataclasses.fields(StockTransformerConfig)}
-)
+_PLUGIN_FLAGS = frozenset(name for name, *_ in own_fields())
 
 
 def to_stock(state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -14,7 +14,7 @@ from b2t_common.errors import InputError
 from b2t_common.names import STACKS, flag
 from b2t_fairseq import checkpoints
 from b2t_fairseq.settings.plan import plan_of_checkpoint
-from b2t_fairseq.sharing import NO_SHARING
+from b2t_fairseq.sharing import ALL_SUBLAYERS, NO_SHARING
 from b2t_fairseq.upstream.resuming import newest_checkpoint
 
 from . import models, sources, tensors
@@ -25,6 +25,8 @@ _UNSHARED = {
     "encoder_unique_layers": None,
     "decoder_unique_layers": None,
     "share_encoder_decoder": False,
+    "share_sublayers": ALL_SUBLAYERS,
+    "share_norms": True,
     "admin_profile": None,
 }
 
@@ -63,7 +65,7 @@ def _grown(
     plan = plan_of_checkpoint(settings)
     depths = sources.depths(plan, layers, order)
     unchanged = sources.are_unchanged(plan, depths)
-    changed = {name: value for name, value in {**_UNSHARED, **sources.no_choices()}.items() if name in settings}
+    changed = {name: value for name, value in _UNSHARED.items() if name in settings}
     changed |= {f"{stack}_layers": len(listed) for stack, listed in depths.items()}
     sizes = models.vocabulary_sizes(state["model"])
     deep = models.build({**settings, **changed}, sizes)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from b2t_common.errors import InputError
 from b2t_common.names import STACKS, flag
 from b2t_fairseq.settings.plan import Plan, StackPlan
 from b2t_fairseq.sharing import (
-    ALL_SUBLAYERS,
     NO_SHARING,
     STRATEGIES,
     SUBLAYERS,
@@ -20,11 +18,6 @@ from b2t_fairseq.sharing import (
 )
 
 _ORDERS = [name for name in STRATEGIES if name != NO_SHARING]
-
-
-def no_choices() -> dict[str, Any]:
-    """Return the settings of what is shared, for a model that shares nothing."""
-    return {"share_sublayers": ALL_SUBLAYERS, "share_norms": True}
 
 
 def depths(plan: Plan, layers: Mapping[str, int | None], order: str | None) -> dict[str, list[int]]:

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from b2t_common.errors import InputError
+from b2t_fairseq import hub
 from b2t_fairseq.decoding.shortlist import Shortlist
 from b2t_fairseq.dictionaries import checksum
 
 from .model_1 import Model1, best_translations
-from .sentence_pairs import infer_languages, read_dictionaries, read_pairs
+from .sentence_pairs import read_dictionaries, read_pairs
 
 
 def write(
@@ -40,7 +41,7 @@ def write(
         InputError: there are no such data.
     """
     start = time.perf_counter()
-    pair = infer_languages(data, languages)
+    pair = hub.languages(data, data, dict(zip(("source_lang", "target_lang"), languages, strict=True)))
     source, target = read_dictionaries(data, pair)
     sides = read_pairs(data, subset, pair, (source, target))
     for side, dictionary, language in zip(sides, (source, target), pair, strict=True):

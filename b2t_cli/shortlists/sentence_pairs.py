@@ -43,18 +43,6 @@ def read_dictionaries(data: Path, languages: tuple[str, str]) -> tuple[Dictionar
     return source, target
 
 
-def infer_languages(data: Path, languages: tuple[str | None, str | None]) -> tuple[str, str]:
-    """Return the given languages, or those that the names of the files say.
-
-    Raises:
-        InputError: they say none.
-    """
-    source, target = languages if None not in languages else data_utils.infer_language_pair(str(data))
-    if source is None or target is None:
-        raise InputError(f"the files in {data} do not say the languages; give --source-lang and --target-lang")
-    return source, target
-
-
 def read_pairs(
     data: Path, subset: str, languages: tuple[str, str], dictionaries: tuple[Dictionary, Dictionary]
 ) -> tuple[Side, Side]:

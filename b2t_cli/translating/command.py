@@ -50,9 +50,9 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
 
 def _model_file(run: Path) -> dict[str, Any]:
     """Return what tells the model that ``from_pretrained`` takes from others, without reading all of it."""
-    from b2t_fairseq.hub import checkpoint_names
+    from b2t_fairseq.hub import checkpoint_file
 
-    file = run if run.is_file() else run / checkpoint_names(run)[0]
+    file = checkpoint_file(run)
     status = file.stat()
     return {"model": str(file.resolve()), "bytes of the model": status.st_size, "time of the model": status.st_mtime_ns}
 

@@ -107,7 +107,7 @@ class B2TTransformerConfig(StockTransformerConfig):
     )
 
 
-def _own_fields() -> list[tuple[str, Any, Any]]:
+def own_fields() -> list[tuple[str, Any, Any]]:
     """Return the fields that this plugin adds to fairseq's transformer."""
     stock = {stock.name for stock in dataclasses.fields(StockTransformerConfig)}
     return [
@@ -120,7 +120,7 @@ def _own_fields() -> list[tuple[str, Any, Any]]:
 B2TLanguageModelConfig = make_dataclass(
     "B2TLanguageModelConfig",
     stock_fields(TransformerLanguageModelConfig, REDECLARED_IN_LANGUAGE_MODELS)
-    + [own for own in _own_fields() if not own[0].startswith("encoder_") and own[0] != "share_encoder_decoder"],
+    + [own for own in own_fields() if not own[0].startswith("encoder_") and own[0] != "share_encoder_decoder"],
     bases=(FairseqDataclass,),
 )
 B2TLanguageModelConfig.__doc__ = "Every field is a flag of ``--arch b2t_transformer_lm`` and a key in a YAML file."
@@ -128,7 +128,7 @@ B2TLanguageModelConfig.__module__ = __name__
 
 B2TSpeechConfig = make_dataclass(
     "B2TSpeechConfig",
-    [own for own in _own_fields() if own[0] != "encoder_word_dropout"],
+    [own for own in own_fields() if own[0] != "encoder_word_dropout"],
     bases=(FairseqDataclass,),
 )
 B2TSpeechConfig.__doc__ = "The flags that ``--arch b2t_s2t_transformer`` adds to fairseq's; its encoder reads no words."

@@ -19,6 +19,7 @@ from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import eval_lm
 
+from b2t_cli.path import with_plugin
 from b2t_cli.runs.noted import data_folder, update_size
 from b2t_cli.runs.run import read_all
 from b2t_cli.tables import markdown_table
@@ -26,8 +27,6 @@ from b2t_common import run_folder
 from b2t_common.errors import InputError
 from b2t_common.files import read_lines
 from docs.build.summarize_run import duration, summary_parser
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def evaluate(run: Path, subset: str, text: Path) -> Score:
         InputError: the test set and the text have different numbers of lines.
     """
     data, checkpoint = str(data_folder(run)), run / run_folder.LAST_CHECKPOINT
-    argv = [data, "--user-dir", str(ROOT / "b2t_fairseq"), "--path", str(checkpoint), "--gen-subset", subset]
+    argv = with_plugin([data, "--path", str(checkpoint), "--gen-subset", subset])
     argv += ["--sample-break-mode", "eos", "--max-tokens", "4096"]
     cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_eval_lm_parser(), argv))
     messages: list[str] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,8 +16,7 @@ from b2t_fairseq.kernels import KERNELS
 from b2t_fairseq.normalization import NORMS
 from b2t_fairseq.positions import POSITIONS
 from b2t_fairseq.residual import B2T, SCHEMES, PostLN, PreLN, ResidualScheme
-from b2t_fairseq.settings.fields import B2TTransformerConfig
-from b2t_fairseq.settings.stock import StockTransformerConfig
+from b2t_fairseq.settings.fields import own_fields
 from b2t_fairseq.sharing import NO_SHARING, SHARE_SUBLAYERS, STRATEGIES, layer_indices
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,7 +110,6 @@ def strategies_table(names: Sequence[str] = tuple(STRATEGIES)) -> str:
 
 def flags_table() -> str:
     """Return this plugin's own flags, with their defaults and help texts."""
-    stock = {field.name for field in dataclasses.fields(StockTransformerConfig)}
     choices = {
         "residual": SCHEMES,
         "norm": NORMS,
@@ -125,17 +122,15 @@ def flags_table() -> str:
     named = {"branch_norm_updates": " T", "layer_sharing": " {STRATEGY,LIST}"}
     named |= {"power_norm_warmup": " UPDATES", "shape_offsets": " K"}
     rows = []
-    for field in dataclasses.fields(B2TTransformerConfig):
-        if field.name in stock:
-            continue
-        if field.name in choices:
-            value = f" {{{','.join(choices[field.name])}}}"
+    for setting, kind, field in own_fields():
+        if setting in choices:
+            value = f" {{{','.join(choices[setting])}}}"
         else:
-            kind = getattr(field.type, "__args__", (field.type,))[0]
-            value = named.get(field.name) or (f" {values[kind]}" if kind in values else "")
-        name = flag(field.name)
+            kind = getattr(kind, "__args__", (kind,))[0]
+            value = named.get(setting) or (f" {values[kind]}" if kind in values else "")
+        name = flag(setting)
         if field.default is True:
-            name += f"`, `{flag(f'no_{field.name}')}"
+            name += f"`, `{flag(f'no_{setting}')}"
         default = "" if field.default in (None, False, True) else f"`{field.default}`"
         rows.append([f"`{name}{value}`", default, field.metadata["help"]])
     return markdown_table(["flag", "default", "what it does"], rows, "lll")
