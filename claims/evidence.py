@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from b2t_common.files import write_whole
 from claims.configurations import TITLES
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -61,11 +62,22 @@ class Evidence:
 
 def read(folder: Path = RESULTS) -> Evidence:
     """Return what a folder of results holds; what was not measured yet is empty."""
-    return Evidence(*(_read(folder / f"{name}.json", []) for name in FILES), _read(folder / "speed.json"))
+    speed = folder / "speed.json"
+    return Evidence(
+        *(read_records(folder / f"{name}.json") for name in FILES),
+        json.loads(speed.read_text(encoding="utf-8")) if speed.is_file() else None,
+    )
 
 
-def _read(path: Path, default: Any = None) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else default
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a file, none if it does not exist."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+
+
+def write_records(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    """Write records to a file, one line for each, so that a diff shows which ones are new."""
+    lines = ",\n".join(json.dumps(record, ensure_ascii=False, allow_nan=False) for record in records)
+    write_whole({path: f"[\n{lines}\n]\n".encode()})
 
 
 def top_third(model: dict[str, Any], key: str) -> float | None:

@@ -21,9 +21,9 @@ from sacrebleu.metrics import BLEU
 from sacrebleu.significance import PairedTest
 
 from b2t_cli.runs.run import read_all
-from b2t_common.files import read_lines, write_whole
+from b2t_common.files import read_lines
 from claims.configurations import LABELS
-from claims.evidence import RESULTS
+from claims.evidence import RESULTS, read_records, write_records
 from claims.registry import CLAIMS
 
 SAMPLES = 1000
@@ -124,14 +124,11 @@ def merge(
         keys: the fields that identify a record.
         is_current: says of a record whether its settings are the present ones; others are left out.
     """
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    merged = {tuple(record[key] for key in keys): record for record in [*known, *new]}
+    merged = {tuple(record[key] for key in keys): record for record in [*read_records(path), *new]}
     kept = [merged[key] for key in sorted(merged) if is_current(merged[key])]
     if len(kept) < len(merged):
         print(f"{path.name}: {len(merged) - len(kept)} records of other settings are left out")
-    # one line for each record, so that a diff shows which ones are new
-    lines = ",\n".join(json.dumps(record, ensure_ascii=False, allow_nan=False) for record in kept)
-    write_whole({path: f"[\n{lines}\n]\n".encode()})
+    write_records(path, kept)
     return kept
 
 

@@ -19,10 +19,7 @@
 # The study (claims/study/run.sh: rates, seeds, longer, sharing, depth) takes about 20 hours of one core. The earlier 60
 # runs, which share one learning rate, take 5 to 30 minutes each, gradients and speed some minutes. A second call continues
 # where the first one stopped; finished runs are not done again. How much time is left is printed after each run.
-. "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib.sh"
-
-# module NAME ARGUMENTS...: run a Python module of the project
-module() { (cd "$PROJECT" && python -m "$@"); }
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 only='' text='' seeds=(1 2 3) jobs=$(cores) out=$PROJECT/runs/claims from=() parts='' list='' flags=()
 while [ $# -gt 0 ]; do
@@ -30,7 +27,7 @@ while [ $# -gt 0 ]; do
         --only) need_value "$@" && only=$2 && shift ;;
         --text) need_value "$@" && text=$2 && shift ;;
         --seeds) need_value "$@" && read -ra seeds <<<"$2" && shift ;;
-        --jobs) need_value "$@" && jobs=$2 && shift ;;
+        --jobs) need_count "$@" && jobs=$2 && shift ;;
         --out) need_value "$@" && out=$2 && shift ;;
         --from) need_value "$@" && from=(--from "$(realpath "$2")") && shift ;;
         --list) list=1 ;;
@@ -44,7 +41,6 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[[ $jobs =~ ^[1-9][0-9]*$ ]] || die "--jobs $jobs: give a positive whole number"
 [ ${#seeds[@]} -gt 0 ] || die "--seeds names no seed"
 for seed in "${seeds[@]}"; do [[ $seed =~ ^[0-9]+$ ]] || die "--seeds: $seed is not a whole number"; done
 [ -z "$text" ] || [ -d "$text" ] || die "--text $text: no such folder"
@@ -73,9 +69,7 @@ free_space "$out" $((500 + 100 * ${#configs[@]} * ${#seeds[@]}))
 plugin=$(b2t path)
 results=$PROJECT/claims/results
 [ ${#flags[@]} -eq 0 ] || results=$out/results
-# One core for each run. The other two make glibc keep freed memory instead of returning it to the system.
-export OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=68719476736
-export PYTHONUNBUFFERED=1 PYTHONWARNINGS=${PYTHONWARNINGS:-ignore}
+one_core_each
 base=$PROJECT/claims/configs/b2t_18l.sh
 
 # gave_up RUN: whether fairseq ended the run because of gradients that are not finite; such a run is a result too
@@ -131,14 +125,6 @@ analyses() {
         [ ! "$name" -nt "$out/analysis/$trained/analysis.json" ] || rm -rf "$out/analysis/$trained"
     done
     analysis "$trained" "${checkpoints[@]}"
-}
-
-# stop: end all runs; exit status 75 as in train.sh: the same command continues
-stop() {
-    local job
-    for job in $(jobs -rp); do kill -- "-$job" || true; done
-    wait
-    exit 75
 }
 
 # settings CONFIG: the values of a configuration without its comments, and the flags of all trainings

@@ -19,7 +19,7 @@ from typing import Any
 from b2t_cli.reporting.tuning import Tuned, tune
 from b2t_cli.runs.run import Run, read_all
 from b2t_common.files import read_lines, write_whole
-from claims.evidence import RESULTS
+from claims.evidence import RESULTS, read_records, write_records
 
 Record = dict[str, Any]
 FILE = "study.json"
@@ -101,8 +101,7 @@ def exact_matches(folder: Path) -> dict[str, Any]:
 
 def read(folder: Path = RESULTS) -> list[Record]:
     """Return the records of all runs that are done."""
-    path = folder / FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    return read_records(folder / FILE)
 
 
 def of(done: Iterable[Record], model: str, updates: int, task: str = "mix") -> list[Record]:
@@ -145,10 +144,8 @@ def gather(out: Path, results: Path) -> int:
     current = {one["task"]: one["settings"] for one in new}
     merged = {one["run"]: one for one in [*read(results), *new]}
     kept = [one for _, one in sorted(merged.items()) if one["settings"] == current.get(one["task"], one["settings"])]
-    # one line for each record, so that a diff shows which ones are new
-    lines = ",\n".join(json.dumps(one, ensure_ascii=False, allow_nan=False) for one in kept)
     results.mkdir(parents=True, exist_ok=True)
-    write_whole({results / FILE: f"[\n{lines}\n]\n".encode()})
+    write_records(results / FILE, kept)
     return len(kept)
 
 

@@ -18,19 +18,16 @@
 #
 # The whole study takes about 20 hours of one core. A second call continues where the first one stopped; a run whose
 # numbers are in the results is not done again. Signals end all runs; each of them continues with the next call.
-. "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib.sh"
-
-# module NAME ARGUMENTS...: run a Python module of the project
-module() { (cd "$PROJECT" && python -m "$@"); }
+. "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 only='' text='' jobs='' out=$PROJECT/runs/study results='' list='' width=64 most='' flags=()
 while [ $# -gt 0 ]; do
     case $1 in
         --only) need_value "$@" && only=$2 && shift ;;
         --text) need_value "$@" && text=$2 && shift ;;
-        --jobs) need_value "$@" && jobs=$2 && shift ;;
+        --jobs) need_count "$@" && jobs=$2 && shift ;;
         --out) need_value "$@" && out=$2 && shift ;;
-        --runs) need_value "$@" && most=$2 && shift ;;
+        --runs) need_count "$@" && most=$2 && shift ;;
         --width) need_value "$@" && width=$2 && shift ;;
         --results) need_value "$@" && results=$2 && shift ;;
         --list) list=1 ;;
@@ -44,8 +41,6 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[[ $jobs =~ ^([1-9][0-9]*)?$ ]] || die "--jobs $jobs: give a positive whole number"
-[[ $most =~ ^([1-9][0-9]*)?$ ]] || die "--runs $most: give a positive whole number"
 [[ $width =~ ^[1-9][0-9]*$ ]] && [ $((width % 8)) -eq 0 ] || die "--width $width: give a multiple of 8"
 [ -z "$text" ] || [ -d "$text" ] || die "--text $text: no such folder"
 if [ "$width" -eq 64 ]; then
@@ -68,9 +63,7 @@ fi
 lock "$out/.lock" "another claims/study/run.sh is at work in $out; wait for it, or give another --out"
 free_space "$out" $((500 + 100 * jobs))
 export STUDY_WIDTH=$width # mix.sh and words.sh read it
-# One core for each run. The other two make glibc keep freed memory instead of returning it to the system.
-export OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=68719476736
-export PYTHONUNBUFFERED=1 PYTHONWARNINGS=${PYTHONWARNINGS:-ignore}
+one_core_each
 
 # settings TASK: the values of a task's configuration without its comments
 settings() {
@@ -194,14 +187,6 @@ one_run() {
 
 # gather: add all numbers to the results; two runs may end at the same time
 gather() { (flock 8 && module claims.study.records --gather "$out" --results "$results") 8>"$results/.lock"; }
-
-# stop: end all runs; exit status 75 as in train.sh: the same command continues
-stop() {
-    local job
-    for job in $(jobs -rp); do kill -- "-$job" || true; done
-    wait
-    exit 75
-}
 
 # pass: run what is known to be needed now and was not tried before; fail if there is nothing
 tried=' ' failed=()
