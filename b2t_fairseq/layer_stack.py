@@ -17,6 +17,7 @@ from b2t_common.model_line import sharing_flags
 from .dictionaries import checksum
 from .kernels import FAST
 from .kernels.attention import padding_scores
+from .kernels.compilation import Mixin
 from .normalization import DEFAULT, padded_norms
 from .residual import ResidualScheme
 from .residual.contract import join_streams, split_streams
@@ -24,11 +25,8 @@ from .settings.plan import StackPlan
 from .sharing import Sharing
 from .tying import same_layers, shared_parameters
 
-# A base for classes that are mixed into modules of fairseq, for type checkers, which cannot see their attributes.
-_Mixin: Any = object
 
-
-class LayerStack(_Mixin):
+class LayerStack(Mixin):
     """What encoder and decoder have in common: how layers are built and which checkpoints fit.
 
     Attributes:

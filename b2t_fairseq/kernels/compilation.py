@@ -10,11 +10,11 @@ from torch import nn
 
 logger = logging.getLogger(__name__)
 
-# A base for classes that are mixed into modules of fairseq, for type checkers, which cannot see their attributes.
-_Mixin: Any = object
+Mixin: Any = object
+"""A base for classes that are mixed into modules of fairseq, for type checkers, which cannot see their attributes."""
 
 
-class CompiledInTraining(_Mixin):
+class CompiledInTraining(Mixin):
     """A layer that, once :meth:`compile` was called, is compiled in training and nowhere else.
 
     Validation and translation would need another graph, without gradients, for sizes that vary more, and would gain

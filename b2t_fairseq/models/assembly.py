@@ -18,7 +18,7 @@ from b2t_common.model_line import ModelLine, format_model_line, sharing_flags
 from b2t_common.names import flag
 
 from ..initialization import draw_weights, scale_embeddings
-from ..kernels.compilation import compile_layers
+from ..kernels.compilation import Mixin, compile_layers
 from ..layer_stack import LayerStack, layer_stacks
 from ..residual.contract import EMBEDDING, SCORES, VALUES
 from ..settings.plan import Plan
@@ -26,9 +26,6 @@ from ..sharing import Sharing
 from ..tying import equal, shared_parameters, tie_parameters
 
 logger = logging.getLogger(__name__)
-
-# A base for classes that are mixed into modules of fairseq, for type checkers, which cannot see their attributes.
-_Mixin: Any = object
 
 
 def fairseq_settings(plan: Plan) -> Namespace:
@@ -99,7 +96,7 @@ def tie_layers(stacks: Sequence[LayerStack]) -> None:
         tie_parameters(layers, indices, first.includes_in_common)
 
 
-class LoadsCheckpoints(_Mixin):
+class LoadsCheckpoints(Mixin):
     """How a model is loaded: pruned if ``--encoder-layers-to-keep`` says so, and refused in one line if unfit.
 
     Attributes:
@@ -124,16 +121,15 @@ class LoadsCheckpoints(_Mixin):
             InputError: the parameters do not fit, or are of another residual scheme, sharing or dictionary.
         """
         stacks = layer_stacks(self)
-        flags = [f"{stack.name}_layers_to_keep" for stack in stacks]
-        given = {flag: getattr(model_cfg, flag, None) for flag in flags}
+        given = {name: getattr(model_cfg, name, None) for name in (f"{s.name}_layers_to_keep" for s in stacks)}
         prefix = f"{stacks[0].name}.layers."
         num_stored = len({name.split(".")[2] for name in state_dict if name.startswith(prefix)})
         if all(given.values()) and num_stored > len(stacks[0].layer_list()):
             metadata = _of_kept_layers(getattr(state_dict, "_metadata", {}), stacks)
             state_dict = OrderedDict(prune_state_dict(state_dict, model_cfg))
             state_dict._metadata = metadata
-            for flag, value in given.items():
-                setattr(model_cfg, flag, value)
+            for name, value in given.items():
+                setattr(model_cfg, name, value)
         _refuse_other_stacks(stacks, state_dict)
         try:
             loaded = super().load_state_dict(state_dict, strict)

@@ -17,8 +17,8 @@ from torch import nn
 
 from b2t_common.errors import known
 
-from .contract import EPSILON, Norm
-from .power_norm import PowerNorm, finish_update, padded_norms, with_running_values
+from .contract import EPSILON, Norm, padded_norms
+from .power_norm import PowerNorm, finish_update, with_running_values
 from .stateless import DynamicTanh, LayerNorm, RMSNorm, ScaleNorm
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 EPSILON = 1e-5
 """What is added to mean squares, as in fairseq's LayerNorm."""
@@ -16,7 +16,13 @@ class Norm(nn.Module):
 
     Args:
         dim: length of the vectors to normalize.
+
+    Attributes:
+        padding_mask: true at padding, in the shape of an input without its last dimension; ``None``: no padding.  Only
+            norms that need it are told.
     """
+
+    padding_mask: Tensor | None = None
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -27,7 +33,7 @@ class Norm(nn.Module):
     stacks: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
     """The stacks that have this norm; the others have the default one."""
     needs_padding: ClassVar[bool] = False
-    """Whether it has to know where its input is padded; see :func:`padded_norms`."""
+    """Whether it has to know where its input is padded, as its ``padding_mask`` says."""
     is_compilable: ClassVar[bool] = True
     """Whether ``--compile`` compiles it together with its layer."""
     flags: ClassVar[tuple[str, ...]] = ()
@@ -53,3 +59,8 @@ class Norm(nn.Module):
         Raises:
             InputError: it cannot; the message quotes the values and says what to do.
         """
+
+
+def padded_norms(module: nn.Module) -> list[Norm]:
+    """Return the norms within a module that have to know where its input is padded."""
+    return [norm for norm in module.modules() if isinstance(norm, Norm) and norm.needs_padding]

@@ -41,7 +41,6 @@ class PowerNorm(Norm):
         power_norm_warmup: number of updates of the warm-up.
 
     Attributes:
-        padding_mask: true at padding, in the shape of an input without its last dimension; ``None``: no padding.
         loss_scale: by what the loss is multiplied in half precision; ``nu`` is stored without it.
     """
 
@@ -66,7 +65,6 @@ class PowerNorm(Norm):
         self.bias = nn.Parameter(torch.zeros(dim))
         self.register_buffer("mean_square", torch.ones(dim))
         self.register_buffer("mean_gradient", torch.zeros(dim))
-        self.padding_mask: Tensor | None = None
         self.num_updates, self.loss_scale = 0, 1.0
         self.sums: Tensor | None = None
 
@@ -211,8 +209,3 @@ def finish_update(norms: Iterable[PowerNorm]) -> None:
         for (norm, _), sums in zip(added, total.split([len(sums) for _, sums in added]), strict=True):
             norm.finish_update(sums)
             norm.sums = None
-
-
-def padded_norms(module: nn.Module) -> list[PowerNorm]:
-    """Return the norms within a module that have to know where its input is padded."""
-    return [norm for norm in module.modules() if isinstance(norm, PowerNorm)]

@@ -13,7 +13,18 @@ from speech import make_speech_batch, make_speech_model
 from torch import nn
 
 from b2t_common.errors import InputError
-from b2t_fairseq.normalization import DEFAULT, EPSILON, NORMS, DynamicTanh, PowerNorm, RMSNorm, ScaleNorm, finish_update
+from b2t_fairseq.normalization import (
+    DEFAULT,
+    EPSILON,
+    NORMS,
+    DynamicTanh,
+    Norm,
+    PowerNorm,
+    RMSNorm,
+    ScaleNorm,
+    finish_update,
+    padded_norms,
+)
 from b2t_fairseq.residual import SCHEMES
 from b2t_fairseq.settings.plan import plan_translation
 
@@ -88,6 +99,14 @@ def test_a_norm_of_zeros_is_no_division_by_zero():
         output.sum().backward()
         assert output.isfinite().all(), name
         assert x.grad.isfinite().all(), name
+
+
+def test_every_norm_that_needs_the_padding_is_told():
+    class Told(Norm):
+        needs_padding = True
+
+    told = Told()
+    assert padded_norms(nn.ModuleList([RMSNorm(DIM), told])) == [told]
 
 
 class TestPowerNorm:
