@@ -10,3 +10,8 @@ ASKED_TO_STOP = "asked to stop: "
 def flag(name: str) -> str:
     """Return the command-line spelling of a setting: ``layer_sharing`` is ``--layer-sharing``."""
     return f"--{name.replace('_', '-')}"
+
+
+def spelled(name: str, value: object) -> str:
+    """Return a setting as it stands on a command line: its flag and, unless it is a switch, its value."""
+    return flag(name) if value is True else f"{flag(name)} {value}"

@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 from fairseq.data import Dictionary
-from torch import nn
+from torch import Tensor, nn
+
+from b2t_common.errors import InputError
 
 from .models.assembly import FILES_OF_FRESH_MODELS
 from .models.transformer import B2TTransformerModel
@@ -57,6 +59,18 @@ def build_without_data(
     unread = {name: None for name in FILES_OF_FRESH_MODELS if name in settings}
     args = Namespace(**{**settings, **unread})
     return model_class.build_model(args, placeholder_task(source_size, target_size))
+
+
+def load_strictly(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Load parameters and buffers by name.
+
+    Raises:
+        InputError: they are not those of the model.
+    """
+    try:
+        model.load_state_dict(weights, strict=True)
+    except (InputError, RuntimeError) as error:
+        raise InputError(f"its weights do not fit its settings: {' '.join(str(error).split())}") from None
 
 
 def parameters_without_memory(settings: Mapping[str, Any], vocabulary: int) -> int:

@@ -105,6 +105,12 @@ def flat_settings(settings: DictConfig | Namespace | Mapping[str, Any]) -> dict[
     return dict(vars(settings) if isinstance(settings, Namespace) else settings)
 
 
+def with_changes(settings: DictConfig | Namespace | Mapping[str, Any], changed: Mapping[str, Any]) -> Any:
+    """Return a copy of settings with other values of some, a namespace if they are one, otherwise a dictionary."""
+    flat = {**flat_settings(settings), **changed}
+    return Namespace(**flat) if isinstance(settings, Namespace) else flat
+
+
 def differing_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return the settings, known to both, that make two models different functions: name to both values."""
     ours, theirs = _normalized(ours), _normalized(theirs)

@@ -13,19 +13,17 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
-from fairseq import checkpoint_utils
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from b2t_fairseq.kernels import bfloat16
 from benchmarks.arguments import add_model_size, add_rounds, benchmark_parser, model_size
-from benchmarks.kept_memory import FAIRSEQ, OURS, prepare
+from benchmarks.kept_memory import FAIRSEQ, OURS, prepare, search_of
 from benchmarks.measuring import machine, median_and_quartiles, processor_seconds, ratios, rounds_in_turn
 from benchmarks.trainers import quiet
 from benchmarks.write_result import interval, medians, print_and_write, table_with_note
@@ -72,20 +70,9 @@ class Recording(TorchDispatchMode):
         return self._inputs[key]
 
 
-def load(folder: Path, program: str, args: argparse.Namespace) -> Callable[[dict], object]:
-    """Return the search of a program, a function of a batch."""
-    checkpoint = folder / f"{FAIRSEQ if program == FAIRSEQ else OURS}.pt"
-    models, _, task = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], {"data": str(folder)})
-    settings = Namespace(beam=args.beam, max_len_a=1, max_len_b=0, **PRECISIONS.get(program, {}))
-    for model in models:
-        model.prepare_for_inference_(Namespace(generation=settings))
-    return partial(task.inference_step, task.build_generator(models, settings), models)
-
-
 def batches(folder: Path, args: argparse.Namespace) -> dict[str, list[dict]]:
     """Return what is translated, by name: all sentences in one batch, and some of them one by one."""
-    checkpoint = str(folder / f"{OURS}.pt")
-    task = checkpoint_utils.load_model_ensemble_and_task([checkpoint], {"data": str(folder)})[2]
+    _, task = search_of(folder, OURS, args.beam)
     task.load_dataset("test")
     data = task.dataset("test")
     sentences = [data[number] for number in range(len(data))]
@@ -100,7 +87,7 @@ def batches(folder: Path, args: argparse.Namespace) -> dict[str, list[dict]]:
 def measure(folder: Path, args: argparse.Namespace) -> list[dict]:
     """Return the rows of the table."""
     programs = [name for name in (FAIRSEQ, *PRECISIONS) if "bf16" not in name or bfloat16.is_fast()]
-    searches = {program: load(folder, program, args) for program in programs}
+    searches = {name: search_of(folder, name, args.beam, **PRECISIONS.get(name, {}))[0] for name in programs}
     rows = []
     for setting, samples in batches(folder, args).items():
         steps = steps_of(searches, samples)

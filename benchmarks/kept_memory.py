@@ -16,7 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from b2t_common import memory
 from benchmarks.arguments import add_model_size, add_rounds, benchmark_parser, model_size
@@ -91,6 +94,25 @@ def prepare(folder: Path, args: argparse.Namespace) -> None:
         write_model(folder, folder / f"{OURS}.pt", [*flags, "--residual", "post_ln"])
         state, _ = to_stock(checkpoints.load(folder / f"{OURS}.pt"))
         checkpoints.save(state, folder / f"{FAIRSEQ}.pt")
+
+
+def search_of(folder: Path, program: str, beam: int, **settings: bool) -> tuple[Callable[[dict], Any], Any]:
+    """Return the search with a model that :func:`prepare` wrote, a function of a batch, and the model's task.
+
+    Args:
+        folder: the data and the models.
+        program: ``FAIRSEQ``, or any other name for the model of this plugin.
+        beam: hypotheses of a sentence; they are as long as their sources.
+        **settings: ``int8`` and ``bf16``.
+    """
+    from fairseq import checkpoint_utils
+
+    checkpoint = folder / f"{FAIRSEQ if program == FAIRSEQ else OURS}.pt"
+    models, _, task = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], {"data": str(folder)})
+    search = argparse.Namespace(beam=beam, max_len_a=1, max_len_b=0, **settings)
+    for model in models:
+        model.prepare_for_inference_(argparse.Namespace(generation=search))
+    return partial(task.inference_step, task.build_generator(models, search), models), task
 
 
 def measure(folder: Path, args: argparse.Namespace) -> list[dict]:

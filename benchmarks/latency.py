@@ -26,7 +26,7 @@ from benchmarks.arguments import (
     benchmark_parser,
     model_size,
 )
-from benchmarks.kept_memory import FAIRSEQ, OURS, ROOT, prepare
+from benchmarks.kept_memory import FAIRSEQ, OURS, ROOT, prepare, search_of
 from benchmarks.write_result import interval, medians, print_and_write, table_with_note
 
 INT8 = "b2t --int8"
@@ -54,22 +54,16 @@ def child(program: str, folder: Path, started: float, args: argparse.Namespace) 
 
     # isort: split
     import torch
-    from fairseq import checkpoint_utils
 
     now = clock(args)
     torch.set_num_threads(args.threads)
-    checkpoint = folder / f"{FAIRSEQ if program == FAIRSEQ else OURS}.pt"
-    models, _, task = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], {"data": str(folder)})
-    search = argparse.Namespace(beam=args.beam, max_len_a=1, max_len_b=0, int8=program == INT8, bf16=program == BF16)
-    for model in models:
-        model.prepare_for_inference_(argparse.Namespace(generation=search))
-    generator = task.build_generator(models, search)
+    search, task = search_of(folder, program, args.beam, int8=program == INT8, bf16=program == BF16)
     seconds = [now() - (0 if args.processor_time else started)]
     task.load_dataset("test")
     data = task.dataset("test")
     for number in range(len(data)):
         before = now()
-        task.inference_step(generator, models, data.collater([data[number]]))
+        search(data.collater([data[number]]))
         seconds.append(now() - before)
     print(json.dumps(seconds))
 

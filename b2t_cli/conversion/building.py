@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from b2t_common.errors import InputError
 from b2t_common.names import STACKS
 from b2t_fairseq import checkpoints
-from b2t_fairseq.building import build_without_data
+from b2t_fairseq.building import build_without_data, load_strictly
 from b2t_fairseq.models.transformer import B2TTransformerModel
 
 
@@ -39,10 +39,7 @@ def build(
     except RuntimeError as error:
         raise InputError(f"its model cannot be built: {error}") from None
     model.to(tensors[_embedding("encoder")].dtype)
-    try:
-        model.load_state_dict(tensors, strict=True)
-    except (InputError, RuntimeError) as error:
-        raise InputError(f"its weights do not fit its settings: {' '.join(str(error).split())}") from None
+    load_strictly(model, tensors)
     _refuse_lost(model, tensors)
     return model.eval()
 

@@ -16,7 +16,8 @@ from typing import Any
 from torch import Tensor
 
 from b2t_common.errors import InputError
-from b2t_common.names import flag
+from b2t_common.names import spelled
+from b2t_fairseq.checkpoints import with_changes
 from b2t_fairseq.normalization import DEFAULT, RMSNorm
 from b2t_fairseq.residual import stock_scheme
 from b2t_fairseq.settings.plan import plan_translation
@@ -55,8 +56,7 @@ def to_pre_rms_norm(state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
         raise InputError(f"--norm {settings['norm']}: only models with --norm {DEFAULT} are converted")
     for name, reason in _REFUSED.items():
         if settings.get(name):
-            value = "" if settings[name] is True else f" {settings[name]}"
-            raise InputError(f"{flag(name)}{value}: {reason}")
+            raise InputError(f"{spelled(name, settings[name])}: {reason}")
     tensors = {name: tensor.float() for name, tensor in state["model"].items()}
     changed = {"norm": RMSNorm.name, "rms_norm_bias": True, "center_embedding": True}
     model, written = build(settings, tensors), build({**settings, **changed}, _without_means(tensors))
@@ -66,7 +66,7 @@ def to_pre_rms_norm(state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
         f"Pre-RMSNorm, {sum(parameter.numel() for parameter in written.parameters()):,} parameters as before",
         f"checked: log-probabilities of {batch.tokens} tokens are those of the Pre-LN model within {difference:.1e}",
     ]
-    cfg = {**state["cfg"], "model": _with_settings(state["cfg"]["model"], changed)}
+    cfg = {**state["cfg"], "model": with_changes(state["cfg"]["model"], changed)}
     return {**state, "cfg": cfg, "model": written.state_dict(), "last_optimizer_state": None}, report
 
 
@@ -78,9 +78,3 @@ def _without_means(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             exact = tensor.double()
             result[name] = (exact - exact.mean(dim=0, keepdim=True)).to(tensor.dtype)
     return result
-
-
-def _with_settings(settings: Namespace | Mapping[str, Any], changed: Mapping[str, Any]) -> Any:
-    if isinstance(settings, Namespace):
-        return Namespace(**{**vars(settings), **changed})
-    return {**settings, **changed}

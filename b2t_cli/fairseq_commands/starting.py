@@ -17,7 +17,7 @@ from fairseq.optim import lr_scheduler
 from omegaconf import DictConfig
 
 from b2t_common.errors import InputError
-from b2t_common.names import flag
+from b2t_common.names import flag, spelled
 from b2t_common.processor import computes_bfloat16
 from b2t_fairseq.upstream import resuming
 
@@ -64,7 +64,7 @@ def refuse_what_cannot_work(cfg: FairseqConfig) -> None:
     for group, settings in _NOT_SUPPORTED.items():
         for name, reason in settings.items():
             if value := cfg[group][name]:
-                raise InputError(f"{_spelled(name, value)} is not supported: {reason}")
+                raise InputError(f"{spelled(name, value)} is not supported: {reason}")
     for group, smallest in _SMALLEST.items():
         for name, number in smallest.items():
             if cfg[group][name] < number:
@@ -131,7 +131,7 @@ def refuse_bad_schedule(cfg: FairseqConfig, start: resuming.Start) -> None:
         for update in (1, 2):
             schedule.step_update(update)
     except (ArithmeticError, AssertionError, ValueError) as error:
-        settings = " ".join(_spelled(name, value) for name, value in _schedule_settings(cfg.lr_scheduler))
+        settings = " ".join(spelled(name, value) for name, value in _schedule_settings(cfg.lr_scheduler))
         raise InputError(
             f"--lr-scheduler {cfg.lr_scheduler._name} gives no learning rates with {settings} ({error})"
         ) from None
@@ -204,7 +204,7 @@ def _refuse_to_train_nothing(cfg: FairseqConfig) -> None:
 def _refuse_missing_packages(cfg: FairseqConfig) -> None:
     for name, (module, package) in _LOGGERS.items():
         if (value := cfg.common[name]) and getattr(progress_bar, module) is None:
-            raise InputError(f"{_spelled(name, value)} needs {package}, which is not installed: pip install {package}")
+            raise InputError(f"{spelled(name, value)} needs {package}, which is not installed: pip install {package}")
 
 
 def _refuse_bad_json(cfg: FairseqConfig) -> None:
@@ -247,7 +247,7 @@ def _without_effect(cfg: FairseqConfig) -> Iterator[tuple[str, str]]:
     saving, task = cfg.checkpoint, cfg.task
     if cfg.dataset.disable_validation:
         names = ("patience", "keep_best_checkpoints")
-        yield from ((_spelled(name, saving[name]), "with --disable-validation") for name in names if saving[name] > 0)
+        yield from ((spelled(name, saving[name]), "with --disable-validation") for name in names if saving[name] > 0)
         if saving.best_checkpoint_metric != "loss":
             yield f"--best-checkpoint-metric {saving.best_checkpoint_metric}", "with --disable-validation"
     if saving.keep_interval_updates > 0 and saving.save_interval_updates <= 0:
@@ -258,7 +258,7 @@ def _without_effect(cfg: FairseqConfig) -> Iterator[tuple[str, str]]:
         defaults = {"eval_bleu_args": "{}", "eval_bleu_detok": "space", "eval_bleu_detok_args": "{}"}
         for name in ("eval_tokenized_bleu", "eval_bleu_print_samples", "eval_bleu_remove_bpe", *defaults):
             if task[name] and task[name] != defaults.get(name):
-                yield _spelled(name, task[name]), "without --eval-bleu"
+                yield spelled(name, task[name]), "without --eval-bleu"
     if not cfg.ema.store_ema:
         for name, default in {
             "ema_decay": 0.9999,
@@ -267,9 +267,4 @@ def _without_effect(cfg: FairseqConfig) -> Iterator[tuple[str, str]]:
             "ema_fp32": False,
         }.items():
             if cfg.ema[name] != default:
-                yield _spelled(name, cfg.ema[name]), "without --store-ema"
-
-
-def _spelled(name: str, value: object) -> str:
-    """Return a setting as it stands on a command line."""
-    return flag(name) if value is True else f"{flag(name)} {value}"
+                yield spelled(name, cfg.ema[name]), "without --store-ema"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from b2t_common import run_folder
 from b2t_common.errors import InputError
 from b2t_common.names import STACKS, flag
 from b2t_fairseq import checkpoints
+from b2t_fairseq.building import load_strictly
 from b2t_fairseq.settings.plan import plan_of_checkpoint
 from b2t_fairseq.sharing import ALL_SUBLAYERS, NO_SHARING
 from b2t_fairseq.upstream.resuming import newest_checkpoint
@@ -20,7 +20,7 @@ from b2t_fairseq.upstream.resuming import newest_checkpoint
 from . import models, sources, tensors
 
 # how a model shares that shares nothing; the omegas of an old profile are those of other layers
-_UNSHARED = {
+_UNSHARED: dict[str, Any] = {
     "layer_sharing": NO_SHARING,
     "encoder_unique_layers": None,
     "decoder_unique_layers": None,
@@ -72,11 +72,11 @@ def _grown(
     dtype = next(tensor.dtype for tensor in state["model"].values() if tensor.is_floating_point() and tensor.dim() > 1)
     deep.to(dtype)
     weights = tensors.grown(deep, state["model"], depths)
-    models.load(deep, weights)
+    load_strictly(deep, weights)
     report = [f"{stack}: {len(d)} layers, which start as the layers {_join(d)}" for stack, d in depths.items()]
     if unchanged:
         shallow = models.build(settings, sizes).to(dtype)
-        models.load(shallow, state["model"])
+        load_strictly(shallow, state["model"])
         report.append(models.compare(deep, shallow))
     parameters = sum(parameter.numel() for parameter in deep.parameters())
     report.append(f"{parameters:,} parameters, without sharing; without the optimizer's state")
@@ -100,9 +100,9 @@ def _checkpoint(state: Mapping[str, Any], changed: Mapping[str, Any], weights: M
     """Return a checkpoint at the beginning of the data, with changed settings of the model and without an optimizer."""
     cfg, args = state.get("cfg"), state.get("args")
     if cfg is not None and cfg.get("model") is not None:
-        cfg = {**cfg, "model": _changed(cfg["model"], changed)}
+        cfg = {**cfg, "model": checkpoints.with_changes(cfg["model"], changed)}
     if args is not None:
-        args = _changed(args, changed)
+        args = checkpoints.with_changes(args, changed)
     begin = {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0, "shuffle": True}}
     return {
         **state,
@@ -112,12 +112,6 @@ def _checkpoint(state: Mapping[str, Any], changed: Mapping[str, Any], weights: M
         "last_optimizer_state": None,
         "extra_state": begin,
     }
-
-
-def _changed(settings: Any, changed: Mapping[str, Any]) -> Any:
-    """Return a copy of settings, in the form in which the checkpoint holds them."""
-    flat = {**checkpoints.flat_settings(settings), **changed}
-    return Namespace(**flat) if isinstance(settings, Namespace) else flat
 
 
 def _with_dictionaries(weights: Any, original: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -52,18 +52,6 @@ def build(settings: Mapping[str, Any], sizes: tuple[int, int]) -> nn.Module:
     return build_without_data(settings, *sizes, model_class=ARCH_MODEL_REGISTRY[name])
 
 
-def load(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Load parameters strictly.
-
-    Raises:
-        InputError: they do not fit.
-    """
-    try:
-        model.load_state_dict(weights, strict=True)
-    except (InputError, RuntimeError) as error:
-        raise InputError(f"its weights do not fit its settings: {' '.join(str(error).split())}") from None
-
-
 def compare(grown: nn.Module, trained: nn.Module) -> str:
     """Return the sentence that both models compute the same.
 

@@ -43,14 +43,14 @@ def read_candidates(paths: Sequence[Path], source: Path | None, reference: Path 
     number = len(outputs[0].candidates)
     candidates = [[line for output in outputs for line in output.candidates[index]] for index in range(number)]
     first, texts = outputs[0], []
-    for flag, path, printed in (("--source", source, first.sources), ("--reference", reference, first.targets)):
-        lines = [] if path is None else read_lines(path)
+    for flag, text, printed in (("--source", source, first.sources), ("--reference", reference, first.targets)):
+        lines = [] if text is None else read_lines(text)
         texts.append(lines)
-        if path is not None and len(lines) != number:
+        if text is not None and len(lines) != number:
             raise InputError(
-                f"{paths[0]} has {number} sentences, but {path} has {len(lines)} lines; give the same test set"
+                f"{paths[0]} has {number} sentences, but {text} has {len(lines)} lines; give the same test set"
             )
-        require_same_text(paths[0], printed, lines, f"{flag} {path}")
+        require_same_text(paths[0], printed, lines, f"{flag} {text}")
     if all(len(lines) == 1 for lines in candidates):
         raise InputError(
             f"{paths[0]} has one candidate for each sentence, so there is nothing to choose; generate with --nbest N"

@@ -9,7 +9,7 @@ from typing import Any
 from fairseq.dataclass.configs import GenerationConfig
 
 from b2t_common.errors import InputError
-from b2t_common.names import flag
+from b2t_common.names import flag, spelled
 
 from ..kernels.quantized import require_engine
 
@@ -79,7 +79,7 @@ def check_search(args: Any, num_symbols: int | None = None, is_speech: bool = Fa
         return value not in (None, False, "", _DEFAULTS.get(name)) and not (name == "diversity_rate" and value <= -1)
 
     def shown(name: str) -> str:
-        return flag(name) if settings[name] is True else f"{flag(name)} {settings[name]}"
+        return spelled(name, settings[name])
 
     for name, reason in REFUSED.items():
         if name in _DEFAULTS and is_set(name):

@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 
 from b2t_common.errors import InputError
-from b2t_common.names import STACKS, flag
+from b2t_common.names import STACKS, flag, spelled
 
 from ..initialization import DEFAULT, check_embeddings, chosen_initialization
 from ..kernels import EXACT
@@ -78,8 +78,7 @@ _NOT_COMPILED = {"kernels": EXACT, "offload_activations": True, "checkpoint_acti
 
 def shown(args: Namespace, name: str) -> str:
     """Return a flag as it was given, with its value unless it is a switch."""
-    value = getattr(args, name)
-    return flag(name) if value is True else f"{flag(name)} {value}"
+    return spelled(name, getattr(args, name))
 
 
 def validate(args: Namespace, scheme: type[ResidualScheme], stacks: Sequence[str] = STACKS) -> None:

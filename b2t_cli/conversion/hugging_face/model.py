@@ -11,7 +11,7 @@ from fairseq.models.transformer import TransformerModel
 from torch import Tensor
 
 from b2t_common.errors import InputError
-from b2t_common.names import flag
+from b2t_common.names import spelled
 from b2t_fairseq.residual import ResidualScheme
 from b2t_fairseq.settings.plan import Plan, StackPlan, plan_translation
 
@@ -50,10 +50,8 @@ def planned_model(state: Mapping[str, Any]) -> tuple[Plan, TransformerModel]:
     settings = settings_of(state)
     for name, reason in _REFUSED.items():
         if settings.get(name):
-            value = "" if settings[name] is True else f" {settings[name]}"
-            raise InputError(
-                f"{flag(name)}{value}: {reason}; use --to safetensors, or fairseq-generate with this plugin"
-            )
+            given = spelled(name, settings[name])
+            raise InputError(f"{given}: {reason}; use --to safetensors, or fairseq-generate with this plugin")
     return plan_translation(Namespace(**settings)), build(settings, state["model"])
 
 
