@@ -153,7 +153,7 @@ def _validate_residual(args: Namespace, scheme: type[ResidualScheme], stacks: Se
             f"--no-decoder-final-norm has no effect with --residual {args.residual}, whose decoder ends without an "
             f"extra norm; drop the flag, or choose --residual {stock_scheme(True).name}"
         )
-    for name in {name for known in SCHEMES.values() for name in known.flags}:
+    for name in sorted({name for known in SCHEMES.values() for name in known.flags}):
         if getattr(args, name) not in (None, "") and name not in scheme.flags:
             readers = " or ".join(known.name for known in SCHEMES.values() if name in known.flags)
             raise InputError(
