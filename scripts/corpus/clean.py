@@ -99,14 +99,17 @@ def clean_corpora(
 ) -> dict[str, dict[str, int]]:
     """Write the kept pairs of all corpora, in the order of the corpora; return the counts of each corpus.
 
+    A corpus has its file's name there, or its whole path if another one has the same name.
+
     Raises:
         ValueError: the sides of a corpus have unequal numbers of lines, or no pair is kept.
         OSError: a file is missing or truncated, or cannot be written.
     """
     corpora: dict[str, Counter] = {}
+    names = [prefix.name for prefix in prefixes]
     with streams.whole_files(*(Path(f"{output}.{language}") for language in languages)) as files:
         for prefix in prefixes:
-            counts = corpora.setdefault(prefix.name, Counter())
+            counts: Counter = Counter()
             work = streams.parallel_map(
                 partial(clean, limits=limits), streams.blocks(*sides(prefix, languages)), workers
             )
@@ -116,6 +119,9 @@ def clean_corpora(
                     file.write(lines)
             if not counts["kept"]:
                 raise ValueError(f"{prefix}: none of {counts.total()} pairs is suitable for training ({dict(counts)})")
+            # a corpus that is given twice counts twice
+            name = prefix.name if names.count(prefix.name) == 1 else str(prefix)
+            corpora.setdefault(name, Counter()).update(counts)
     return {name: {"pairs": counts.total(), **dict(sorted(counts.items()))} for name, counts in corpora.items()}
 
 

@@ -73,6 +73,21 @@ def test_text_of_which_nothing_is_left_is_refused(tmp_path):
         cleaned(tmp_path, b"\n\n", b"a\nb\n")
 
 
+def test_corpora_with_the_same_name_are_counted_apart(tmp_path):
+    """Even where an earlier one of the same name has suitable pairs, one without any is refused."""
+    folders = [tmp_path / name for name in ("first", "second")]
+    for folder, source in zip(folders, (b"one\n", b"one\ntwo\n"), strict=True):
+        folder.mkdir()
+        write_sides(folder, source, source)
+    prefixes = [folder / "text" for folder in (*folders, folders[1])]
+    arguments = (["en", "de"], clean.Limits(), 1)
+    report = clean.clean_corpora(tmp_path / "clean", prefixes, *arguments)
+    assert {name: counts["kept"] for name, counts in report.items()} == {str(prefixes[0]): 1, str(prefixes[1]): 4}
+    write_sides(folders[1], b"\n", b"a\n")
+    with pytest.raises(ValueError, match="second/text: none of 1 pairs is suitable"):
+        clean.clean_corpora(tmp_path / "clean", prefixes, *arguments)
+
+
 def test_packed_text_that_is_cut_short_is_refused(tmp_path):
     for language in ("en", "de"):
         with gzip.open(tmp_path / f"text.{language}.gz", "wb") as file:
