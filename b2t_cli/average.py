@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 from b2t_common.errors import InputError
-from b2t_common.files import messages_beside, require_file
+from b2t_common.files import messages_beside, refuse_overwriting, require_file
 from b2t_common.names import flag
-from b2t_common.run_folder import NUMBERED_CHECKPOINTS
+from b2t_common.run_folder import CHECKPOINTS, NUMBERED_CHECKPOINTS
 
 from .arguments import command_parser
 
@@ -40,6 +40,8 @@ def main(argv: list[str]) -> None:
     from .runs.selection import best_checkpoints, last_checkpoints
 
     files = args.inputs
+    # without the optimizer's state in checkpoint_last.pt the run could not continue
+    refuse_overwriting(args.output, files[0].glob(CHECKPOINTS) if files[0].is_dir() else files)
     if files[0].is_dir() and args.best is not None:
         files = best_checkpoints(files[0], args.best)
     elif files[0].is_dir():

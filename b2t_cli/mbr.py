@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from b2t_common.errors import InputError
-from b2t_common.files import require_file
+from b2t_common.files import refuse_overwriting, require_file
 
 from .arguments import command_parser, require_positive
 
@@ -43,6 +43,7 @@ def main(argv: list[str]) -> None:
 def _check(args: argparse.Namespace) -> None:
     require_positive("--workers", args.workers)
     require_file(args.output)
+    refuse_overwriting(args.output, [*args.generated, args.source, args.reference])
     if args.utility != "comet" and args.comet_model is not None:
         raise InputError(f"--comet-model {args.comet_model} has no effect with --utility {args.utility}; drop one")
     if args.utility == "comet":

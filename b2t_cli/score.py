@@ -7,7 +7,14 @@ from pathlib import Path
 
 from b2t_common import run_folder
 from b2t_common.errors import InputError
-from b2t_common.files import messages_beside, read_lines, require_file, require_prefix, write_lines
+from b2t_common.files import (
+    messages_beside,
+    read_lines,
+    refuse_overwriting,
+    require_file,
+    require_prefix,
+    write_lines,
+)
 from b2t_common.names import flag
 
 from .arguments import command_parser, require_positive
@@ -112,6 +119,7 @@ def _score_file(args: argparse.Namespace) -> None:
 
     if args.output:
         require_file(args.output)
+    refuse_overwriting(args.output, [args.inputs[0], args.reference, args.source])
     references = read_lines(args.reference)
     bounds = None if args.by_length is None else parse_bounds(args.by_length)
     sources = read_lines(args.source) if args.source else []

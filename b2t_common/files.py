@@ -160,6 +160,15 @@ def require_file(file: Path) -> None:
         raise InputError(f"{file} cannot be written: there is no folder {parent}")
 
 
+def refuse_overwriting(output: Path | None, inputs: Iterable[Path | None], flag: str = "--output") -> None:
+    """Raise InputError if the file that is to be written is one of those that are read; ``None`` is not given."""
+    if output is None or not output.exists() or is_stream(output):
+        return
+    for path in inputs:
+        if path is not None and path.exists() and output.samefile(path):
+            raise InputError(f"{flag} {output} is one of the files to read or a checkpoint of the run, and would be lost; give another file")
+
+
 def require_prefix(prefix: Path) -> None:
     """Raise InputError if the names of several files cannot begin with ``prefix``."""
     if prefix.is_dir() or is_stream(prefix):

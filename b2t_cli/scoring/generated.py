@@ -139,7 +139,7 @@ def refuse_pieces(path: Path, hypotheses: Sequence[str], references: Sequence[st
     for name, (leftover, flag) in _LEFTOVERS.items():
         translated, reference = (list(filter(leftover.search, lines)) for lines in (hypotheses, references))
         if len(translated) >= _SHARE * len(hypotheses) and not reference:
-            raise InputError(f"{path} has {name} ({translated[0]!r}), but the reference is text; generate with {flag}")
+            raise InputError(f"{path} has {name} ({translated[0]!r}), and not text; generate with {flag}")
         if len(reference) >= _SHARE * len(references) and not translated:
             raise InputError(
                 f"the reference of {path} has {name} ({reference[0]!r}), but the translations are text; give the "

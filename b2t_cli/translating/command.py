@@ -6,13 +6,16 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from b2t_common.names import flag
 
 from ..progress import SECONDS_BETWEEN_REPORTS, progress_line
 from ..translate import LINES_PER_PART, SEARCH
-from .parts import Parts, lines_per_part, refuse_other_settings, scan
+from .parts import Parts, are_finished, lines_per_part, refuse_other_settings, scan
+
+if TYPE_CHECKING:
+    from .translator import Translator
 
 
 def run(args: argparse.Namespace) -> None:
@@ -26,19 +29,23 @@ def run(args: argparse.Namespace) -> None:
     """
     text = scan(args.text, lines_per_part(args.output, args.lines_per_part, LINES_PER_PART))
     settings = _settings(args)
+    refuse_other_settings(args.output, text, settings)
+    # before the folder of parts is made, which would keep settings that are refused here
+    translator = None if are_finished(args.output, text) and not args.dry_run else _loaded(args)
     if args.dry_run:
-        from .translator import Translator
-
-        refuse_other_settings(args.output, text, settings)
-        Translator(args)
         return
     parts = Parts(args.output, text, settings)
-    progress = Progress(parts)
-    if parts.lines_finished() < text.lines:
-        _translate(args, parts, progress)
+    if translator is not None:
+        _translate(args, parts, translator)
     if not args.parts_only:
         empty = parts.join()
         print(f"{text.lines:,} lines in {args.output}, {empty:,} of them empty")
+
+
+def _loaded(args: argparse.Namespace) -> Translator:
+    from .translator import Translator
+
+    return Translator(args)
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -57,10 +64,8 @@ def _model_file(run: Path) -> dict[str, Any]:
     return {"model": str(file.resolve()), "bytes of the model": status.st_size, "time of the model": status.st_mtime_ns}
 
 
-def _translate(args: argparse.Namespace, parts: Parts, progress: Progress) -> None:
-    from .translator import Translator
-
-    translator = Translator(args)
+def _translate(args: argparse.Namespace, parts: Parts, translator: Translator) -> None:
+    progress = Progress(parts)
     progress.report()
     # one of several processes leaves the parts of others to them; the last one waits for them
     for wait in (False, True)[: 1 if args.parts_only else 2]:

@@ -84,6 +84,15 @@ def lines_per_part(output: Path, asked: int | None, default: int) -> int:
     return asked or default
 
 
+def are_finished(output: Path, text: Text) -> bool:
+    """Return whether all parts of an output are translated already."""
+    return all(_file_of(folder_of(output), number).exists() for number in range(len(text.spans)))
+
+
+def _file_of(folder: Path, number: int) -> Path:
+    return folder / f"{number:07d}.txt"
+
+
 def _all_settings(text: Text, settings: dict[str, Any]) -> dict[str, Any]:
     return {_TEXT: text.sha256, _LINES_PER_PART: text.spans[0].lines, **settings}
 
@@ -173,7 +182,7 @@ class Parts:
         return empty
 
     def _file(self, number: int) -> Path:
-        return self.folder / f"{number:07d}.txt"
+        return _file_of(self.folder, number)
 
     @contextmanager
     def _locked(self, number: int, wait: bool = True) -> Iterator[bool]:

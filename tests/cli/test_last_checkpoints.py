@@ -95,3 +95,13 @@ def test_flags_and_files_that_contradict_each_other(run, monkeypatch, capsys, ar
     assert b2t(["average", *arguments, "--output", "averaged.pt"]) == 1
     assert message in capsys.readouterr().err
     assert not (run / "averaged.pt").exists()
+
+
+@pytest.mark.parametrize("inputs", [["."], ["checkpoint4.pt", "checkpoint_last.pt"]])
+def test_no_checkpoint_of_the_run_is_overwritten(copy, monkeypatch, capsys, inputs):
+    """An average has no state of the optimizer, so in place of checkpoint_last.pt it would be the end of the run."""
+    monkeypatch.chdir(copy)
+    before = (copy / "checkpoint_last.pt").read_bytes()
+    assert b2t(["average", *inputs, "--output", "checkpoint_last.pt"]) == 1
+    assert "--output checkpoint_last.pt is one of the files to read or a checkpoint" in capsys.readouterr().err
+    assert (copy / "checkpoint_last.pt").read_bytes() == before

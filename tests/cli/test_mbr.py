@@ -106,6 +106,8 @@ def test_candidates_of_several_outputs_are_taken_together(generated, tmp_path):
         (([["one"]] * 5, None), ["alone"], "has one candidate for each sentence"),
         (([["a@@ b", "c"]] * 5, None), ["alone"], "has pieces of subword-nmt"),
         (None, ["--output", "nowhere/out"], "there is no folder nowhere"),
+        (None, ["--output", "generated.txt"], "--output generated.txt is one of the files to read"),
+        (None, ["--reference", "short", "--output", "short"], "--output short is one of the files to read"),
         (None, ["--comet-model", "x"], "--comet-model x has no effect with --utility chrf"),
         (None, ["--workers", "0"], "--workers 0: give a positive number"),
         (None, ["generated.txt"], "an output is given twice"),

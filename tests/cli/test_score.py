@@ -163,6 +163,7 @@ def test_a_test_set_that_is_not_available_is_an_error(sacrebleu_cache, tmp_path,
 def test_contradictory_flags_are_refused(sacrebleu_cache, tmp_path, capsys):
     make_run(tmp_path / "run", 1, ["newstest2010"])
     make_run(tmp_path / "other", 1, ["newstest2010"])
+    (tmp_path / "text").write_text("a reference\n")
     (tmp_path / "empty/evaluation").mkdir(parents=True)
     file = "run/evaluation/newstest2010.generated.txt"
     for flags, quoted in [
@@ -170,6 +171,8 @@ def test_contradictory_flags_are_refused(sacrebleu_cache, tmp_path, capsys):
         ([file, "other", "--reference", file], ["--reference", "not 2"]),
         ([file, "--reference", file, "--comet"], ["--comet", "--reference"]),
         ([file, "--reference", file, "--bootstrap-samples", "5"], ["--bootstrap-samples"]),
+        ([file, "--reference", "text", "--output", file], [f"--output {file}", "would be lost"]),
+        ([file, "--reference", "text", "--output", "text"], ["--output text", "would be lost"]),
         (["run", "--output", "x"], ["--output x", "run"]),
         (["run", "--bootstrap-samples", "5"], ["--bootstrap-samples 5"]),
         (["run", "other", "--bootstrap-samples", "0"], ["--bootstrap-samples 0"]),

@@ -197,9 +197,11 @@ def test_what_cannot_work_is_refused_before_anything_is_written(text, flags, mes
     monkeypatch.chdir(text.parent)
     (text.parent / "there.de").touch()
     given = flags if "--output" in flags else [*flags, "--output", "out.de"]
-    assert b2t([*MODEL, str(text), *given, "--dry-run"]) == 1
-    assert message in capsys.readouterr().err
-    assert sorted(path.name for path in text.parent.iterdir()) == ["text.en", "there.de"]
+    for dry_run in (["--dry-run"], []):
+        assert b2t([*MODEL, str(text), *given, *dry_run]) == 1
+        assert message in capsys.readouterr().err
+        # a folder of parts would keep these settings, and the next call could not give others
+        assert sorted(path.name for path in text.parent.iterdir()) == ["text.en", "there.de"]
 
 
 @pytest.mark.parametrize(("content", "message"), [(b"", "is empty"), (b"a\n\xff\n", "not UTF-8 in line 2")])
