@@ -166,7 +166,9 @@ def refuse_overwriting(output: Path | None, inputs: Iterable[Path | None], flag:
         return
     for path in inputs:
         if path is not None and path.exists() and output.samefile(path):
-            raise InputError(f"{flag} {output} is one of the files to read or a checkpoint of the run, and would be lost; give another file")
+            raise InputError(
+                f"{flag} {output} is one of the files to read or a checkpoint of the run, and would be lost; give another file"
+            )
 
 
 def require_prefix(prefix: Path) -> None:

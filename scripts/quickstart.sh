@@ -67,6 +67,9 @@ run_setup
 plugin=$(b2t path)
 # shellcheck source=configs/multi30k/b2t.sh
 . "$config"
+for name in vocab_size max_update; do
+    [ -n "${!name:-}" ] || die "--config $config does not set $name, which the quickstart needs; see configs/quickstart"
+done
 started_training=$SECONDS
 
 make_grammar() { python "$PROJECT/scripts/corpus/make_grammar_corpus.py" --out "$work/raw"; }

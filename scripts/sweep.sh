@@ -141,6 +141,11 @@ results() {
     for run in "${runs[@]}"; do [ ! -e "$run/train.log" ] || logged+=("$run"); done
     for setting in "${grid_settings[@]}"; do
         say "against $setting"
+        if [ ${#logged[@]} -eq 0 ]; then
+            echo "no run has a train.log: nothing to report on"
+            status=1
+            continue
+        fi
         b2t report "${logged[@]}" --against "$setting" --output "$out/against_$setting" || status=$?
     done
     return "$status"
@@ -166,6 +171,6 @@ else
     for i in "${!runs[@]}"; do one_run "$i" || failed+=("${runs[i]}"); done
     status=0
     results || status=$?
-    [ ${#failed[@]} -eq 0 ] || die "these runs failed, see train.log there; the same command tries again: ${failed[*]}"
+    [ ${#failed[@]} -eq 0 ] || die "these runs failed, see above and train.log there; the same command tries again: ${failed[*]}"
     exit "$status"
 fi

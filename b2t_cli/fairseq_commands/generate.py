@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import glob
 import logging
+import math
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -13,15 +17,18 @@ import torch
 from fairseq import options, utils
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import generate as fairseq_generate
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from b2t_common.errors import InputError
 from b2t_common.files import replacing
 from b2t_common.names import flag
+from b2t_fairseq import checkpoints
 from b2t_fairseq.decoding import shortlist
-from b2t_fairseq.decoding.search_settings import check_precision, check_search, check_shortlist
+from b2t_fairseq.decoding.search_settings import check_pieces, check_precision, check_search, check_shortlist
 
 from ..path import with_plugin
+
+logger = logging.getLogger(__name__)
 
 _OF_TRAINING = ("amp", "memory_efficient_fp16", "memory_efficient_bf16", "tpu")
 """Precisions that fairseq-generate accepts and ignores."""
@@ -62,7 +69,8 @@ def run(argv: list[str], subset_lenpen: Sequence[str] = (), settings: Mapping[st
         with open_dict(cfg.generation):
             cfg.generation.update(settings)
         if args.results_path is None:
-            fairseq_generate.main(cfg)
+            with _plain_refusals(cfg):
+                fairseq_generate.main(cfg)
         else:
             _generate_to_file(cfg, Path(args.results_path) / f"generate-{subset}.txt")
 
@@ -74,6 +82,9 @@ def _check(args: Namespace) -> None:
         InputError: a flag would be ignored or fail, or a checkpoint does not exist.
     """
     check_search(args)
+    check_pieces("--remove-bpe", args.post_process)
+    if args.seed is not None and args.seed < 0:
+        raise InputError(f"--seed {args.seed}: give 0 or more")
     if args.constraints:
         raise InputError(
             f"--constraints {args.constraints} has no effect here, because binary data have no constraints; give "
@@ -89,10 +100,99 @@ def _check(args: Namespace) -> None:
     if not args.path:
         raise InputError("--path is missing; give the checkpoint of a model")
     is_one_file = not args.checkpoint_suffix and args.checkpoint_shard_count == 1
-    checkpoints = [("--path", path) for path in utils.split_paths(args.path)] if is_one_file else []
-    for name, path in [*checkpoints, ("--lm-path", args.lm_path)]:
+    files = [("--path", path) for path in utils.split_paths(args.path)] if is_one_file else []
+    for name, path in [*files, ("--lm-path", args.lm_path)]:
         if path and not Path(path).is_file():
             raise InputError(f"{name} {path}: no such checkpoint")
+    _check_overrides(args.model_overrides, [path for _, path in files])
+    _check_data(args)
+
+
+def _check_overrides(given: str, paths: Sequence[str]) -> None:
+    """Check that each setting of ``--model-overrides`` is one of a checkpoint; fairseq ignores all others.
+
+    Raises:
+        InputError: it is no dictionary, or no checkpoint has the setting.
+    """
+    try:
+        overrides = ast.literal_eval(given)
+    except (SyntaxError, ValueError):
+        overrides = None
+    if not isinstance(overrides, dict):
+        raise InputError(
+            f"--model-overrides {given} is no dictionary; give one, for instance \"{{'kernels': 'fast'}}\""
+        )
+    known: set[str] = set()
+    for path in paths if overrides else ():
+        state = checkpoints.load(path)
+        if state.get("args") is not None:
+            return  # fairseq adds what older checkpoints lack
+        known.update(_names(state.get("cfg") or {}))
+    for name in overrides if known else ():
+        if name not in known:
+            raise InputError(
+                f"--model-overrides {given}: the checkpoint has no setting {name!r}, so it would have no effect; "
+                "spell it as the flag, with underscores, or drop it"
+            )
+
+
+def _names(settings: Mapping[Any, Any]) -> Iterator[str]:
+    """Yield the names of all settings, those of groups too."""
+    for name in settings:
+        yield str(name)
+        # a value that is interpolated is no group, and may refer to what is not there
+        is_node = isinstance(settings, DictConfig) and OmegaConf.is_interpolation(settings, name)
+        value = None if is_node else settings[name]
+        if isinstance(value, Mapping | DictConfig):
+            yield from _names(value)
+        elif isinstance(value, Namespace):
+            yield from vars(value)
+
+
+def _check_data(args: Namespace) -> None:
+    """Check that there is something to translate, before the first of several subsets is translated.
+
+    Raises:
+        InputError: there is not.
+    """
+    folder = Path(str(getattr(args, "data", None) or "").split(":")[0])
+    for subset in args.gen_subset.split(",") if folder.is_dir() else ():
+        if not any(folder.glob(f"{glob.escape(subset)}.*")):
+            raise InputError(f"--gen-subset {args.gen_subset}: {folder} has no data named {subset}")
+
+
+@contextmanager
+def _plain_refusals(cfg: DictConfig) -> Iterator[None]:
+    """Say in one line what fairseq fails on, and let a shard without a batch be translated into nothing.
+
+    Raises:
+        InputError: a sentence is too long.
+    """
+    subset = cfg.dataset.gen_subset
+    try:
+        yield
+    except ZeroDivisionError as error:
+        if not _has_translated_nothing(error):
+            raise
+        logger.warning(f"--gen-subset {subset}: there was nothing to translate")
+    except Exception as error:
+        if "skip-invalid-size-inputs" in str(error):
+            raise InputError(
+                f"--gen-subset {subset}: {error}, or translate the text with b2t translate, which cuts long lines"
+            ) from None
+        if "should not exceed max_tokens" in str(error):
+            raise InputError(
+                f"--max-tokens {cfg.dataset.max_tokens}: a sentence of {subset!r} has more tokens; give more"
+            ) from None
+        raise
+
+
+def _has_translated_nothing(error: ZeroDivisionError) -> bool:
+    """Whether fairseq-generate divides by the time of its batches because there were none."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return place is not None and place.tb_frame.f_locals.get("num_sentences") == 0
 
 
 def _check_precision(args: Namespace, settings: Mapping[str, Any]) -> None:
@@ -116,6 +216,8 @@ def _length_penalties(given: Sequence[str], subsets: Sequence[str]) -> dict[str,
             penalties[subset] = float(value)
         except ValueError:
             raise InputError(f"--subset-lenpen {pair}: give SUBSET=NUMBER, such as test=0.6") from None
+        if not math.isfinite(penalties[subset]):
+            raise InputError(f"--subset-lenpen {pair}: give a finite number")
         if subset not in subsets:
             raise InputError(f"--subset-lenpen {pair}: --gen-subset has only {', '.join(subsets)}")
     return penalties
@@ -127,6 +229,7 @@ def _generate_to_file(cfg: DictConfig, path: Path) -> None:
     logging.getLogger().handlers.clear()
     try:
         with replacing(path) as (unfinished,), open(unfinished, "w", buffering=1, encoding="utf-8") as output:
-            fairseq_generate._main(cfg, output)
+            with _plain_refusals(cfg):
+                fairseq_generate._main(cfg, output)
     finally:
         logging.getLogger().handlers.clear()

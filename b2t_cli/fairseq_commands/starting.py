@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import logging
 import os
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import torch
 from fairseq import optim
-from fairseq.dataclass.configs import FairseqConfig
+from fairseq.dataclass.configs import FairseqConfig, GenerationConfig
 from fairseq.logging import progress_bar
 from fairseq.optim import lr_scheduler
 from omegaconf import DictConfig
@@ -19,6 +20,7 @@ from omegaconf import DictConfig
 from b2t_common.errors import InputError
 from b2t_common.names import flag, spelled
 from b2t_common.processor import computes_bfloat16
+from b2t_fairseq.decoding.search_settings import check_pieces
 from b2t_fairseq.upstream import resuming
 
 logger = logging.getLogger(__name__)
@@ -29,11 +31,19 @@ HOW_TO_BEGIN_AGAIN = (
 )
 
 _SMALLEST = {
-    "dataset": {"validate_interval": 1, "required_batch_size_multiple": 1},
+    "dataset": {
+        "validate_interval": 1,
+        "required_batch_size_multiple": 1,
+        "max_tokens": 1,
+        "max_tokens_valid": 1,
+        "batch_size": 1,
+        "batch_size_valid": 1,
+        "num_workers": 0,
+    },
     "checkpoint": {"save_interval": 1},
-    "common": {"log_interval": 1},
+    "common": {"log_interval": 1, "seed": 0},
 }
-"""Settings by which fairseq divides, with the smallest that makes sense, by fairseq's groups of settings."""
+"""Numbers with the smallest that makes sense, by fairseq's groups of settings; fairseq fails on others, or ignores them."""
 
 _NOT_SUPPORTED = {
     "checkpoint": {
@@ -44,6 +54,15 @@ _NOT_SUPPORTED = {
     "common": {"use_plasma_view": "the store of PyArrow that it needs exists no more"},
 }
 """Settings that are refused, with the reason, by fairseq's groups of settings."""
+
+_PRECISIONS = {
+    "--fp16": "fp16",
+    "--memory-efficient-fp16": "fp16",
+    "--bf16": "bf16",
+    "--memory-efficient-bf16": "bf16",
+    "--amp": "amp",
+}
+"""Flags of a precision, and which it is."""
 
 _LOGGERS = {
     "tensorboard_logdir": ("SummaryWriter", "tensorboard"),
@@ -67,10 +86,13 @@ def refuse_what_cannot_work(cfg: FairseqConfig) -> None:
                 raise InputError(f"{spelled(name, value)} is not supported: {reason}")
     for group, smallest in _SMALLEST.items():
         for name, number in smallest.items():
-            if cfg[group][name] < number:
+            if cfg[group][name] is not None and cfg[group][name] < number:
                 raise InputError(f"{flag(name)} {cfg[group][name]}: give {number} or more")
     if min(cfg.optimization.update_freq) < 1:
         raise InputError(f"--update-freq {','.join(map(str, cfg.optimization.update_freq))}: give 1 or more")
+    smoothing = getattr(cfg.criterion, "label_smoothing", 0.0)
+    if not 0 <= smoothing < 1:
+        raise InputError(f"--label-smoothing {smoothing}: give a probability, at least 0 and below 1")
     if cfg.checkpoint.keep_interval_updates_pattern == 0:
         raise InputError("--keep-interval-updates-pattern 0: give a positive number, or leave it out")
     if cfg.dataset.update_ordered_indices_seed and not cfg.dataset.update_epoch_batch_itr:
@@ -90,6 +112,20 @@ def refuse_what_cannot_work(cfg: FairseqConfig) -> None:
         )
     _refuse_missing_packages(cfg)
     _refuse_bad_json(cfg)
+    if getattr(cfg.task, "eval_bleu", False):
+        check_pieces("--eval-bleu-remove-bpe", cfg.task.eval_bleu_remove_bpe)
+
+
+def refuse_two_precisions(argv: list[str]) -> None:
+    """Check that the flags ask for one precision; fairseq's parser would speak of TPUs.
+
+    Raises:
+        InputError: they ask for several.
+    """
+    given = [name for name in _PRECISIONS if name in argv]
+    kinds = {_PRECISIONS[name] for name in given}
+    if len(kinds) > 1:
+        raise InputError(f"{' and '.join(given)} are two precisions of one training: drop one of them")
 
 
 def refuse_separate_runs(cfg: FairseqConfig, argv: list[str]) -> None:
@@ -212,11 +248,21 @@ def _refuse_bad_json(cfg: FairseqConfig) -> None:
         return
     for name in ("eval_bleu_args", "eval_bleu_detok_args"):
         try:
-            json.loads(cfg.task[name])
+            given = json.loads(cfg.task[name])
         except ValueError as error:
             raise InputError(
                 f'{flag(name)} {cfg.task[name]} is not JSON ({error}); for instance {{"beam": 4}}'
             ) from None
+        if not isinstance(given, dict):
+            raise InputError(f'{flag(name)} {cfg.task[name]} is no object of JSON; for instance {{"beam": 4}}')
+    known = {field.name for field in dataclasses.fields(GenerationConfig)}
+    for name in json.loads(cfg.task.eval_bleu_args):
+        # what this plugin adds, such as int8, would change the weights that are trained
+        if name not in known:
+            raise InputError(
+                f"--eval-bleu-args {cfg.task.eval_bleu_args}: no flag of the search is named {name!r}, so it would have "
+                "no effect; spell it as the flag of fairseq-generate, with underscores, or drop it"
+            )
 
 
 def _schedule_settings(settings: DictConfig) -> Iterator[tuple[str, object]]:
@@ -254,6 +300,10 @@ def _without_effect(cfg: FairseqConfig) -> Iterator[tuple[str, str]]:
         yield f"--keep-interval-updates {saving.keep_interval_updates}", "without --save-interval-updates"
     if saving.keep_last_epochs > 0 and saving.no_epoch_checkpoints:
         yield f"--keep-last-epochs {saving.keep_last_epochs}", "with --no-epoch-checkpoints"
+    if getattr(task, "subword_sampling", None) is None:
+        for name in ("subword_model", "target_subword_model"):
+            if getattr(task, name, None):
+                yield _spelled(name, task[name]), "without --subword-sampling"
     if not getattr(task, "eval_bleu", True):
         defaults = {"eval_bleu_args": "{}", "eval_bleu_detok": "space", "eval_bleu_detok_args": "{}"}
         for name in ("eval_tokenized_bleu", "eval_bleu_print_samples", "eval_bleu_remove_bpe", *defaults):

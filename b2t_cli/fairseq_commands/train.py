@@ -50,6 +50,7 @@ def run(argv: list[str]) -> int:
     """
     logging.basicConfig(format=_LOG_FORMAT, datefmt="%Y-%m-%d %H:%M:%S", level="INFO", stream=sys.stdout)
     sys.argv = ["b2t train", *with_plugin(argv)]
+    starting.refuse_two_precisions(argv)
     parser = options.get_training_parser()
     # an abbreviation would be read here, but neither by scripts/train.sh nor by the checks of single flags
     parser.allow_abbrev = False

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
+from fairseq.data import data_utils
 from fairseq.dataclass.configs import GenerationConfig
 
 from b2t_common.errors import InputError
@@ -124,6 +126,24 @@ def check_precision(chosen: Sequence[str], uses_gpu: bool) -> None:
         raise InputError("--fp16 is for GPUs, and none is used here; drop it (--bf16 and --int8 are for CPUs)")
 
 
+def check_pieces(name: str, pieces: str | None) -> None:
+    """Check that fairseq knows the pieces of which a flag makes words.
+
+    Args:
+        name: the flag, for the message.
+        pieces: its value, ``None`` if it is not given.
+
+    Raises:
+        InputError: it does not know them, and would fail after the first translation.
+    """
+    try:
+        data_utils.post_process("", pieces)
+    except NotImplementedError:
+        raise InputError(
+            f"{name} {pieces}: unknown pieces; give sentencepiece, subword_nmt, wordpiece, letter, silence, _EOW or none"
+        ) from None
+
+
 def check_shortlist(args: Any) -> None:
     """Check that a search can use a shortlist.
 
@@ -141,6 +161,9 @@ def check_shortlist(args: Any) -> None:
 
 
 def _check_numbers(settings: dict[str, Any], num_symbols: int | None) -> None:
+    for name, value in settings.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{flag(name)} {value}: give a finite number")
     beam, nbest, groups = settings["beam"], settings["nbest"], settings["diverse_beam_groups"]
     if beam < 1 or nbest < 1:
         name = "beam" if beam < 1 else "nbest"
@@ -159,8 +182,10 @@ def _check_numbers(settings: dict[str, Any], num_symbols: int | None) -> None:
         raise InputError(
             f"--sampling-topk {settings['sampling_topk']}: the dictionary has only {num_symbols} symbols; give fewer"
         )
-    if settings["sampling_topp"] > 1:
-        raise InputError(f"--sampling-topp {settings['sampling_topp']}: give a probability, at most 1")
+    if settings["sampling_topp"] > 1 or (settings["sampling_topp"] <= 0 and settings["sampling_topp"] != -1):
+        raise InputError(f"--sampling-topp {settings['sampling_topp']}: give a probability above 0, at most 1")
+    if settings["sampling_topk"] < 1 and settings["sampling_topk"] != -1:
+        raise InputError(f"--sampling-topk {settings['sampling_topk']}: give a positive number")
     for name in ("min_len", "prefix_size", "no_repeat_ngram_size", "max_len_a", "max_len_b"):
         if settings[name] < 0:
             raise InputError(f"{flag(name)} {settings[name]}: give a number that is not negative")

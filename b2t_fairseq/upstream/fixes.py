@@ -8,11 +8,13 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy
 import torch
 from fairseq import utils
+from fairseq.models import FairseqEncoder
 from fairseq.tokenizer import tokenize_line
 
 from b2t_common.errors import InputError
@@ -236,6 +238,38 @@ def with_r_drop_in_training_only(forward):
             logged["loss"] = (logged["loss"] - alpha * logged["rdrop_kl_loss"]) / 2
             logged["nll_loss"] = logged["nll_loss"] / 2
         return loss, sample_size, logged
+
+    return wrapper
+
+
+def with_text_in_files(make_dataset):
+    """Refuse binary data without a line in one line; NumPy cannot map an empty file into memory."""
+
+    @functools.wraps(make_dataset)
+    def wrapper(path, impl, *args, **kwargs):
+        file = Path(f"{path}.bin")
+        if impl == "mmap" and file.is_file() and not file.stat().st_size:
+            raise InputError(f"{file} is empty: fairseq-preprocess got a text without lines; give it one with lines")
+        return make_dataset(path, impl, *args, **kwargs)
+
+    return wrapper
+
+
+def with_hooks_for_tensors(add_hooks):
+    """Let fairseq look for the layer with the first NaN.
+
+    PyTorch cannot observe the gradient of a module that returns lists of tensors, as encoders do, and raises
+    StopIteration.  Without this, that is what a training ends with whose gradients are not finite.
+    """
+
+    @functools.wraps(add_hooks)
+    def wrapper(self, module):
+        asked = self.backward
+        self.backward = asked and not isinstance(module, FairseqEncoder)
+        try:
+            add_hooks(self, module)
+        finally:
+            self.backward = asked
 
     return wrapper
 

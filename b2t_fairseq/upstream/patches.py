@@ -251,6 +251,20 @@ PATCHES: tuple[Patch | Setting, ...] = (
         "`--sample-break-mode eos` works with NumPy 2, which has no `np.compat.long`.",
     ),
     Patch(
+        "fairseq.data.indexed_dataset",
+        "make_dataset",
+        fixes.with_text_in_files,
+        "path impl fix_lua_indexing dictionary",
+        "Binary data without a line are refused in one line.",
+    ),
+    Patch(
+        "fairseq.nan_detector.NanDetector",
+        "add_hooks",
+        fixes.with_hooks_for_tensors,
+        "self module",
+        "Gradients that are not finite end a training with fairseq's error and the layer, and not with StopIteration.",
+    ),
+    Patch(
         "fairseq.utils",
         "move_to_cpu",
         fixes.with_each_tensor_once,

@@ -88,6 +88,26 @@ def test_what_would_be_ignored_is_refused(generate, flags, message):
     assert str(error.value).startswith(message)
 
 
+def test_a_shard_without_a_batch_translates_nothing(generate):
+    """Each of 30 shards gets one batch at most, and there are six."""
+    assert not lines(generate("--num-shards", "30", "--shard-id", "29"))
+
+
+def test_what_fairseq_would_fail_on_later_is_refused(generate, trained):
+    for flags, message in [
+        (["--max-source-positions", "4"], "--gen-subset test: Size of sample #.*, or translate the text with b2t tran"),
+        (["--max-tokens", "5"], "--max-tokens 5: a sentence of 'test' has more tokens"),
+        (["--gen-subset", "test,other"], "--gen-subset test,other: .* has no data named other"),
+        (["--model-overrides", "{'kernel"], "--model-overrides {'kernel is no dictionary"),
+        (["--model-overrides", "{'kernel': 'fairseq'}"], "the checkpoint has no setting 'kernel', so it would have no"),
+        (["--remove-bpe", "other"], "--remove-bpe other: unknown pieces"),
+        (["--seed", "-1"], "--seed -1: give 0 or more"),
+        (["--subset-lenpen", "test=nan"], "--subset-lenpen test=nan: give a finite number"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            generate(*flags)
+
+
 def test_a_refused_flag_is_one_line_without_a_traceback(trained, capsys):
     path = str(trained / "run/checkpoint_last.pt")
     assert b2t(["generate", str(trained / "bin"), "--path", path, "--cpu", "--iter-decode-with-beam", "2"]) == 1

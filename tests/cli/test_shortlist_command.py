@@ -188,6 +188,16 @@ def test_what_cannot_work_is_refused(trained, tmp_path, flags, message):
     assert not list(tmp_path.iterdir())
 
 
+def test_data_without_a_line_are_refused_in_one_line(trained, tmp_path):
+    """As b2t train and b2t generate refuse them: a patch of fairseq's function that opens data."""
+    folder = shutil.copytree(trained / "bin", tmp_path / "bin")
+    (folder / "train.en-de.en.bin").write_bytes(b"")
+    with pytest.raises(
+        InputError, match=r"train\.en-de\.en\.bin is empty: fairseq-preprocess got a text without lines"
+    ):
+        b2t_shortlist([str(folder), "--output", str(tmp_path / "list.npz")])
+
+
 def test_missing_folders_are_refused(trained, tmp_path):
     with pytest.raises(InputError, match="there is no such folder of binarized data"):
         b2t_shortlist([str(tmp_path / "nowhere"), "--output", str(tmp_path / "list.npz")])

@@ -9,6 +9,7 @@ from fairseq.logging import progress_bar
 from omegaconf import OmegaConf
 from training import MODEL_FLAGS, TRAIN_FLAGS, train
 
+from b2t_cli import main as b2t
 from b2t_cli.fairseq_commands import starting
 from b2t_cli.train import main as b2t_train
 from b2t_common.errors import InputError
@@ -36,6 +37,17 @@ def cfg(defaults):
         ("dataset.validate_interval", 0, "--validate-interval 0: give 1 or more"),
         ("dataset.required_batch_size_multiple", 0, "--required-batch-size-multiple 0: give 1 or more"),
         ("common.log_interval", 0, "--log-interval 0: give 1 or more"),
+        ("common.seed", -1, "--seed -1: give 0 or more"),
+        ("dataset.max_tokens", 0, "--max-tokens 0: give 1 or more"),
+        ("dataset.batch_size", 0, "--batch-size 0: give 1 or more"),
+        ("dataset.num_workers", -1, "--num-workers -1: give 0 or more"),
+        ("criterion.label_smoothing", 1.5, "--label-smoothing 1.5: give a probability"),
+        ("criterion.label_smoothing", float("nan"), "--label-smoothing nan: give a probability"),
+        ("task.eval_bleu_args", '{"beem": 4}', "no flag of the search is named 'beem'"),
+        # it would change the weights that are trained
+        ("task.eval_bleu_args", '{"int8": true}', "no flag of the search is named 'int8'"),
+        ("task.eval_bleu_args", "[4]", r"--eval-bleu-args \[4\] is no object of JSON"),
+        ("task.eval_bleu_remove_bpe", "other", "--eval-bleu-remove-bpe other: unknown pieces"),
         ("optimization.update_freq", [2, 0], "--update-freq 2,0: give 1 or more"),
         ("checkpoint.keep_interval_updates_pattern", 0, "--keep-interval-updates-pattern 0"),
         ("checkpoint.checkpoint_suffix", "_x", "--checkpoint-suffix _x is not supported"),
@@ -80,6 +92,12 @@ def test_a_schedule_without_learning_rates_is_refused(cfg, name, flags, error):
         starting.refuse_bad_schedule(cfg, Start())
 
 
+def test_two_precisions_are_refused(data, tmp_path, capsys):
+    flags = [*MODEL_FLAGS, *TRAIN_FLAGS, "--save-dir", str(tmp_path / "run"), "--bf16", "--fp16"]
+    assert b2t(["train", data, *flags]) == 1
+    assert "--fp16 and --bf16 are two precisions of one training: drop one of them" in capsys.readouterr().err
+
+
 def test_abbreviations_are_refused(data, tmp_path, capsys):
     """scripts/train.sh, which computes with flags, would not see them."""
     with pytest.raises(SystemExit):
@@ -122,6 +140,7 @@ def test_missing_files_are_refused_before_training(cfg, data, tmp_path, setting,
         ({"checkpoint.keep_interval_updates": 2}, "--keep-interval-updates 2 has no effect without --save-interval-up"),
         ({"checkpoint.keep_last_epochs": 2, "checkpoint.no_epoch_checkpoints": True}, "--keep-last-epochs 2 has no"),
         ({"task.eval_bleu_args": '{"beam": 4}'}, '--eval-bleu-args {"beam": 4} has no effect without --eval-bleu'),
+        ({"task.subword_model": "spm.model"}, "--subword-model spm.model has no effect without --subword-sampling"),
         ({"ema.ema_decay": 0.99}, "--ema-decay 0.99 has no effect without --store-ema"),
     ],
 )

@@ -46,6 +46,13 @@ def test_moving_average_moves_tied_parameters_once(data, tmp_path, flags):
             assert (after[name] - expected).abs().max() < 1e-6, name
 
 
+def test_a_training_that_explodes_ends_with_fairseqs_error(data, tmp_path, caplog):
+    """Not with PyTorch's StopIteration while fairseq looks for the layer with the first NaN."""
+    with pytest.raises(FloatingPointError, match="gradients are Nan/Inf"):
+        train(data, tmp_path, "--lr", "1e35", "--max-update", "5")
+    assert "detected in output of" in caplog.text
+
+
 def test_attention_weights_are_there_in_training_for_supervised_alignment():
     """Without --load-alignments they are left out, since computing them takes time."""
     for load_alignments in (False, True):
