@@ -167,7 +167,8 @@ def refuse_overwriting(output: Path | None, inputs: Iterable[Path | None], flag:
     for path in inputs:
         if path is not None and path.exists() and output.samefile(path):
             raise InputError(
-                f"{flag} {output} is one of the files to read or a checkpoint of the run, and would be lost; give another file"
+                f"{flag} {output} is one of the files to read or a checkpoint of the run, and would be lost; give "
+                "another file"
             )
 
 

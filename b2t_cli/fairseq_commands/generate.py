@@ -119,9 +119,7 @@ def _check_overrides(given: str, paths: Sequence[str]) -> None:
     except (SyntaxError, ValueError):
         overrides = None
     if not isinstance(overrides, dict):
-        raise InputError(
-            f"--model-overrides {given} is no dictionary; give one, for instance \"{{'kernels': 'fast'}}\""
-        )
+        raise InputError(f"--model-overrides {given}: give a dictionary, for instance \"{{'kernels': 'fast'}}\"")
     known: set[str] = set()
     for path in paths if overrides else ():
         state = checkpoints.load(path)
@@ -228,8 +226,11 @@ def _generate_to_file(cfg: DictConfig, path: Path) -> None:
     # fairseq logs into the output, but only if the root logger has no handler yet
     logging.getLogger().handlers.clear()
     try:
-        with replacing(path) as (unfinished,), open(unfinished, "w", buffering=1, encoding="utf-8") as output:
-            with _plain_refusals(cfg):
-                fairseq_generate._main(cfg, output)
+        with (
+            replacing(path) as (unfinished,),
+            open(unfinished, "w", buffering=1, encoding="utf-8") as output,
+            _plain_refusals(cfg),
+        ):
+            fairseq_generate._main(cfg, output)
     finally:
         logging.getLogger().handlers.clear()

@@ -43,7 +43,7 @@ _SMALLEST = {
     "checkpoint": {"save_interval": 1},
     "common": {"log_interval": 1, "seed": 0},
 }
-"""Numbers with the smallest that makes sense, by fairseq's groups of settings; fairseq fails on others, or ignores them."""
+"""Numbers, with the smallest that fairseq neither fails on nor ignores, by fairseq's groups of settings."""
 
 _NOT_SUPPORTED = {
     "checkpoint": {
@@ -260,8 +260,8 @@ def _refuse_bad_json(cfg: FairseqConfig) -> None:
         # what this plugin adds, such as int8, would change the weights that are trained
         if name not in known:
             raise InputError(
-                f"--eval-bleu-args {cfg.task.eval_bleu_args}: no flag of the search is named {name!r}, so it would have "
-                "no effect; spell it as the flag of fairseq-generate, with underscores, or drop it"
+                f"--eval-bleu-args {cfg.task.eval_bleu_args}: no flag of the search is named {name!r}; spell it as the "
+                "flag of fairseq-generate, with underscores, or drop it"
             )
 
 

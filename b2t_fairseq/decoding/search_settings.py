@@ -140,7 +140,7 @@ def check_pieces(name: str, pieces: str | None) -> None:
         data_utils.post_process("", pieces)
     except NotImplementedError:
         raise InputError(
-            f"{name} {pieces}: unknown pieces; give sentencepiece, subword_nmt, wordpiece, letter, silence, _EOW or none"
+            f"{name} {pieces}: unknown pieces; give sentencepiece, subword_nmt, wordpiece, letter, silence or none"
         ) from None
 
 

@@ -98,7 +98,7 @@ def test_what_fairseq_would_fail_on_later_is_refused(generate, trained):
         (["--max-source-positions", "4"], "--gen-subset test: Size of sample #.*, or translate the text with b2t tran"),
         (["--max-tokens", "5"], "--max-tokens 5: a sentence of 'test' has more tokens"),
         (["--gen-subset", "test,other"], "--gen-subset test,other: .* has no data named other"),
-        (["--model-overrides", "{'kernel"], "--model-overrides {'kernel is no dictionary"),
+        (["--model-overrides", "{'kernel"], "--model-overrides {'kernel: give a dictionary"),
         (["--model-overrides", "{'kernel': 'fairseq'}"], "the checkpoint has no setting 'kernel', so it would have no"),
         (["--remove-bpe", "other"], "--remove-bpe other: unknown pieces"),
         (["--seed", "-1"], "--seed -1: give 0 or more"),
