@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
-import json
 import logging
 import os
 from collections.abc import Iterator
@@ -12,7 +10,7 @@ from pathlib import Path
 
 import torch
 from fairseq import optim
-from fairseq.dataclass.configs import FairseqConfig, GenerationConfig
+from fairseq.dataclass.configs import FairseqConfig
 from fairseq.logging import progress_bar
 from fairseq.optim import lr_scheduler
 from omegaconf import DictConfig
@@ -20,8 +18,9 @@ from omegaconf import DictConfig
 from b2t_common.errors import InputError
 from b2t_common.names import flag, spelled
 from b2t_common.processor import computes_bfloat16
-from b2t_fairseq.decoding.search_settings import check_pieces
 from b2t_fairseq.upstream import resuming
+
+from . import validation_bleu
 
 logger = logging.getLogger(__name__)
 
@@ -111,9 +110,7 @@ def refuse_what_cannot_work(cfg: FairseqConfig) -> None:
             f"--num-shards {cfg.dataset.num_shards} is for translating: a training always uses all of its data"
         )
     _refuse_missing_packages(cfg)
-    _refuse_bad_json(cfg)
-    if getattr(cfg.task, "eval_bleu", False):
-        check_pieces("--eval-bleu-remove-bpe", cfg.task.eval_bleu_remove_bpe)
+    validation_bleu.refuse_bad_arguments(cfg)
 
 
 def refuse_two_precisions(argv: list[str]) -> None:
@@ -241,28 +238,6 @@ def _refuse_missing_packages(cfg: FairseqConfig) -> None:
     for name, (module, package) in _LOGGERS.items():
         if (value := cfg.common[name]) and getattr(progress_bar, module) is None:
             raise InputError(f"{spelled(name, value)} needs {package}, which is not installed: pip install {package}")
-
-
-def _refuse_bad_json(cfg: FairseqConfig) -> None:
-    if not getattr(cfg.task, "eval_bleu", False):
-        return
-    for name in ("eval_bleu_args", "eval_bleu_detok_args"):
-        try:
-            given = json.loads(cfg.task[name])
-        except ValueError as error:
-            raise InputError(
-                f'{flag(name)} {cfg.task[name]} is not JSON ({error}); for instance {{"beam": 4}}'
-            ) from None
-        if not isinstance(given, dict):
-            raise InputError(f'{flag(name)} {cfg.task[name]} is no object of JSON; for instance {{"beam": 4}}')
-    known = {field.name for field in dataclasses.fields(GenerationConfig)}
-    for name in json.loads(cfg.task.eval_bleu_args):
-        # what this plugin adds, such as int8, would change the weights that are trained
-        if name not in known:
-            raise InputError(
-                f"--eval-bleu-args {cfg.task.eval_bleu_args}: no flag of the search is named {name!r}; spell it as the "
-                "flag of fairseq-generate, with underscores, or drop it"
-            )
 
 
 def _schedule_settings(settings: DictConfig) -> Iterator[tuple[str, object]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.util
 import json
 import shlex
@@ -10,9 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fairseq.data import data_utils
-from fairseq.dataclass.configs import FairseqConfig
+from fairseq.dataclass.configs import FairseqConfig, GenerationConfig
 
 from b2t_common.errors import InputError
+from b2t_common.names import flag
+from b2t_fairseq.decoding.search_settings import check_pieces
 
 DETOKENIZE = "detokenize.txt"
 """What scripts/evaluate.sh reads in the folder of the data: the flags of fairseq-generate that make text of tokens."""
@@ -36,6 +39,34 @@ def refuse_worst_checkpoints(cfg: FairseqConfig) -> None:
             f"--best-checkpoint-metric {metric}: fairseq would take the lowest {metric} for the best; add "
             "--maximize-best-checkpoint-metric"
         )
+
+
+def refuse_bad_arguments(cfg: FairseqConfig) -> None:
+    """Check the flags of ``--eval-bleu`` that fairseq reads when it validates.
+
+    Raises:
+        InputError: one is no JSON, or names what fairseq does not know.
+    """
+    if not getattr(cfg.task, "eval_bleu", False):
+        return
+    for name in ("eval_bleu_args", "eval_bleu_detok_args"):
+        try:
+            given = json.loads(cfg.task[name])
+        except ValueError as error:
+            raise InputError(
+                f'{flag(name)} {cfg.task[name]} is not JSON ({error}); for instance {{"beam": 4}}'
+            ) from None
+        if not isinstance(given, dict):
+            raise InputError(f'{flag(name)} {cfg.task[name]} is no object of JSON; for instance {{"beam": 4}}')
+    known = {field.name for field in dataclasses.fields(GenerationConfig)}
+    for name in json.loads(cfg.task.eval_bleu_args):
+        # what this plugin adds, such as int8, would change the weights that are trained
+        if name not in known:
+            raise InputError(
+                f"--eval-bleu-args {cfg.task.eval_bleu_args}: no flag of the search is named {name!r}; spell it as the "
+                "flag of fairseq-generate, with underscores, or drop it"
+            )
+    check_pieces("--eval-bleu-remove-bpe", cfg.task.eval_bleu_remove_bpe)
 
 
 def complete(cfg: FairseqConfig, argv: list[str]) -> None:
