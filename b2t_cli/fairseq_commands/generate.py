@@ -17,7 +17,7 @@ import torch
 from fairseq import options, utils
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import generate as fairseq_generate
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from b2t_common.errors import InputError
 from b2t_common.files import replacing
@@ -134,17 +134,12 @@ def _check_overrides(given: str, paths: Sequence[str]) -> None:
             )
 
 
-def _names(settings: Mapping[Any, Any]) -> Iterator[str]:
+def _names(settings: DictConfig | Namespace | Mapping[str, Any]) -> Iterator[str]:
     """Yield the names of all settings, those of groups too."""
-    for name in settings:
-        yield str(name)
-        # a value that is interpolated is no group, and may refer to what is not there
-        is_node = isinstance(settings, DictConfig) and OmegaConf.is_interpolation(settings, name)
-        value = None if is_node else settings[name]
-        if isinstance(value, Mapping | DictConfig):
+    for name, value in checkpoints.flat_settings(settings).items():
+        yield name
+        if isinstance(value, DictConfig | Namespace | Mapping):
             yield from _names(value)
-        elif isinstance(value, Namespace):
-            yield from vars(value)
 
 
 def _check_data(args: Namespace) -> None:
