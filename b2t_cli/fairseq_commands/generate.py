@@ -143,15 +143,20 @@ def _names(settings: DictConfig | Namespace | Mapping[str, Any]) -> Iterator[str
 
 
 def _check_data(args: Namespace) -> None:
-    """Check that there is something to translate, before the first of several subsets is translated.
+    """Check that the data have each subset and the language model's dictionary, before the first subset is translated.
 
     Raises:
-        InputError: there is not.
+        InputError: one of them is missing.
     """
     folder = Path(str(getattr(args, "data", None) or "").split(":")[0])
     for subset in args.gen_subset.split(",") if folder.is_dir() else ():
         if not any(folder.glob(f"{glob.escape(subset)}.*")):
             raise InputError(f"--gen-subset {args.gen_subset}: {folder} has no data named {subset}")
+    if args.lm_path and folder.is_dir() and not (folder / "dict.txt").is_file():
+        raise InputError(
+            f"--lm-path {args.lm_path}: fairseq looks for the language model's dictionary in {folder}/dict.txt; copy it "
+            "there from the data of the language model"
+        )
 
 
 @contextmanager

@@ -218,6 +218,15 @@ def test_a_missing_language_model_is_an_error(trained, generate, tmp_path):
         generate("--lm-path", str(tmp_path / "nowhere.pt"), "--lm-weight", "0.5")
 
 
+def test_the_dictionary_of_the_language_model_is_asked_for(trained, generate, tmp_path):
+    """fairseq says that there is no dict.txt, and not whose it is."""
+    data = shutil.copytree(trained / "bin", tmp_path / "bin")
+    (data / "dict.txt").unlink()
+    flags = ["--path", str(trained / "run/checkpoint_last.pt"), "--lm-path", str(trained / "lm/checkpoint_last.pt")]
+    with pytest.raises(InputError, match=r"looks for the language model's dictionary in .*/dict\.txt; copy it there"):
+        b2t_generate([str(data), "--cpu", *flags])
+
+
 def test_model_overrides_reach_the_model(generate):
     """Another kind of kernels is another setting, with the same translations."""
     fairseqs = generate("--model-overrides", "{'kernels': 'fairseq'}")
