@@ -154,8 +154,8 @@ def _check_data(args: Namespace) -> None:
             raise InputError(f"--gen-subset {args.gen_subset}: {folder} has no data named {subset}")
     if args.lm_path and folder.is_dir() and not (folder / "dict.txt").is_file():
         raise InputError(
-            f"--lm-path {args.lm_path}: fairseq looks for the language model's dictionary in {folder}/dict.txt; copy it "
-            "there from the data of the language model"
+            f"--lm-path {args.lm_path}: fairseq looks for the language model's dictionary in {folder}/dict.txt; copy "
+            "it there from the data of the language model"
         )
 
 
