@@ -142,6 +142,10 @@ def test_a_grid_gives_each_configuration_every_combination_of_values(tmp_path):
     run = out / "vanilla,lr=2e-3,clip_norm=0.1/seed2"
     assert f"--save-dir {run} --seed 2 --lr 2e-3 --clip-norm 0.1" in result.stdout
     assert len(list(out.glob("*/seed*"))) == 8
+    result = script("sweep.sh", "--only", "table", *arguments, check=False, PATH=path)
+    assert result.returncode == 1
+    assert "no run has a train.log: nothing to report on" in result.stdout
+    assert "b2t report" not in result.stdout
     (run / "train.log").touch()
     result = script("sweep.sh", "--only", "table", *arguments, PATH=path)
     for setting in ("lr", "clip_norm"):

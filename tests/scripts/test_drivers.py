@@ -66,6 +66,14 @@ def test_wrong_options_of_the_quickstart_are_refused(flags, message):
     assert message in result.stdout
 
 
+def test_a_configuration_without_what_the_quickstart_needs_is_refused(tmp_path):
+    path = stand_in(tmp_path / "bin", "bash", 'case "$1" in */setup.sh) exit;; *) exec /bin/bash "$@";; esac')
+    config = ROOT / "configs/small/cpu.sh"
+    result = script("quickstart.sh", "--work", tmp_path / "work", "--config", config, check=False, PATH=path)
+    assert result.returncode == 1
+    assert f"--config {config} does not set vocab_size, which the quickstart needs" in result.stdout
+
+
 @pytest.mark.parametrize("name", DRIVERS)
 def test_every_driver_explains_itself(name, tmp_path):
     """--help prints the comment at the driver's head, which begins with its usage, and does nothing else."""
