@@ -278,7 +278,7 @@ def _without_effect(cfg: FairseqConfig) -> Iterator[tuple[str, str]]:
     if getattr(task, "subword_sampling", None) is None:
         for name in ("subword_model", "target_subword_model"):
             if getattr(task, name, None):
-                yield _spelled(name, task[name]), "without --subword-sampling"
+                yield spelled(name, task[name]), "without --subword-sampling"
     if not getattr(task, "eval_bleu", True):
         defaults = {"eval_bleu_args": "{}", "eval_bleu_detok": "space", "eval_bleu_detok_args": "{}"}
         for name in ("eval_tokenized_bleu", "eval_bleu_print_samples", "eval_bleu_remove_bpe", *defaults):
