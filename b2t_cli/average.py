@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 from b2t_common.errors import InputError
 from b2t_common.files import messages_beside, refuse_overwriting, require_file
 from b2t_common.names import flag
-from b2t_common.run_folder import CHECKPOINTS, NUMBERED_CHECKPOINTS
+from b2t_common.run_folder import CHECKPOINTS, NUMBERED_CHECKPOINTS, WRITTEN_IN_TRAINING
 
 from .arguments import command_parser
 
@@ -41,7 +42,7 @@ def main(argv: list[str]) -> None:
 
     files = args.inputs
     # without the optimizer's state in checkpoint_last.pt the run could not continue
-    refuse_overwriting(args.output, files[0].glob(CHECKPOINTS) if files[0].is_dir() else files)
+    refuse_overwriting(args.output, _written_in_training(files[0]) if files[0].is_dir() else files)
     if files[0].is_dir() and args.best is not None:
         files = best_checkpoints(files[0], args.best)
     elif files[0].is_dir():
@@ -50,6 +51,10 @@ def main(argv: list[str]) -> None:
     named = f"{files[0].name} to {files[-1].name}" if args.best is None else ", ".join(file.name for file in files)
     told = f"average of {len(files)} checkpoints ({named}): {args.output}"
     print(told, file=messages_beside(args.output))
+
+
+def _written_in_training(run: Path) -> list[Path]:
+    return [file for file in run.glob(CHECKPOINTS) if re.fullmatch(WRITTEN_IN_TRAINING, file.name)]
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -31,6 +31,8 @@ NUMBERED_CHECKPOINTS = {"epochs": r"checkpoint(\d+)\.pt", "updates": r"checkpoin
 """Regular expressions of those that fairseq keeps by epoch and by number of updates; the group is the number."""
 KEPT_BEST = r"checkpoint\.best_.+_[-\d.]+\.pt"
 """Regular expression of those that ``--keep-best-checkpoints`` keeps."""
+WRITTEN_IN_TRAINING = "|".join((LAST_CHECKPOINT, BEST_CHECKPOINT, *NUMBERED_CHECKPOINTS.values(), KEPT_BEST))
+"""Regular expression of all of them; ``checkpoint_average.pt`` is one that somebody else may have written."""
 
 # what b2t grow writes
 GROWN = "grown.pt"

@@ -105,3 +105,10 @@ def test_no_checkpoint_of_the_run_is_overwritten(copy, monkeypatch, capsys, inpu
     assert b2t(["average", *inputs, "--output", "checkpoint_last.pt"]) == 1
     assert "--output checkpoint_last.pt is one of the files to read or a checkpoint" in capsys.readouterr().err
     assert (copy / "checkpoint_last.pt").read_bytes() == before
+
+
+def test_an_older_average_beside_the_checkpoints_is_replaced(copy, capsys):
+    output = copy / "checkpoint_average.pt"
+    output.write_text("an older one")
+    assert b2t(["average", str(copy), "--last", "1", "--output", str(output)]) == 0, capsys.readouterr().err
+    assert output.read_bytes() != b"an older one"
