@@ -13,6 +13,7 @@ from .arguments import command_parser, require_positive
 
 LINES_PER_PART = 500
 MAX_PIECES = 256
+DEFAULT_SEED = 1
 SEARCH = ("beam", "lenpen", "max_len_a", "max_len_b", "sampling", "sampling_topk", "sampling_topp", "temperature")
 """The settings of the search, by their names in fairseq."""
 
@@ -45,6 +46,7 @@ def main(argv: list[str]) -> None:
     work.add_argument("--dry-run", action="store_true", help="check text, model and flags, and write nothing")
     args = parser.parse_args(argv)
     _check(args)
+    args.seed = DEFAULT_SEED if args.seed is None else args.seed
     from .translating import command
 
     command.run(args)
@@ -85,12 +87,14 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--sampling-topk", type=int, default=-1, metavar="K", help="only from the K best pieces")
     group.add_argument("--sampling-topp", type=float, default=-1.0, metavar="P", help="only from the best P of mass")
     group.add_argument("--temperature", type=float, default=1.0, metavar="T", help="default: %(default)s")
-    group.add_argument("--seed", type=int, default=1, metavar="N", help="for --sampling (default: %(default)s)")
+    group.add_argument("--seed", type=int, metavar="N", help=f"for --sampling (default: {DEFAULT_SEED})")
 
 
 def _check(args: argparse.Namespace) -> None:
     for name in ("beam", "max_tokens", "lines_per_part", "max_pieces"):
         require_positive(flag(name), getattr(args, name))
+    if args.seed is not None and not args.sampling:
+        raise InputError(f"--seed {args.seed} has no effect without --sampling; drop it, or add --sampling --beam 1")
     if args.sampling and args.beam != 1:
         raise InputError(f"--sampling draws one translation of each line: give --beam 1 in place of {args.beam}")
     if not args.text.is_file():

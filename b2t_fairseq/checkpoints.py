@@ -98,6 +98,11 @@ def model_settings(state: Mapping[str, Any]) -> dict[str, Any]:
     return flat_settings(state["args"]) if state.get("args") is not None else {}
 
 
+def task_settings(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the flat settings of the task stored in a checkpoint, empty if it has none."""
+    return flat_settings((state.get("cfg") or {}).get("task") or {})
+
+
 def flat_settings(settings: DictConfig | Namespace | Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a model or a task, however fairseq holds them, as a dictionary."""
     if isinstance(settings, DictConfig):

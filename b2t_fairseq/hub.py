@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +51,15 @@ def from_pretrained(
     folder, files = (
         (model.parent, [model.name]) if model.is_file() else (model, checkpoint_names(model, checkpoint_file))
     )
-    task = checkpoints.flat_settings((checkpoints.load(folder / files[0]).get("cfg") or {}).get("task") or {})
+    task = checkpoints.task_settings(checkpoints.load(folder / files[0]))
     data = dictionaries_of(folder, folder / files[0], task, None if data is None else Path(data))
     pieces = [
         path for path in (data / SENTENCEPIECE, data.parent / SENTENCEPIECE, folder / SENTENCEPIECE) if path.is_file()
     ]
     if "bpe" not in overrides and pieces:
         overrides |= {"bpe": "sentencepiece", "sentencepiece_model": str(pieces[0].resolve())}
-    languages(folder / files[0], data, {**task, **overrides})
+    asked = languages(folder / files[0], data, {**task, **overrides})
+    refuse_other_direction(folder / files[0], task, *asked)
     loaded = hub_utils.from_pretrained(
         str(folder.resolve()), checkpoint_file=":".join(files), data_name_or_path=str(data.resolve()), **overrides
     )
@@ -120,6 +122,29 @@ def languages(where: Path, data: Path, known: dict[str, Any]) -> tuple[str, str]
             "the command line --source-lang en --target-lang de"
         )
     return source, target
+
+
+def refuse_other_direction(checkpoint: Path, task: Mapping[str, Any], source: str, target: str) -> None:
+    """Refuse to translate backwards; with a joined dictionary nothing else would tell.
+
+    Args:
+        checkpoint: the model's file, for the message.
+        task: the settings of the task in it.
+        source: from which language to translate.
+        target: into which language.
+
+    Raises:
+        InputError: the model translates from ``target`` into ``source``.
+    """
+    trained = task.get("source_lang"), task.get("target_lang")
+    data = str(task.get("data") or "").split(":")[0]
+    # fairseq stores what was given; what was not, it took from the names of the data
+    if not all(trained) and data and Path(data).is_dir():
+        trained = data_utils.infer_language_pair(data)
+    if source != target and tuple(trained) == (target, source):
+        raise InputError(
+            f"--source-lang {source} --target-lang {target}: {checkpoint} translates from {target} into {source}"
+        )
 
 
 def dictionaries_of(folder: Path, checkpoint: Path, task: dict[str, Any], data: Path | None = None) -> Path:

@@ -25,6 +25,7 @@ from b2t_common.names import flag
 from b2t_fairseq import checkpoints
 from b2t_fairseq.decoding import shortlist
 from b2t_fairseq.decoding.search_settings import check_pieces, check_precision, check_search, check_shortlist
+from b2t_fairseq.hub import refuse_other_direction
 
 from ..path import with_plugin
 
@@ -104,6 +105,10 @@ def _check(args: Namespace) -> None:
     for name, path in [*files, ("--lm-path", args.lm_path)]:
         if path and not Path(path).is_file():
             raise InputError(f"{name} {path}: no such checkpoint")
+    source, target = getattr(args, "source_lang", None), getattr(args, "target_lang", None)
+    for _, path in files:
+        if source and target:
+            refuse_other_direction(Path(path), checkpoints.task_settings(checkpoints.load(path)), source, target)
     _check_overrides(args.model_overrides, [path for _, path in files])
     _check_data(args)
 

@@ -143,7 +143,7 @@ def refuse_other_run(cfg: FairseqConfig, state: Mapping[str, Any]) -> None:
         InputError: it is of another run; the message lists what differs.
     """
     different = checkpoints.differing_settings(checkpoints.model_settings(state), checkpoints.flat_settings(cfg.model))
-    saved_task = checkpoints.flat_settings((state.get("cfg") or {}).get("task") or {})
+    saved_task = checkpoints.task_settings(state)
     languages = _languages(saved_task), _languages(checkpoints.flat_settings(cfg.task))
     if all(languages) and languages[0] != languages[1]:
         different["languages"] = languages

@@ -255,6 +255,22 @@ def with_text_in_files(make_dataset):
     return wrapper
 
 
+def with_a_sentence_left(filter_indices_by_size):
+    """Refuse data of which each sentence is too long; fairseq fails when it makes batches of none."""
+
+    @functools.wraps(filter_indices_by_size)
+    def wrapper(self, indices, dataset, max_positions=None, ignore_invalid_inputs=False):
+        kept = filter_indices_by_size(self, indices, dataset, max_positions, ignore_invalid_inputs)
+        if len(indices) and not len(kept):
+            raise InputError(
+                f"all {len(indices):,} sentences are longer than max_positions={max_positions}: give larger "
+                "--max-source-positions or --max-target-positions, or shorter sentences"
+            )
+        return kept
+
+    return wrapper
+
+
 def with_hooks_for_tensors(add_hooks):
     """Let fairseq look for the layer with the first NaN.
 

@@ -258,6 +258,13 @@ PATCHES: tuple[Patch | Setting, ...] = (
         "Binary data without a line are refused in one line.",
     ),
     Patch(
+        "fairseq.tasks.FairseqTask",
+        "filter_indices_by_size",
+        fixes.with_a_sentence_left,
+        "self indices dataset max_positions ignore_invalid_inputs",
+        "Data of which each sentence is too long are refused in one line.",
+    ),
+    Patch(
         "fairseq.nan_detector.NanDetector",
         "add_hooks",
         fixes.with_hooks_for_tensors,

@@ -88,6 +88,16 @@ def test_what_would_be_ignored_is_refused(generate, flags, message):
     assert str(error.value).startswith(message)
 
 
+def test_a_model_does_not_translate_backwards(trained, generate):
+    """The data of one direction are those of the other too, and with a joined dictionary nothing else would tell."""
+    message = r"--source-lang de --target-lang en: .*checkpoint_last.pt translates from en into de"
+    with pytest.raises(InputError, match=message):
+        generate("--source-lang", "de", "--target-lang", "en")
+    with pytest.raises(InputError, match=message):
+        from_pretrained(trained / "run", "checkpoint_last.pt", source_lang="de", target_lang="en")
+    assert lines(generate("--source-lang", "en", "--target-lang", "de")) == lines(generate())
+
+
 def test_a_shard_without_a_batch_translates_nothing(generate):
     """Each of 30 shards gets one batch at most, and there are six."""
     assert not lines(generate("--num-shards", "30", "--shard-id", "29"))

@@ -1,5 +1,6 @@
 """Flags that cannot work are refused before a training starts, and those without effect are named."""
 
+import re
 from copy import deepcopy
 
 import pytest
@@ -96,6 +97,12 @@ def test_two_precisions_are_refused(data, tmp_path, capsys):
     flags = [*MODEL_FLAGS, *TRAIN_FLAGS, "--save-dir", str(tmp_path / "run"), "--bf16", "--fp16"]
     assert b2t(["train", data, *flags]) == 1
     assert "--fp16 and --bf16 are two precisions of one training: drop one of them" in capsys.readouterr().err
+
+
+def test_data_of_which_each_sentence_is_too_long_are_refused(data, tmp_path, capsys):
+    flags = [*MODEL_FLAGS, *TRAIN_FLAGS, "--save-dir", str(tmp_path / "run"), "--max-source-positions", "1"]
+    assert b2t(["train", data, *flags]) == 1
+    assert re.search(r"all \d+ sentences are longer than max_positions=\(1, ", capsys.readouterr().err)
 
 
 def test_abbreviations_are_refused(data, tmp_path, capsys):

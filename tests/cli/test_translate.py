@@ -188,6 +188,7 @@ def test_a_run_with_its_sentencepiece_and_a_tag(tmp_path):
         (["--output", "/dev/null"], "--output /dev/null is no file"),
         (["--beam", "0"], "--beam 0: give a positive number"),
         (["--sampling", "--beam", "4"], "give --beam 1 in place of 4"),
+        (["--seed", "3"], "--seed 3 has no effect without --sampling"),
         (["--sampling-topk", "5"], "--sampling-topk 5 has no effect without --sampling"),
         (["--tag", "two words"], "--tag 'two words': give one word"),
         (["--fp16"], "--fp16 is for GPUs"),

@@ -13,7 +13,7 @@ from b2t_common.errors import InputError
 from b2t_common.names import STACKS
 from b2t_common.run_folder import BPE_CODES, SENTENCEPIECE
 from b2t_fairseq import hub
-from b2t_fairseq.checkpoints import flat_settings
+from b2t_fairseq.checkpoints import task_settings
 from b2t_fairseq.dictionaries import checksum
 
 from .folder import json_bytes
@@ -36,7 +36,7 @@ def tokenizer_files(
     Raises:
         InputError: the dictionaries or the subwords are not there, or are those of another model.
     """
-    task = flat_settings((state.get("cfg") or {}).get("task") or {})
+    task = task_settings(state)
     data = hub.dictionaries_of(checkpoint.parent, checkpoint, task, data)
     pair = hub.languages(checkpoint, data, {**task, **languages})
     source, target = (
