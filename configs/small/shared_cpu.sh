@@ -3,7 +3,7 @@
 #
 # The rate stays at its peak until the last part of the updates. A longer run therefore need not begin anew: with another
 # --save-dir, more --max-update and more --hold-steps it begins from a checkpoint of that part (--restore-file).
-max_update=8300
+max_update=13000
 tokens_per_update=2048
 max_tokens=2048
 model=(
@@ -17,7 +17,7 @@ model=(
 training=(
     --optimizer adam_fused --adam-betas '(0.9, 0.98)' --clip-norm 1.0
     --lr-scheduler tri_stage --lr 1.5e-3 --init-lr-scale 0.01 --final-lr-scale 0.01
-    --warmup-steps 800 --hold-steps 5700 --decay-steps 1800
+    --warmup-steps 800 --hold-steps 9700 --decay-steps 2500
     --criterion label_smoothed_cross_entropy_fused --label-smoothing 0.1
     --seed 1 --required-batch-size-multiple 1
     --save-interval-updates 500 --keep-interval-updates 4 --no-epoch-checkpoints
