@@ -63,13 +63,17 @@ def test_generate_interactive_and_from_pretrained_agree(corpus, data, trained, g
 
 
 def test_b2t_generate_is_fairseq_generate_for_several_sets(data, trained, tmp_path, generated):
-    """Each set has a file with what fairseq-generate prints; if a set fails, the files of those before it stay."""
+    """Each set has a file with what fairseq-generate prints; if one fails late, the files of those before it stay."""
     flags = [data, "--path", str(trained / "checkpoint_last.pt"), "--beam", "4", "--cpu"]
     # A process that loads data would take five seconds to end.
     flags += ["--required-batch-size-multiple", "1", "--max-len-b", "20", "--num-workers", "0"]
     results = ["--results-path", str(tmp_path / "results")]
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        b2t_generate([*flags, *results, "--gen-subset", "test,valid,nowhere", "--subset-lenpen", "valid=3"])
+    with pytest.raises(InputError, match="has no data named nowhere"):
+        b2t_generate([*flags, *results, "--gen-subset", "test,nowhere"])
+    assert not (tmp_path / "results").exists()
+    # there are files of this name, which are no data
+    with pytest.raises(FileNotFoundError, match="dict"):
+        b2t_generate([*flags, *results, "--gen-subset", "test,valid,dict", "--subset-lenpen", "valid=3"])
     files = {path.name: path.read_text() for path in (tmp_path / "results").iterdir()}
     assert sorted(files) == ["generate-test.txt", "generate-valid.txt"]
     assert len(best(files["generate-test.txt"])) == 21
