@@ -137,10 +137,11 @@ def refuse_other_direction(checkpoint: Path, task: Mapping[str, Any], source: st
         InputError: the model translates from ``target`` into ``source``.
     """
     trained = task.get("source_lang"), task.get("target_lang")
-    data = str(task.get("data") or "").split(":")[0]
-    # fairseq stores what was given; what was not, it took from the names of the data
-    if not all(trained) and data and Path(data).is_dir():
-        trained = data_utils.infer_language_pair(data)
+    data = Path(str(task.get("data") or "").split(":")[0])
+    # fairseq stores what was given; what was not, it took from the names of the data.  A relative path may be other data
+    # today.
+    if not all(trained) and data.is_absolute() and data.is_dir():
+        trained = data_utils.infer_language_pair(str(data))
     if source != target and tuple(trained) == (target, source):
         raise InputError(
             f"--source-lang {source} --target-lang {target}: {checkpoint} translates from {target} into {source}"
