@@ -138,8 +138,8 @@ def refuse_other_direction(checkpoint: Path, task: Mapping[str, Any], source: st
     """
     trained = task.get("source_lang"), task.get("target_lang")
     data = Path(str(task.get("data") or "").split(":")[0])
-    # fairseq stores what was given; what was not, it took from the names of the data.  A relative path may lead to other
-    # data today.
+    # fairseq stores what was given; what was not, it took from the names of the data.  A relative path may lead
+    # to other data today.
     if not all(trained) and data.is_absolute() and data.is_dir():
         trained = data_utils.infer_language_pair(str(data))
     if source != target and tuple(trained) == (target, source):
