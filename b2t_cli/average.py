@@ -9,7 +9,7 @@ from pathlib import Path
 from b2t_common.errors import InputError
 from b2t_common.files import messages_beside, refuse_overwriting, require_file
 from b2t_common.names import flag
-from b2t_common.run_folder import CHECKPOINTS, NUMBERED_CHECKPOINTS, WRITTEN_IN_TRAINING
+from b2t_common.run_folder import NUMBERED_CHECKPOINTS, WRITTEN_IN_TRAINING
 
 from .arguments import command_parser
 
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> None:
 
 
 def _written_in_training(run: Path) -> list[Path]:
-    return [file for file in run.glob(CHECKPOINTS) if re.fullmatch(WRITTEN_IN_TRAINING, file.name)]
+    return [file for file in run.iterdir() if re.fullmatch(WRITTEN_IN_TRAINING, file.name)]
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -160,16 +160,20 @@ def require_file(file: Path) -> None:
         raise InputError(f"{file} cannot be written: there is no folder {parent}")
 
 
-def refuse_overwriting(output: Path | None, inputs: Iterable[Path | None], flag: str = "--output") -> None:
-    """Raise InputError if the file that is to be written is one of those that are read; ``None`` is not given."""
-    if output is None or not output.exists() or is_stream(output):
+def is_one_of(file: Path, others: Iterable[Path]) -> bool:
+    """Return whether a path leads to one of other files, however both are spelled."""
+    return file.exists() and any(other.exists() and file.samefile(other) for other in others)
+
+
+def refuse_overwriting(output: Path | None, inputs: Iterable[Path | None]) -> None:
+    """Raise InputError if the file of ``--output`` is one of those that are read; ``None`` is not given."""
+    if output is None or is_stream(output):
         return
-    for path in inputs:
-        if path is not None and path.exists() and output.samefile(path):
-            raise InputError(
-                f"{flag} {output} is one of the files to read or a checkpoint of the run, and would be lost; give "
-                "another file"
-            )
+    if is_one_of(output, (path for path in inputs if path is not None)):
+        raise InputError(
+            f"--output {output} is one of the files to read or a checkpoint of the run, and would be lost; give "
+            "another file"
+        )
 
 
 def require_prefix(prefix: Path) -> None:

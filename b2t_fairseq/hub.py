@@ -124,6 +124,25 @@ def languages(where: Path, data: Path, known: dict[str, Any]) -> tuple[str, str]
     return source, target
 
 
+def data_folder(task: Mapping[str, Any]) -> Path:
+    """Return the folder of a task's data, the first one of several that a colon separates."""
+    return Path(str(task.get("data") or "").split(":")[0])
+
+
+def language_pair(task: Mapping[str, Any], data: Path | None) -> tuple[str | None, str | None]:
+    """Return source and target language, ``None`` where nothing says it.
+
+    Args:
+        task: the settings of a task; fairseq stores in a checkpoint what was given.
+        data: the folder whose names say it where ``task`` does not have both, ``None`` if they may not.
+    """
+    pair = task.get("source_lang"), task.get("target_lang")
+    if not all(pair) and data is not None and data.is_dir():
+        source, target = data_utils.infer_language_pair(str(data))
+        return source, target
+    return pair
+
+
 def refuse_other_direction(checkpoint: Path, task: Mapping[str, Any], source: str, target: str) -> None:
     """Refuse to translate backwards; with a joined dictionary nothing else would tell.
 
@@ -136,13 +155,10 @@ def refuse_other_direction(checkpoint: Path, task: Mapping[str, Any], source: st
     Raises:
         InputError: the model translates from ``target`` into ``source``.
     """
-    trained = task.get("source_lang"), task.get("target_lang")
-    data = Path(str(task.get("data") or "").split(":")[0])
-    # fairseq stores what was given; what was not, it took from the names of the data.  A relative path may lead
-    # to other data today.
-    if not all(trained) and data.is_absolute() and data.is_dir():
-        trained = data_utils.infer_language_pair(str(data))
-    if source != target and tuple(trained) == (target, source):
+    data = data_folder(task)
+    # a relative path may lead to other data today
+    trained = language_pair(task, data if data.is_absolute() else None)
+    if source != target and trained == (target, source):
         raise InputError(
             f"--source-lang {source} --target-lang {target}: {checkpoint} translates from {target} into {source}"
         )
@@ -171,7 +187,7 @@ def _trained_on(folder: Path, checkpoint: Path, task: dict[str, Any]) -> Path:
     for own in (folder, folder / "data"):
         if list(own.glob(DICTIONARIES)):
             return own
-    data = Path(str(task.get("data") or "").split(":")[0])
+    data = data_folder(task)
     if not data.is_dir():
         raise InputError(
             f"{checkpoint} was trained on {data}, which is not here; give the folder of its dictionaries as data"

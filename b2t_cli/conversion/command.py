@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from b2t_common.errors import InputError
-from b2t_common.files import require_file, require_prefix
+from b2t_common.files import is_one_of, require_file, require_prefix
 from b2t_common.names import flag
 from b2t_fairseq import checkpoints
 
@@ -40,7 +40,7 @@ def convert(
     for name, value in given.items():
         raise InputError(f"{flag(name)} {value} has no effect with --to {target}, which writes no tokenizer; drop it")
     files = export.files(output) if target == "safetensors" else (output,)
-    if checkpoint.exists() and any(path.exists() and path.samefile(checkpoint) for path in files):
+    if is_one_of(checkpoint, files):
         raise InputError(f"{output} is the checkpoint itself; give another file to write")
     (require_prefix if target == "safetensors" else require_file)(output)
     state = read(checkpoint)

@@ -7,7 +7,7 @@ import glob
 import logging
 import math
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -25,7 +25,7 @@ from b2t_common.names import flag
 from b2t_fairseq import checkpoints
 from b2t_fairseq.decoding import shortlist
 from b2t_fairseq.decoding.search_settings import check_pieces, check_precision, check_search, check_shortlist
-from b2t_fairseq.hub import refuse_other_direction
+from b2t_fairseq.hub import data_folder, refuse_other_direction
 
 from ..path import with_plugin
 
@@ -105,16 +105,18 @@ def _check(args: Namespace) -> None:
     for name, path in [*files, ("--lm-path", args.lm_path)]:
         if path and not Path(path).is_file():
             raise InputError(f"{name} {path}: no such checkpoint")
-    source, target = getattr(args, "source_lang", None), getattr(args, "target_lang", None)
-    for _, path in files:
-        if source and target:
-            refuse_other_direction(Path(path), checkpoints.task_settings(checkpoints.load(path)), source, target)
-    _check_overrides(args.model_overrides, [path for _, path in files])
+    languages: list[Any] = [getattr(args, name, None) for name in ("source_lang", "target_lang")]
+    is_compared = all(languages) or args.model_overrides != "{}"
+    states = {path: checkpoints.load(path) for _, path in files} if is_compared else {}
+    for path, state in states.items():
+        if all(languages):
+            refuse_other_direction(Path(path), checkpoints.task_settings(state), *languages)
+    _check_overrides(args.model_overrides, states.values())
     _check_data(args)
 
 
-def _check_overrides(given: str, paths: Sequence[str]) -> None:
-    """Check that each setting of ``--model-overrides`` is one of a checkpoint; fairseq ignores all others.
+def _check_overrides(given: str, states: Iterable[Mapping[str, Any]]) -> None:
+    """Check that each setting of ``--model-overrides`` is one of these checkpoints'; fairseq ignores all others.
 
     Raises:
         InputError: it is no dictionary, or no checkpoint has the setting.
@@ -126,8 +128,7 @@ def _check_overrides(given: str, paths: Sequence[str]) -> None:
     if not isinstance(overrides, dict):
         raise InputError(f"--model-overrides {given}: give a dictionary, for instance \"{{'kernels': 'fast'}}\"")
     known: set[str] = set()
-    for path in paths if overrides else ():
-        state = checkpoints.load(path)
+    for state in states:
         if state.get("args") is not None:
             return  # fairseq adds what older checkpoints lack
         known.update(_names(state.get("cfg") or {}))
@@ -153,7 +154,7 @@ def _check_data(args: Namespace) -> None:
     Raises:
         InputError: one of them is missing.
     """
-    folder = Path(str(getattr(args, "data", None) or "").split(":")[0])
+    folder = data_folder(vars(args))
     for subset in args.gen_subset.split(",") if folder.is_dir() else ():
         if not any(folder.glob(f"{glob.escape(subset)}.*")):
             raise InputError(f"--gen-subset {args.gen_subset}: {folder} has no data named {subset}")

@@ -85,8 +85,8 @@ def refuse_what_cannot_work(cfg: FairseqConfig) -> None:
                 raise InputError(f"{spelled(name, value)} is not supported: {reason}")
     for group, smallest in _SMALLEST.items():
         for name, number in smallest.items():
-            if cfg[group][name] is not None and cfg[group][name] < number:
-                raise InputError(f"{flag(name)} {cfg[group][name]}: give {number} or more")
+            if (value := cfg[group][name]) is not None and value < number:
+                raise InputError(f"{flag(name)} {value}: give {number} or more")
     if min(cfg.optimization.update_freq) < 1:
         raise InputError(f"--update-freq {','.join(map(str, cfg.optimization.update_freq))}: give 1 or more")
     smoothing = getattr(cfg.criterion, "label_smoothing", 0.0)

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from fairseq import options
-from fairseq.data import data_utils
 from fairseq.dataclass.configs import FairseqConfig
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.distributed import utils as distributed_utils
@@ -24,6 +23,7 @@ from b2t_common import run_folder
 from b2t_common.errors import InputError
 from b2t_common.names import flag
 from b2t_fairseq import checkpoints
+from b2t_fairseq.hub import data_folder, language_pair
 from b2t_fairseq.upstream import patches, patching, resuming, run_state, stopping
 
 from ..path import with_plugin
@@ -157,10 +157,7 @@ def refuse_other_run(cfg: FairseqConfig, state: Mapping[str, Any]) -> None:
 
 def _languages(task: dict[str, Any]) -> str | None:
     """Return the language pair in the settings of a task, or in its data, ``None`` if neither has it."""
-    source, target = task.get("source_lang"), task.get("target_lang")
-    folder = str(task.get("data") or "").split(":")[0]
-    if (source is None or target is None) and Path(folder).is_dir():
-        source, target = data_utils.infer_language_pair(folder)
+    source, target = language_pair(task, data_folder(task))
     return f"{source}-{target}" if source and target else None
 
 

@@ -10,12 +10,12 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from fairseq.data import data_utils
 from fairseq.dataclass.configs import FairseqConfig, GenerationConfig
 
 from b2t_common.errors import InputError
 from b2t_common.names import flag
 from b2t_fairseq.decoding.search_settings import check_pieces
+from b2t_fairseq.hub import language_pair
 
 DETOKENIZE = "detokenize.txt"
 """What scripts/evaluate.sh reads in the folder of the data: the flags of fairseq-generate that make text of tokens."""
@@ -49,17 +49,18 @@ def refuse_bad_arguments(cfg: FairseqConfig) -> None:
     """
     if not getattr(cfg.task, "eval_bleu", False):
         return
+    given = {}
     for name in ("eval_bleu_args", "eval_bleu_detok_args"):
         try:
-            given = json.loads(cfg.task[name])
+            given[name] = json.loads(cfg.task[name])
         except ValueError as error:
             raise InputError(
                 f'{flag(name)} {cfg.task[name]} is not JSON ({error}); for instance {{"beam": 4}}'
             ) from None
-        if not isinstance(given, dict):
+        if not isinstance(given[name], dict):
             raise InputError(f'{flag(name)} {cfg.task[name]} is no object of JSON; for instance {{"beam": 4}}')
     known = {field.name for field in dataclasses.fields(GenerationConfig)}
-    for name in json.loads(cfg.task.eval_bleu_args):
+    for name in given["eval_bleu_args"]:
         # what this plugin adds, such as int8, would change the weights that are trained
         if name not in known:
             raise InputError(
@@ -87,9 +88,7 @@ def complete(cfg: FairseqConfig, argv: list[str]) -> None:
         return
     folder = Path(str(task.data).split(":")[0])
     given = {argument.split("=")[0] for argument in argv}
-    languages = task.source_lang, task.target_lang
-    if None in languages and folder.is_dir():
-        languages = data_utils.infer_language_pair(folder)
+    languages = language_pair({"source_lang": task.source_lang, "target_lang": task.target_lang}, folder)
     remove_bpe, tokenizer, origin = _how_to_detokenize(folder, languages[1])
     chosen = []
     if remove_bpe and not {"--eval-bleu-remove-bpe", "--eval-tokenized-bleu"} & given:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from b2t_common import run_folder
 from b2t_common.errors import InputError
+from b2t_common.files import is_one_of
 from b2t_common.names import STACKS, flag
 from b2t_fairseq import checkpoints
 from b2t_fairseq.building import load_strictly
@@ -46,7 +47,7 @@ def grow(run: Path, layers: Mapping[str, int | None], order: str | None, output:
     checkpoint = newest_checkpoint(run) if run.is_dir() else run
     if checkpoint is None:
         raise InputError(f"{run} has no {run_folder.LAST_CHECKPOINT} and no other checkpoint of a training")
-    if output.exists() and output.samefile(checkpoint):
+    if is_one_of(output, [checkpoint]):
         raise InputError(f"--output {output} is the checkpoint itself; give another file to write")
     state = checkpoints.load(checkpoint)
     try:

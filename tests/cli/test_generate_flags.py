@@ -103,8 +103,9 @@ def test_a_shard_without_a_batch_translates_nothing(generate):
     assert not lines(generate("--num-shards", "30", "--shard-id", "29"))
 
 
-def test_what_fairseq_would_fail_on_later_is_refused(generate, trained):
-    for flags, message in [
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
         (["--max-source-positions", "4"], "--gen-subset test: Size of sample #.*, or translate the text with b2t tran"),
         (["--max-tokens", "5"], "--max-tokens 5: a sentence of 'test' has more tokens"),
         (["--gen-subset", "test,other"], "--gen-subset test,other: .* has no data named other"),
@@ -113,9 +114,11 @@ def test_what_fairseq_would_fail_on_later_is_refused(generate, trained):
         (["--remove-bpe", "other"], "--remove-bpe other: unknown pieces"),
         (["--seed", "-1"], "--seed -1: give 0 or more"),
         (["--subset-lenpen", "test=nan"], "--subset-lenpen test=nan: give a finite number"),
-    ]:
-        with pytest.raises(InputError, match=message):
-            generate(*flags)
+    ],
+)
+def test_what_fairseq_would_fail_on_later_is_refused(generate, flags, message):
+    with pytest.raises(InputError, match=message):
+        generate(*flags)
 
 
 def test_a_refused_flag_is_one_line_without_a_traceback(trained, capsys):
