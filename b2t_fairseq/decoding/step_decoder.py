@@ -1,4 +1,4 @@
-"""A decoder that goes step by step: keys and values are written once and never moved."""
+"""A decoder that goes step by step: keys and values stay where they were written as long as a hypothesis sees them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,19 @@ from ..kernels.linear import as_function
 from ..layers import DecoderLayer
 from ..stacks import Decoder
 
+# A CPU looks so often, in steps, for slots that no hypothesis sees any more, and moves the others together if it finds
+# at least this share.  To move them costs about as much as to read all slots three times.
+_STEPS_BETWEEN_MOVES = 8
+_SHARE_TO_MOVE = 0.25
+
 
 class StepDecoder:
     """All hypotheses of a batch of sentences, one token further with each call.
 
     Keys and values of the source are computed once for each sentence, not for each hypothesis.  Those of the target
-    stay where they were written; when hypotheses change places, only the mask that says whose they are changes.
+    are written into slots, ``beam`` of them with each step.  When hypotheses change places, only the mask that says
+    whose they are changes.  Slots of hypotheses that were given up are seen by none any more; now and then the others
+    are moved together.
 
     Args:
         decoder: a decoder of this plugin.
@@ -30,7 +37,7 @@ class StepDecoder:
 
     def __init__(self, decoder: Decoder, encoder_out: dict[str, list[Tensor]], beam: int, expected_steps: int) -> None:
         source, masks = encoder_out["encoder_out"][0], encoder_out["encoder_padding_mask"]
-        self.decoder, self.beam, self.steps = decoder, beam, 0
+        self.decoder, self.beam, self.steps, self.used = decoder, beam, 0, 0
         self.source_mask = None
         # Speech encoders return no mask if nothing is padded.
         if masks and decoder.needs_mask(masks[0]):
@@ -48,21 +55,25 @@ class StepDecoder:
         Args:
             tokens: those tokens, ``(sentences, beam)``.
         """
-        decoder, written = self.decoder, self.steps * self.beam
-        end = written + self.beam
+        decoder = self.decoder
+        if self.steps and self.steps % _STEPS_BETWEEN_MOVES == 0 and not self.mask.is_cuda:
+            self._move_together()
+        end = self.used + self.beam
         if end > self.mask.size(2):
             self._grow()
         # Not an assignment by index, because assigning a Python number by index synchronizes with the GPU.
-        self.mask[:, :, written:end].diagonal(dim1=1, dim2=2).zero_()
-        attend = _Attention(self.beam, written, self.mask[:, :, :end], self.source_mask)
+        self.mask[:, :, self.used : end].diagonal(dim1=1, dim2=2).zero_()
+        attend = _Attention(self.beam, self.used, self.mask[:, :, :end], self.source_mask)
 
         def call(depth: int, layer: DecoderLayer, x: Tensor) -> Tensor:
             return self.layers[depth](layer, x, attend)
 
+        if self.positions is not None and self.steps == self.positions.size(1):
+            self.positions = decoder.step_positions(self.steps + self.steps // 2 + 1)
         positions = None if self.positions is None else self.positions[:, self.steps : self.steps + 1]
         x = decoder.embed(tokens.reshape(-1, 1), positions).transpose(0, 1)
         x = decoder.run_layers(x, call)
-        self.steps += 1
+        self.steps, self.used = self.steps + 1, end
         return (x if decoder.project_out_dim is None else decoder.project_out_dim(x)).squeeze(0)
 
     def follow(self, parents: Tensor) -> None:
@@ -71,20 +82,54 @@ class StepDecoder:
         Args:
             parents: the hypotheses of the last step that these continue, ``(sentences, beam)``.
         """
-        used = self.mask[:, :, : self.steps * self.beam]
+        used = self.mask[:, :, : self.used]
         used.copy_(used.gather(1, parents.unsqueeze(2).expand_as(used)))
 
     def keep(self, sentences: Tensor) -> None:
         """Go on with some of the sentences only, given their places, ``(kept,)``."""
-        self.mask = self.mask[sentences]
+        self._move(sentences, self._seen(sentences))
         self.source_mask = None if self.source_mask is None else self.source_mask[sentences]
         for layer in self.layers:
-            layer.keep(sentences, self.steps * self.beam)
+            layer.keep(sentences)
+
+    def _move_together(self) -> None:
+        sentences = torch.arange(len(self.mask))
+        seen = self._seen(sentences)
+        if seen.size(1) <= (1 - _SHARE_TO_MOVE) * self.used:
+            self._move(sentences, seen)
+
+    def _seen(self, sentences: Tensor) -> Tensor:
+        """Return the slots that a hypothesis of ``sentences``, ``(kept,)``, sees, in order, ``(kept, most)``.
+
+        There are as many as in the sentence with the most of them; in the others the last ones are not seen.  On a GPU
+        they are all that are in use, because the host would wait for their number.
+        """
+        if self.mask.is_cuda:
+            return torch.arange(self.used, device=self.mask.device).expand(len(sentences), -1)
+        seen = self.mask[sentences, :, : self.used].eq(0).any(dim=1)
+        most = int(seen.sum(dim=1).max())
+        return seen.to(torch.uint8).sort(dim=1, descending=True, stable=True).indices[:, :most]
+
+    def _move(self, sentences: Tensor, slots: Tensor) -> None:
+        """Keep only some slots of some sentences, and begin with them.
+
+        Args:
+            sentences: ``(kept,)``.
+            slots: of each of these, ``(kept, slots)``.
+        """
+        before, self.used = self.mask[sentences], slots.size(1)
+        self.mask = torch.full_like(before, float("-inf"))
+        self.mask[:, :, : self.used] = before.gather(2, slots.unsqueeze(1).expand(-1, self.beam, -1))
+        _, count, heads, size, _ = self.layers[0].written.shape
+        first = sentences[:, None, None] * heads + torch.arange(heads, device=slots.device)[:, None]
+        keys = first * size + slots.unsqueeze(1)
+        rows = torch.stack([keys, keys + count * heads * size])
+        for layer in self.layers:
+            layer.move(rows)
 
     def _grow(self) -> None:
         more = max(self.beam, self.mask.size(2) // 2 // self.beam * self.beam)
         self.mask = F.pad(self.mask, (0, more), value=float("-inf"))
-        self.positions = self.decoder.step_positions(self.mask.size(2) // self.beam)
         for layer in self.layers:
             layer.grow(more)
 
@@ -201,14 +246,24 @@ class _LayerCache:
 
         return layer.connect_sublayers(x, *layer.sublayers(self_attention, cross_attention, layer.feed_forward))
 
-    def keep(self, sentences: Tensor, written: int) -> None:
-        before, self.written = self.written, self.written.new_empty(2, len(sentences), *self.written.shape[2:])
-        self.written[:, :, :, :written] = before[:, :, :, :written].index_select(1, sentences)
+    def keep(self, sentences: Tensor) -> None:
+        """Keep the keys and values of the source of some sentences only, given their places, ``(kept,)``."""
         if self.source_keys is not None:
             heads = self.written.size(2)
             self.source_keys, self.source_values = (
                 x.unflatten(0, (-1, heads))[sentences].flatten(0, 1) for x in (self.source_keys, self.source_values)
             )
+
+    def move(self, rows: Tensor) -> None:
+        """Keep only some keys and values of the target.
+
+        Args:
+            rows: where each of them is in ``written``, all but its last dimension flattened: ``(2, sentences, heads,
+                slots)``.
+        """
+        before = self.written.flatten(0, 3)
+        self.written = before.new_empty(*rows.shape[:3], *self.written.shape[3:])
+        self.written[:, :, :, : rows.size(3)] = before.index_select(0, rows.flatten()).view(*rows.shape, before.size(1))
 
     def grow(self, more: int) -> None:
         self.written = F.pad(self.written, (0, 0, 0, more))

@@ -132,6 +132,39 @@ def test_shared_layers_share_packed_weights(monkeypatch):
     assert calls == [("q", "k", "v"), ("k", "v")] * 2
 
 
+def decode(decoder, steps_between_moves, monkeypatch):
+    """Take 40 steps in which hypotheses are given up, and a sentence ends; return features, and slots in use."""
+    monkeypatch.setattr("b2t_fairseq.decoding.step_decoder._STEPS_BETWEEN_MOVES", steps_between_moves)
+    random = torch.Generator().manual_seed(1)
+    padding = torch.arange(5) >= torch.tensor([[5], [3], [4]])
+    source = {"encoder_out": [torch.randn(5, 3, 16, generator=random)], "encoder_padding_mask": [padding]}
+    stepwise, features, used = StepDecoder(decoder, source, 4, 8), [], []
+    sentences = 3
+    for step in range(40):
+        features.append(stepwise(torch.randint(4, WORDS, (sentences, 4), generator=random)))
+        used.append(stepwise.used)
+        if step == 20:
+            stepwise.keep(torch.tensor([0, 2]))
+            sentences = 2
+        # Half of the hypotheses follow the first one, and none the last one.
+        stepwise.follow(torch.randint(0, 4, (sentences, 4), generator=random).square() // 4)
+    return torch.cat(features), used
+
+
+@torch.no_grad()
+def test_slots_that_no_hypothesis_sees_are_given_up(monkeypatch):
+    decoder = randomize(make_model(task=make_task(WORDS))).eval().decoder
+    features, used = decode(decoder, 8, monkeypatch)
+    expected, all_slots = decode(decoder, 1000, monkeypatch)
+    assert torch.allclose(features, expected, atol=1e-5)
+    assert all_slots[:21] == [4 * step for step in range(1, 22)]
+    # Without a look at every eighth step they are given up only where a sentence ends.
+    assert all_slots[21] < all_slots[20]
+    assert used[:8] == all_slots[:8]
+    assert used[8] < all_slots[8]
+    assert used[-1] < all_slots[-1] < 160
+
+
 def test_weights_that_change_are_seen():
     """In validation one generator translates with the weights of later and later updates."""
     model = randomize(make_model(task=make_task(WORDS)), 1).eval()
