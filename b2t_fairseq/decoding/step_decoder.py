@@ -171,19 +171,18 @@ class _Attention:
         Args:
             attention: the attention.
             queries: ``(sentences, heads, beam, head_dim)``.
-            keys: ``(sentences * heads, slots, head_dim)``.
-            values: as ``keys``.
+            keys: ``(sentences * heads, head_dim, slots)``.
+            values: ``(sentences * heads, slots, head_dim)``.
         """
         shape = queries.shape
-        if queries.is_cpu and queries.dtype == torch.float32:
-            # PyTorch's fused attention is slower on a CPU for so few queries.
+        if _is_for_products(queries):
             mask = self._for_heads(attention.self_attention, queries)
             queries = queries.reshape(-1, *shape[2:])
-            scores = torch.baddbmm(mask, queries, keys.transpose(1, 2), alpha=attention.scaling)
+            scores = torch.baddbmm(mask, queries, keys, alpha=attention.scaling)
             attended = torch.bmm(scores.softmax(dim=-1), values).view(shape)
         else:
             of_kind = self.masks[attention.self_attention]
-            keys, values = (x.view(*shape[:2], *x.shape[1:]) for x in (keys, values))
+            keys, values = (x.view(*shape[:2], *x.shape[1:]) for x in (keys.transpose(1, 2), values))
             added = None if of_kind is None else of_kind.unsqueeze(1)
             attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=added)
         return attended.transpose(1, 2).reshape(1, -1, attention.embed_dim)
@@ -199,13 +198,24 @@ class _Attention:
         return self.for_heads[is_self]
 
 
+def _is_for_products(x: Tensor) -> bool:
+    """Whether an attention is computed by two products: PyTorch's fused one is slower on a CPU for so few queries."""
+    return x.is_cpu and x.dtype == torch.float32
+
+
+def _transposed(keys: Tensor) -> Tensor:
+    """Return keys as ``(sentences * heads, head_dim, slots)``, in memory too where products read them faster so."""
+    transposed = keys.transpose(1, 2)
+    return transposed.contiguous() if _is_for_products(keys) else transposed
+
+
 class _LayerCache:
     """Keys and values of one layer, and its products, as long as the weights do not change.
 
     Attributes:
         written: keys and values of the target, ``(2, sentences, heads, slots, head_dim)``.
-        source_keys: ``(sentences * heads, src_len, head_dim)``, ``None`` without cross-attention.
-        source_values: likewise.
+        source_keys: ``(sentences * heads, head_dim, src_len)``, ``None`` without cross-attention.
+        source_values: ``(sentences * heads, src_len, head_dim)``, likewise.
     """
 
     source_keys: Any = None
@@ -218,7 +228,8 @@ class _LayerCache:
         if cross is not None:
             self.project_queries, self.project_source = as_function(cross.q_proj), as_function(cross.out_proj)
             keys, values = packed(cross, "k", "v")(source).chunk(2, dim=-1)
-            self.source_keys, self.source_values = (cross.split_heads(x).flatten(0, 1) for x in (keys, values))
+            keys, self.source_values = (cross.split_heads(x).flatten(0, 1) for x in (keys, values))
+            self.source_keys = _transposed(keys)
 
     def __call__(self, layer: DecoderLayer, x: Tensor, attend: _Attention) -> Tensor:
         """Return the layer's output, ``(1, sentences * beam, embed_dim)``, and write this step's keys and values.
@@ -236,7 +247,7 @@ class _LayerCache:
             for written, part in zip(self.written.narrow(3, attend.written, attend.beam), new, strict=True):
                 written.copy_(part)
             keys, values = self.written.flatten(1, 2).narrow(2, 0, attend.end)
-            return self.project_output(attend(attention, queries, keys, values))
+            return self.project_output(attend(attention, queries, keys.transpose(1, 2), values))
 
         def cross_attention(x: Tensor) -> Tensor:
             attention = layer.encoder_attn
@@ -249,10 +260,11 @@ class _LayerCache:
     def keep(self, sentences: Tensor) -> None:
         """Keep the keys and values of the source of some sentences only, given their places, ``(kept,)``."""
         if self.source_keys is not None:
-            heads = self.written.size(2)
-            self.source_keys, self.source_values = (
-                x.unflatten(0, (-1, heads))[sentences].flatten(0, 1) for x in (self.source_keys, self.source_values)
+            keys, self.source_values = (
+                x.unflatten(0, (-1, self.written.size(2)))[sentences].flatten(0, 1)
+                for x in (self.source_keys.transpose(1, 2), self.source_values)
             )
+            self.source_keys = _transposed(keys)
 
     def move(self, rows: Tensor) -> None:
         """Keep only some keys and values of the target.
