@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 WIDTH, HEIGHT = 4.6, 3.1
+MOST_LEVEL_LABELS = 6
+"""So many values can be written side by side below the figure."""
 FIGURE = Plot("against", "Last validation loss (\N{MULTIPLICATION SIGN}: failed)", "", "loss", validation=True)
 """Stands for the figure among those of a report."""
 IN_MODEL = (
@@ -165,7 +167,7 @@ def plot(
     if values[0] > 0:
         axes.set_xscale("log")
         axes.minorticks_off()
-    axes.set_xticks(values, [f"{value:g}" for value in values])
+    axes.set_xticks(values, [f"{value:g}" for value in values], rotation=45 if len(values) > MOST_LEVEL_LABELS else 0)
     axes.margins(y=0.15)
     return handles
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FIGURES = ("rates.svg", "words.svg")
-WIDTH, HEIGHT = 3.9, 3.1
+WIDTH, HEIGHT = 3.9, 3.4
 FEWEST = 2
 """A model with fewer rates has no curve yet."""
 

@@ -1,5 +1,6 @@
 """``b2t report --against``: validation losses at different values of a setting, one line for each model."""
 
+import itertools
 import math
 
 import pytest
@@ -158,6 +159,25 @@ class TestCommand:
         assert list(failed.get_xdata()) == [0.4]
         assert failed.get_ydata()[0] > 0.9
         assert axes.get_xscale() == "log"
+
+    @pytest.mark.parametrize("count", [2, 6, 7, 9])
+    def test_the_values_below_a_figure_do_not_overlap(self, count):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(3.9, against.HEIGHT), layout="constrained")
+        axes = figure.add_subplot()
+        against.plot(axes, {"a": {0.00025 * 2**power: [4.0] for power in range(count)}})
+        FigureCanvasAgg(figure).draw()
+        labels = axes.get_xticklabels()
+        assert len(labels) == count
+        for first, second in itertools.pairwise(labels):
+            distance = second.get_window_extent().get_points().mean(0) - first.get_window_extent().get_points().mean(0)
+            if first.get_rotation():
+                # of two slanting lines of text
+                assert distance[0] * math.sin(math.radians(45)) > first.get_fontsize() * figure.dpi / 72
+            else:
+                assert not first.get_window_extent().overlaps(second.get_window_extent())
 
 
 def test_the_share_of_clipped_updates_counts_each_update_once(tmp_path):
