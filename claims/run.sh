@@ -16,7 +16,7 @@
 #                   Then the numbers go to DIR/results and the tables are printed; the project's own numbers and pages do
 #                   not change
 #
-# The study (claims/study/run.sh: rates, seeds, longer, sharing, depth) takes about 20 hours of one core. The earlier 60
+# The study (claims/study/run.sh, --list has its parts) takes about 22 hours of one core. The earlier 60
 # runs, which share one learning rate, take 5 to 30 minutes each, gradients and speed some minutes. A second call continues
 # where the first one stopped; finished runs are not done again. How much time is left is printed after each run.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

@@ -3,15 +3,15 @@
     python -m claims.study.grid                      what the whole study is, and what of it is done
     python -m claims.study.grid --next --only rates  what claims/study/run.sh has to run now, most important first
 
-The grid was written before the first run.  A part that depends on results, such as more seeds at the best rate, is
-known once those results are there; until then it is counted, but not listed.
+The grid was written before the first run, but for the part "warmup", see README.md.  A part that depends on results,
+such as more seeds at the best rate, is known once those results are there; until then it is counted, but not listed.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from claims.evidence import RESULTS
@@ -25,6 +25,7 @@ RATES = ("5e-4", "1e-3", "2e-3", "4e-3", "8e-3")
 """Peak learning rates of every curve; a curve whose best rate is the first or the last gets one more, half or twice as
 large."""
 SHARING_RATES = RATES[:4]
+WARMUP_RATES = RATES[1:]
 WORD_RATES = ("1e-3", "4e-3")
 FROM_THE_MIDDLE = ("2e-3", "1e-3", "4e-3", "5e-4", "8e-3")
 """The order in which rates are run: a study that is stopped early has the middle of every curve."""
@@ -33,8 +34,8 @@ WORD_SEEDS = (1, 2)
 UPDATES, MORE_UPDATES, WORD_UPDATES = 2000, 8000, 3000
 SAME_FLOPS = 3700
 """Updates of a model with 6-6 layers that take as many FLOPs as ``UPDATES`` of one with 12-12 layers."""
-WARMUP = 0.1
-"""The share of the updates in which the learning rate rises."""
+WARMUP, SLOW_WARMUP = 0.1, 0.5
+"""The share of the updates in which the learning rate rises, and that of the part "warmup"."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Model:
         scheme: ``--residual``.
         layers: N, of each stack.
         sets: M, if layers share parameters.
+        warmup: the share of the updates in which its learning rate rises.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Model:
     scheme: str
     layers: int
     sets: int = 0
+    warmup: float = WARMUP
 
     @property
     def flags(self) -> list[str]:
@@ -89,7 +92,8 @@ class Cell:
     @property
     def flags(self) -> list[str]:
         """The flags of its training that are not those of all runs of the task."""
-        schedule = ["--warmup-updates", str(round(WARMUP * self.updates)), "--total-num-update", str(self.updates)]
+        warmup = str(round(self.model.warmup * self.updates))
+        schedule = ["--warmup-updates", warmup, "--total-num-update", str(self.updates)]
         return [*self.model.flags, "--lr", self.rate, *schedule, "--seed", str(self.seed)]
 
 
@@ -112,18 +116,26 @@ def _model(scheme: str, layers: int, sets: int = 0) -> Model:
     return Model(f"{scheme}_{layers}", label, scheme, layers)
 
 
+def _slow(model: Model) -> Model:
+    label = f"{model.label}, warm-up {SLOW_WARMUP * UPDATES:,.0f}"
+    return replace(model, name=f"{model.name}_slow", label=label, warmup=SLOW_WARMUP)
+
+
 DEEP = tuple(_model(scheme, 18) for scheme in SCHEMES)
 SHALLOW = tuple(_model(scheme, 6) for scheme in THREE)
 CURVES = (*DEEP[:2], *SHALLOW, *DEEP[2:])
 """The models of part "rates", those first that decide most."""
+SLOW = {model: _slow(model) for model in DEEP[:3]}
+"""Models whose learning rate rises more slowly, by the model that they are compared with."""
 LONGER = (*DEEP[:2], *SHALLOW)
 SHARED = tuple(_model(scheme, 12, 6) for scheme in ("b2t", "admin"))
 UNSHARED = (SHALLOW[1], SHALLOW[2], _model("admin", 6))
 """What shared layers are compared with: as many parameters, half as many layers."""
 WORD_MODELS = tuple(_model(scheme, layers, sets) for scheme in THREE for layers, sets in ((6, 0), (18, 0), (18, 6)))
-MODELS = {model.name: model for model in (*CURVES, *SHARED, *UNSHARED, *WORD_MODELS)}
+MODELS = {model.name: model for model in (*CURVES, *SLOW.values(), *SHARED, *UNSHARED, *WORD_MODELS)}
 PARTS = {
     "rates": "learning-rate curves of 18-18 and 6-6 models",
+    "warmup": "the same of 18-18 models whose learning rate rises for half of the updates",
     "seeds": "two more seeds at the best rate of each of these models",
     "longer": "8,000 updates at the best rate",
     "sharing": "12-12 layers from 6 sets against 6-6 layers, at equal updates and at equal FLOPs",
@@ -133,6 +145,8 @@ PARTS = {
 
 def rates_of(model: Model) -> tuple[str, ...]:
     """Return the rates of a model's curve."""
+    if model in SLOW.values():
+        return WARMUP_RATES
     return RATES if model in CURVES else SHARING_RATES
 
 
@@ -168,6 +182,9 @@ def cells(part: str, done: Sequence[Record]) -> Iterator[Cell]:
             return cell.model not in main, position, order[cell.model]
 
         yield from sorted(runs, key=rank)
+    elif part == "warmup":
+        for rate in sorted(WARMUP_RATES, key=FROM_THE_MIDDLE.index):
+            yield from (Cell(part, MIX, model, rate, SEEDS[0]) for model in SLOW.values())
     elif part == "seeds":
         for seed in SEEDS[1:]:
             for model in CURVES:
@@ -202,6 +219,7 @@ def planned_costs() -> dict[str, int]:
     seeds = len(SEEDS) - 1
     return {
         "rates": sum(model.layers for model in CURVES) * len(RATES) * UPDATES,
+        "warmup": sum(model.layers for model in SLOW) * len(WARMUP_RATES) * UPDATES,
         "seeds": sum(model.layers for model in CURVES) * seeds * UPDATES,
         "longer": sum(model.layers for model in LONGER) * MORE_UPDATES,
         "sharing": sum(model.layers for model in (*SHARED, UNSHARED[-1])) * (len(SHARING_RATES) + seeds) * UPDATES

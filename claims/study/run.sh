@@ -4,7 +4,7 @@
 #   bash claims/study/run.sh [--only PART[,PART]] [--text DIR] [--jobs N] [--runs N] [--width N] [--out DIR]
 #                            [--results DIR] [-- fairseq flags]
 #
-#   --only PART     rates, seeds, longer, sharing, depth (default: all); --list shows what of them is done
+#   --only PART     rates, warmup, seeds, longer, sharing, depth (default: all); --list shows what of them is done
 #   --text DIR      parallel text for the translation models: train.en, train.de, valid.en and valid.de, or the same with
 #                   .gz. Part depth needs none
 #   --jobs N        runs at the same time, one core each (default: all cores; on a GPU: 1)
@@ -16,7 +16,7 @@
 #   --list          say what of each part is done, and how long the rest takes; then end
 #   fairseq flags   for every training, for a trial; then the numbers go to OUT/results, too
 #
-# The whole study takes about 20 hours of one core. A second call continues where the first one stopped; a run whose
+# The whole study takes about 22 hours of one core. A second call continues where the first one stopped; a run whose
 # numbers are in the results is not done again. Signals end all runs; each of them continues with the next call.
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 

@@ -48,7 +48,18 @@ def progress(done: Sequence[Record]) -> str:
 
 def curves_table(done: Sequence[Record]) -> str:
     """Return the loss of each model at each rate with the first seed, and the models of which no run is done."""
-    curves = [judging.curve(done, model) for model in MODELS]
+    return _curves(done, MODELS)
+
+
+def warmup_table(done: Sequence[Record]) -> str:
+    """Return the same for the models whose learning rate rises slowly, below those that they are compared with."""
+    if not any(judging.curve(done, slow).runs for slow in grid.SLOW.values()):
+        return NOTHING
+    return _curves(done, [model for pair in grid.SLOW.items() for model in pair])
+
+
+def _curves(done: Sequence[Record], models: Sequence[Model]) -> str:
+    curves = [judging.curve(done, model) for model in models]
     if not any(curve.runs for curve in curves):
         return NOTHING
     rates = sorted({*map(float, grid.RATES), *(rate for curve in curves for rate in curve.losses)})
@@ -173,7 +184,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the numbers are")
     done = records.read(parser.parse_args().results)
-    print("\n\n".join(table(done) for table in (progress, curves_table, tuned_table, longer_table, words_table)))
+    print(
+        "\n\n".join(
+            table(done) for table in (progress, curves_table, tuned_table, warmup_table, longer_table, words_table)
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -123,10 +123,10 @@ def reproduction_parts() -> dict[str, str]:
 def speed_parts() -> dict[str, str]:
     """Return all generated parts of docs/speed.md by name."""
     files = {"decoding of a trained model": "decoding_speed_trained"}
-    names = ["training steps", "recompilations", "training memory", "busy machine", "shortlist", "batch filling"]
+    names = ["training steps", "recompilations", "training memory", "shortlist", "batch filling"]
     names += ["precision quality quickstart", "precision quality multi30k"]
     files |= {name: name.replace(" ", "_") for name in names}
-    files |= {"kept memory": "cpu/avx512/kept_memory", "first result": "cpu/avx512/first_result"}
+    files |= {name: f"cpu/avx512/{name.replace(' ', '_')}" for name in ("kept memory", "first result", "busy machine")}
     parts = {name: included(f"benchmarks/results/{file}.md") for name, file in files.items()}
     parts |= {f"{name} both kinds": tables_cpus.side_by_side(name) for name in tables_cpus.COMPARISONS}
     parts["training speed"] = as_called_today(tables_cpus.shared_training_table())
@@ -141,6 +141,7 @@ def results_parts() -> dict[str, str]:
         "progress": tables_study.progress(done),
         "curves": tables_study.curves_table(done),
         "tuned": tables_study.tuned_table(done),
+        "warmup": tables_study.warmup_table(done),
         "longer": tables_study.longer_table(done),
         "words": tables_study.words_table(done),
         "details": tables_claims.details_table(numbers, done),
