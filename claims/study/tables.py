@@ -184,11 +184,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the numbers are")
     done = records.read(parser.parse_args().results)
-    print(
-        "\n\n".join(
-            table(done) for table in (progress, curves_table, tuned_table, warmup_table, longer_table, words_table)
-        )
-    )
+    shown = (progress, curves_table, tuned_table, warmup_table, longer_table, words_table)
+    print("\n\n".join(table(done) for table in shown))
 
 
 if __name__ == "__main__":
